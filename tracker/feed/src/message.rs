@@ -1,0 +1,182 @@
+//! The messages of the feed.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Fact;
+
+/// Version of these messages. Both binaries come from one build; a mismatch means a half-done upgrade.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Index of a mirror in [`Start::mirrors`].
+pub type MirrorId = u32;
+
+/// From the tracker to the sender.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToSender {
+    /// The first message.
+    Start(Start),
+    /// Part of a batch of facts.
+    Batch(Batch),
+    /// Asks for [`ToTracker::Settled`] with the same token when every fact of every batch received before this
+    /// message is acknowledged by every destination.
+    Barrier {
+        /// Chosen by the tracker, unique while the barrier is open.
+        token: u64,
+    },
+    /// Forget this barrier; nobody waits for it any more.
+    CancelBarrier {
+        /// The token of an earlier [`ToSender::Barrier`].
+        token: u64,
+    },
+    /// Asks for [`ToTracker::Status`].
+    StatusRequest {
+        /// Chosen by the tracker.
+        token: u64,
+    },
+    /// End cleanly: finish or abandon sessions, flush the ledger, exit 0.
+    Stop,
+}
+
+/// From the sender to the tracker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToTracker {
+    /// The ledger is open and batches are welcome.
+    Ready {
+        /// [`PROTOCOL_VERSION`] of the sender.
+        version: u32,
+    },
+    /// All facts of this batch, and of all before it, are in the ledger: they survive the sender's death.
+    Durable {
+        /// [`Batch::seq`].
+        seq: u64,
+    },
+    /// A barrier was reached.
+    Settled {
+        /// The token of the [`ToSender::Barrier`].
+        token: u64,
+    },
+    /// Answer to [`ToSender::StatusRequest`].
+    Status {
+        /// The token of the request.
+        token: u64,
+        /// What the sender knows of itself.
+        status: SenderStatus,
+    },
+}
+
+/// What the sender must know to work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// [`PROTOCOL_VERSION`] of the tracker.
+    pub version: u32,
+    /// Folder for the ledger; exists and is writable for the sender.
+    pub state_dir: PathBuf,
+    /// The mirrors, in the order of the configuration.
+    pub mirrors: Vec<MirrorSpec>,
+}
+
+/// One source tree and where it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorSpec {
+    /// Absolute path of the source directory.
+    pub source: PathBuf,
+    /// Remove at the destinations what the source does not have.
+    pub delete: bool,
+    /// Send owner and group as numbers, never as names.
+    pub numeric_ids: bool,
+    /// Keep hard links between names of this mirror.
+    pub hard_links: bool,
+    /// Where it goes, in the order of the configuration.
+    pub destinations: Vec<DestinationSpec>,
+}
+
+/// One destination of a mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationSpec {
+    /// `rsync://[user@]host[:port]/module/[path]`.
+    pub url: String,
+    /// File whose first line is the password.
+    pub password_file: Option<PathBuf>,
+    /// `--compress-choice`: `zstd`, `zlibx`, `none`, or `None` for the best that both know.
+    pub compress_choice: Option<String>,
+    /// `--compress-level`.
+    pub compress_level: Option<i32>,
+    /// Seconds without a byte after which a session is given up; 0 means never.
+    pub timeout_s: u32,
+    /// Seconds a connection attempt may take; 0 means the system's own limit.
+    pub contimeout_s: u32,
+}
+
+/// Facts that were drained together, in one or more parts.
+///
+/// A drain may yield more facts than fit one message; all parts carry the same `seq`, and only the last one asks for
+/// [`ToTracker::Durable`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Number of the drain; grows by one from drain to drain for the life of the tracker process.
+    pub seq: u64,
+    /// Which mirror the facts are about.
+    pub mirror: MirrorId,
+    /// Whether this is the last part of `seq`.
+    pub last: bool,
+    /// The facts, in no meaningful order.
+    pub facts: Vec<Fact>,
+}
+
+/// The sender's own account, for `ebbtide status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SenderStatus {
+    /// Process id of the sender.
+    pub pid: u32,
+    /// Facts that the ledger holds for at least one destination.
+    pub facts: u64,
+    /// One entry for each destination of each mirror, in the order of the configuration.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// What a destination is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DestinationState {
+    /// Nothing is pending.
+    Idle,
+    /// A session compares a whole tree (the first sync, or after coverage was lost).
+    Syncing,
+    /// A session sends changed names.
+    Sending,
+    /// The last attempt failed; the next one waits.
+    Waiting,
+}
+
+/// The account of one destination.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DestinationStatus {
+    /// Index of the mirror.
+    pub mirror: MirrorId,
+    /// The URL as configured.
+    pub url: String,
+    /// What it is doing.
+    pub state: DestinationState,
+    /// Facts not yet acknowledged.
+    pub pending: u64,
+    /// Facts ever acknowledged by this process.
+    pub acknowledged: u64,
+    /// Sessions ended without an error.
+    pub sessions: u64,
+    /// Sessions that failed.
+    pub failures: u64,
+    /// Bytes written to this destination's sockets.
+    pub bytes_sent: u64,
+    /// Bytes read from this destination's sockets.
+    pub bytes_received: u64,
+    /// Why the last session failed, with the stage; `None` after a success.
+    pub last_error: Option<String>,
+    /// Milliseconds until the next attempt, while [`DestinationState::Waiting`].
+    pub retry_in_ms: Option<u64>,
+    /// Names that keep failing, with the reason; at most 100 of them.
+    pub failing_names: Vec<(String, String)>,
+    /// The daemon's protocol and chosen algorithms, as learnt from the last session, such as `protocol 32, xxh128, zstd`.
+    pub dialect: Option<String>,
+}
