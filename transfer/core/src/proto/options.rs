@@ -1,0 +1,383 @@
+//! The daemon's side of the options, as its argument vector.
+
+use crate::Error;
+use crate::error::Stage;
+
+/// When the receiver deletes what the list does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteMode {
+    /// `--delete`: the daemon's default, which is "during" for protocol 30 and later.
+    Default,
+    /// `--delete-before`.
+    Before,
+    /// `--delete-during`.
+    During,
+    /// `--delete-delay`.
+    Delay,
+    /// `--delete-after`.
+    After,
+}
+
+/// Whether existing files are only appended to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Append {
+    /// No: files are brought up to date by their differences.
+    #[default]
+    Off,
+    /// `--append`: the existing part is trusted.
+    On,
+    /// `--append-verify`: the file checksum covers the existing part too.
+    Verify,
+}
+
+/// Which compression is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CompressWish {
+    /// None.
+    #[default]
+    Off,
+    /// `-z`: the best that both sides know, which may be none at all.
+    Best,
+    /// This one or fail.
+    Only(super::Compression),
+}
+
+/// Options that change what the daemon does, in rsync's words. A field is off by default; the layout of the file
+/// list follows from them, so the same value configures the encoder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerOptions {
+    /// `-v`, repeated.
+    pub verbose: u8,
+    /// `-n`.
+    pub dry_run: bool,
+    /// `-r`.
+    pub recursive: bool,
+    /// `-d`; together with `delete` and without `recursive`, `--no-r` is added.
+    pub dirs: bool,
+    /// `-R`.
+    pub relative: bool,
+    /// `--no-implied-dirs`.
+    pub no_implied_dirs: bool,
+    /// `-l`.
+    pub links: bool,
+    /// `-H`.
+    pub hard_links: bool,
+    /// `-p`.
+    pub perms: bool,
+    /// `-E`.
+    pub executability: bool,
+    /// `-t`.
+    pub times: bool,
+    /// `-O`.
+    pub omit_dir_times: bool,
+    /// `-J`; 3.1.0 and later.
+    pub omit_link_times: bool,
+    /// `-g`.
+    pub group: bool,
+    /// `-o`.
+    pub owner: bool,
+    /// `-D`: devices and specials.
+    pub devices: bool,
+    /// `-c`: entries of regular files carry a checksum.
+    pub checksum: bool,
+    /// `-I`.
+    pub ignore_times: bool,
+    /// `--size-only`.
+    pub size_only: bool,
+    /// `-u`.
+    pub update: bool,
+    /// `-W`.
+    pub whole_file: bool,
+    /// `-S`.
+    pub sparse: bool,
+    /// `-K`.
+    pub keep_dirlinks: bool,
+    /// `-m`.
+    pub prune_empty_dirs: bool,
+    /// `-x`.
+    pub one_file_system: bool,
+    /// `-b`.
+    pub backup: bool,
+    /// `-y`, repeated.
+    pub fuzzy: u8,
+    /// `-z`, and which.
+    pub compress: CompressWish,
+    /// `--delete` and its kin.
+    pub delete: Option<DeleteMode>,
+    /// `--delete-excluded`.
+    pub delete_excluded: bool,
+    /// `--delete-missing-args`; 3.1.0 and later.
+    pub delete_missing_args: bool,
+    /// `--force`.
+    pub force: bool,
+    /// `--ignore-errors`.
+    pub ignore_errors: bool,
+    /// `--max-delete=N`.
+    pub max_delete: Option<u32>,
+    /// `--numeric-ids`.
+    pub numeric_ids: bool,
+    /// `--inplace`.
+    pub inplace: bool,
+    /// `--append`, `--append-verify`.
+    pub append: Append,
+    /// `--partial`.
+    pub partial: bool,
+    /// `--partial-dir=DIR`.
+    pub partial_dir: Option<Vec<u8>>,
+    /// `--delay-updates`.
+    pub delay_updates: bool,
+    /// `--temp-dir=DIR`.
+    pub temp_dir: Option<Vec<u8>>,
+    /// `--link-dest=DIR`, up to 20; only one of the three `*_dest` may be used.
+    pub link_dest: Vec<Vec<u8>>,
+    /// `--copy-dest=DIR`, up to 20.
+    pub copy_dest: Vec<Vec<u8>>,
+    /// `--compare-dest=DIR`, up to 20.
+    pub compare_dest: Vec<Vec<u8>>,
+    /// `--existing`.
+    pub existing: bool,
+    /// `--ignore-existing`.
+    pub ignore_existing: bool,
+    /// `--remove-source-files`: the daemon says SUCCESS for each file. Nothing is removed by this crate.
+    pub acknowledge_files: bool,
+    /// `--log-format=%i%I`: every item is reported, unchanged ones too.
+    pub report_all: bool,
+    /// `--log-format=%i`: itemize changes; implied by `report_all`.
+    pub itemize: bool,
+    /// `--stats`.
+    pub stats: bool,
+    /// `--fsync`; 3.2.4 and later.
+    pub fsync: bool,
+    /// `--mkpath`; 3.2.3 and later.
+    pub mkpath: bool,
+    /// `--checksum-seed=N`; not 0.
+    pub checksum_seed: Option<i32>,
+    /// `--timeout=SECONDS` for the daemon.
+    pub timeout: Option<u32>,
+    /// `--bwlimit=KIB`.
+    pub bwlimit: Option<u32>,
+    /// `-B`, at most 131072.
+    pub block_size: Option<u32>,
+    /// Further whole arguments, such as `--safe-links`. None of them may change the layout of the file list.
+    pub extra: Vec<Vec<u8>>,
+}
+
+impl ServerOptions {
+    /// What `-a` means: `-rlptgoD`.
+    pub fn archive() -> Self {
+        ServerOptions {
+            recursive: true,
+            links: true,
+            perms: true,
+            times: true,
+            group: true,
+            owner: true,
+            devices: true,
+            ..ServerOptions::default()
+        }
+    }
+
+    /// Whether the daemon reads a filter list: with any kind of delete, or `-m`.
+    pub fn sends_filters(&self) -> bool {
+        self.deletes() || self.prune_empty_dirs
+    }
+
+    /// Whether extraneous entries are removed.
+    pub fn deletes(&self) -> bool {
+        self.delete.is_some() || self.delete_excluded
+    }
+
+    /// The argument vector up to the end of a push to `path` (module name included), each argument and the vector
+    /// terminated as the daemon reads them.
+    ///
+    /// Values with odd bytes travel in the secluded form, because daemons from 3.4.4 on remove backslashes from the
+    /// plain one and older ones do not.
+    ///
+    /// # Errors
+    /// Misuse: an argument is empty, too long, or holds a NUL.
+    pub fn arguments(&self, path: &[u8]) -> Result<Vec<u8>, Error> {
+        let long = self.long_options();
+        for argument in long.iter().map(Vec::as_slice).chain([path]) {
+            check(argument)?;
+        }
+        let secluded = long.iter().map(Vec::as_slice).chain([path]).any(is_odd);
+        let letters = self.letters(secluded);
+        let mut out = Vec::new();
+        let mut add = |argument: &[u8]| {
+            out.extend_from_slice(argument);
+            out.push(0);
+        };
+        add(b"--server");
+        add(&letters);
+        if secluded {
+            add(b"");
+            add(b"rsync");
+        }
+        long.iter().for_each(|argument| add(argument));
+        add(b".");
+        add(path);
+        add(b"");
+        Ok(out)
+    }
+
+    fn letters(&self, secluded: bool) -> Vec<u8> {
+        let mut out = vec![b'-'];
+        if secluded {
+            out.push(b's');
+        }
+        out.extend(std::iter::repeat_n(b'v', self.verbose.into()));
+        for (on, letter) in self.switches() {
+            if on {
+                out.push(letter);
+            }
+        }
+        out.extend(std::iter::repeat_n(b'y', self.fuzzy.min(2).into()));
+        if self.compress != CompressWish::Off {
+            out.push(b'z');
+        }
+        out.extend_from_slice(CAPABILITIES);
+        out
+    }
+
+    fn switches(&self) -> [(bool, u8); 24] {
+        [
+            (self.backup, b'b'),
+            (self.update, b'u'),
+            (self.dry_run, b'n'),
+            (self.links, b'l'),
+            (self.dirs, b'd'),
+            (self.keep_dirlinks, b'K'),
+            (self.prune_empty_dirs, b'm'),
+            (self.omit_dir_times, b'O'),
+            (self.omit_link_times, b'J'),
+            (self.whole_file, b'W'),
+            (self.hard_links, b'H'),
+            (self.owner, b'o'),
+            (self.group, b'g'),
+            (self.devices, b'D'),
+            (self.times, b't'),
+            (self.perms, b'p'),
+            (self.executability, b'E'),
+            (self.recursive, b'r'),
+            (self.checksum, b'c'),
+            (self.ignore_times, b'I'),
+            (self.relative, b'R'),
+            (self.one_file_system, b'x'),
+            (self.sparse, b'S'),
+            (false, b' '),
+        ]
+    }
+
+    fn long_options(&self) -> Vec<Vec<u8>> {
+        let mut out: Vec<Vec<u8>> = Vec::new();
+        let mut add = |argument: &str| out.push(argument.as_bytes().to_vec());
+        if self.report_all {
+            add("--log-format=%i%I");
+        } else if self.itemize {
+            add("--log-format=%i");
+        }
+        self.delete_options().into_iter().for_each(&mut add);
+        for (on, name) in self.long_switches() {
+            if on {
+                add(name);
+            }
+        }
+        for (name, value) in self.numbers() {
+            if let Some(value) = value {
+                add(&format!("{name}{value}"));
+            }
+        }
+        if self.append != Append::Off {
+            add("--append");
+        }
+        if self.append == Append::Verify {
+            add("--append");
+        }
+        for (name, value) in self.directories() {
+            out.push(name.as_bytes().to_vec());
+            out.push(value.to_vec());
+        }
+        out.extend(self.extra.iter().cloned());
+        out
+    }
+
+    fn delete_options(&self) -> Vec<&'static str> {
+        let mode = self.delete.map(|mode| match mode {
+            DeleteMode::Default => "--delete",
+            DeleteMode::Before => "--delete-before",
+            DeleteMode::During => "--delete-during",
+            DeleteMode::Delay => "--delete-delay",
+            DeleteMode::After => "--delete-after",
+        });
+        let no_r = (self.dirs && !self.recursive && self.deletes()).then_some("--no-r");
+        mode.into_iter().chain(no_r).collect()
+    }
+
+    fn long_switches(&self) -> [(bool, &'static str); 17] {
+        [
+            (self.delete_excluded, "--delete-excluded"),
+            (self.force, "--force"),
+            (self.delete_missing_args, "--delete-missing-args"),
+            (self.ignore_errors, "--ignore-errors"),
+            (self.numeric_ids, "--numeric-ids"),
+            (self.no_implied_dirs, "--no-implied-dirs"),
+            (self.size_only, "--size-only"),
+            (self.existing, "--existing"),
+            (self.ignore_existing, "--ignore-existing"),
+            (self.inplace, "--inplace"),
+            (self.partial, "--partial"),
+            (self.delay_updates, "--delay-updates"),
+            (self.acknowledge_files, "--remove-source-files"),
+            (self.stats, "--stats"),
+            (self.fsync, "--fsync"),
+            (self.mkpath, "--mkpath"),
+            (false, ""),
+        ]
+    }
+
+    fn numbers(&self) -> [(&'static str, Option<i64>); 5] {
+        [
+            // The daemon reads 0 as "no limit", so the stock client sends -1 for it.
+            ("--max-delete=", self.max_delete.map(|n| if n == 0 { -1 } else { n.into() })),
+            ("--checksum-seed=", self.checksum_seed.map(i64::from)),
+            ("--timeout=", self.timeout.map(i64::from)),
+            ("--bwlimit=", self.bwlimit.map(i64::from)),
+            ("-B", self.block_size.map(i64::from)),
+        ]
+    }
+
+    fn directories(&self) -> Vec<(&'static str, &[u8])> {
+        let mut out: Vec<(&'static str, &[u8])> = Vec::new();
+        out.extend(self.partial_dir.iter().map(|dir| ("--partial-dir", dir.as_slice())));
+        out.extend(self.temp_dir.iter().map(|dir| ("--temp-dir", dir.as_slice())));
+        out.extend(self.link_dest.iter().map(|dir| ("--link-dest", dir.as_slice())));
+        out.extend(self.copy_dest.iter().map(|dir| ("--copy-dest", dir.as_slice())));
+        out.extend(self.compare_dest.iter().map(|dir| ("--compare-dest", dir.as_slice())));
+        out
+    }
+}
+
+fn check(argument: &[u8]) -> Result<(), Error> {
+    let wrong = if argument.is_empty() {
+        "is empty"
+    } else if argument.contains(&0) {
+        "holds a NUL byte"
+    } else if argument.len() >= MAX_ARGUMENT {
+        "is too long for the daemon, which cuts it at 5120 bytes"
+    } else {
+        return Ok(());
+    };
+    let shown = &argument[..argument.len().min(80)];
+    Err(Error::misuse(Stage::Setup, format!("argument {:?} {wrong}", shown.escape_ascii().to_string())))
+}
+
+/// Whether the plain form does not carry this argument unchanged to every release.
+fn is_odd(argument: &[u8]) -> bool {
+    argument.iter().any(|b| !(b.is_ascii_alphanumeric() || b"-_./:,=@%+".contains(b) || *b >= 0x80))
+}
+
+/// The daemon cuts an argument at this length without a word.
+const MAX_ARGUMENT: usize = 5120;
+
+/// What we can do, and no incremental recursion (`i`). Must come last, because `e` swallows the rest of the letters.
+const CAPABILITIES: &[u8] = b"e.LsfxCIvu";

@@ -1,0 +1,1 @@
+//! File data as tokens: literals and block references, plain or compressed.

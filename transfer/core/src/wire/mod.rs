@@ -1,0 +1,1 @@
+//! Numbers and frames: one concept, one file.
