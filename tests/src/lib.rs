@@ -1,1 +1,55 @@
-//! (skeleton)
+//! Worlds for tests: real file systems, stock rsync daemons, hostile peers, and ebbtide itself.
+//!
+//! A test builds its world from the types below and lets it go out of scope; everything then ends by itself, after a
+//! failed test too. Nothing here sleeps for a guessed time: it waits for a state, and gives up loudly after
+//! [`PATIENCE`].
+//!
+//! | variable | meaning |
+//! | --- | --- |
+//! | `EBBTIDE_BIN`, `EBBTIDE_SEND_BIN` | the two programs under test; default: beside the test's own build |
+//! | `EBBTIDE_TEST_CLIENT=rsync` | stock rsync takes the place of ours, which proves the tests themselves |
+//! | `EBBTIDE_RSYNC_OLD` | rsync 3.2.7; default: `tools/rsync-3.2.7/usr/bin/rsync` in the target folder |
+//! | `EBBTIDE_SEED` | replays a run of random operations |
+//! | `EBBTIDE_SKIPS` | file that gets one line for each skipped test |
+//! | `CI=true` | a skip is a failure |
+#![deny(unsafe_code)]
+
+mod client;
+mod daemon;
+mod filesystem;
+mod hostile;
+mod machine;
+mod mapped;
+mod ops;
+mod programs;
+mod proxy;
+mod referee;
+mod rsyncd;
+mod scratch;
+mod skip;
+mod tree;
+
+pub use client::{Client, Outcome};
+pub use daemon::{Daemon, Setup};
+pub use filesystem::{FileSystem, Kind};
+pub use hostile::{HostileDaemon, Stage, Step, honest_until};
+pub use machine::{PATIENCE, eventually, run};
+pub use mapped::Mapped;
+pub use ops::{Ops, seed};
+pub use programs::{Release, program};
+pub use proxy::{Proxy, Tap};
+pub use referee::{Referee, Verdict};
+pub use rsyncd::{Module, Rsyncd};
+pub use scratch::Scratch;
+pub use skip::{Skip, report};
+pub use tree::{Tree, bytes, name};
+
+/// `n` KiB in bytes.
+pub const fn kib(n: usize) -> usize {
+    n << 10
+}
+
+/// `n` MiB in bytes.
+pub const fn mib(n: usize) -> usize {
+    n << 20
+}

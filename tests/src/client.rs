@@ -1,0 +1,109 @@
+//! The sender under test, and stock rsync beside it.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::programs::{program, stock_in_our_place};
+
+/// A program that pushes to a daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    program: PathBuf,
+    ours: bool,
+    /// Most address space it may take, in bytes.
+    memory: Option<usize>,
+}
+
+/// How a push ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The exit code; 128 and the signal's number when one ended it.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+impl Client {
+    /// `ebbtide-send`, or stock rsync where `EBBTIDE_TEST_CLIENT=rsync` says so.
+    pub fn under_test() -> Client {
+        if stock_in_our_place() {
+            return Client::stock();
+        }
+        Client { program: program("ebbtide-send"), ours: true, memory: None }
+    }
+
+    /// The installed rsync.
+    pub fn stock() -> Client {
+        Client { program: "/usr/bin/rsync".into(), ours: false, memory: None }
+    }
+
+    /// Whether this is our own program.
+    pub fn is_ours(&self) -> bool {
+        self.ours
+    }
+
+    /// Gives it no more than this much address space, in bytes.
+    pub fn with_memory(mut self, bytes: usize) -> Client {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// Runs it and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Outcome {
+        self.run_in(None, args)
+    }
+
+    /// Runs it in a folder and waits for its end.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn run_in<A: AsRef<OsStr>>(
+        &self,
+        folder: Option<&std::path::Path>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Outcome {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=1", &LIMIT_S.to_string()]);
+        if let Some(bytes) = self.memory {
+            command.arg("prlimit").arg(format!("--as={bytes}")).arg("--core=0");
+        }
+        command.arg(&self.program).args(args).stdin(Stdio::null());
+        command.env_remove("RSYNC_PASSWORD").env("LC_ALL", "C");
+        if let Some(folder) = folder {
+            command.current_dir(folder);
+        }
+        let output = command.output().expect("timeout is installed");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let code = output.status.code().unwrap_or(128);
+        assert!(code != 124 && code != 137, "{command:?} did not end within {LIMIT_S} s\n{stderr}");
+        Outcome { code, stdout: String::from_utf8_lossy(&output.stdout).into_owned(), stderr }
+    }
+}
+
+impl Outcome {
+    /// Expects an exit code.
+    ///
+    /// # Panics
+    /// With everything the program said.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Outcome {
+        assert_eq!(self.code, code, "exit code\nstdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// The lines it printed, in order of their bytes: programs may walk a tree in different orders.
+    pub fn lines(&self) -> Vec<&str> {
+        let mut lines: Vec<&str> = self.stdout.lines().collect();
+        lines.sort_unstable();
+        lines
+    }
+}
+
+/// After this many seconds a client has failed to end.
+const LIMIT_S: u32 = 120;

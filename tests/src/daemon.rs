@@ -1,0 +1,276 @@
+//! ebbtide itself, running over a tree.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+
+use crate::machine::{PATIENCE, bound_to_us, eventually};
+use crate::programs::{program, stock_in_our_place};
+use crate::{Client, Scratch};
+
+/// What to run ebbtide with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    source: PathBuf,
+    to: Vec<String>,
+    password_file: Option<PathBuf>,
+    delete: bool,
+    probes: Option<String>,
+}
+
+/// A running ebbtide. Ends on drop; its log is printed when the test failed.
+///
+/// With stock rsync in our place, [`Daemon::wait`] syncs the whole tree: what a test expects after it then holds if
+/// the test itself is right.
+#[derive(Debug)]
+pub struct Daemon {
+    setup: Setup,
+    process: Option<Child>,
+    folder: Scratch,
+}
+
+impl Setup {
+    /// Mirrors `source` with deletions; add at least one destination.
+    pub fn new(source: &Path) -> Setup {
+        Setup { source: source.into(), to: Vec::new(), password_file: None, delete: true, probes: None }
+    }
+
+    /// One more destination.
+    pub fn to(mut self, url: impl Into<String>) -> Setup {
+        self.to.push(url.into());
+        self
+    }
+
+    /// Its password.
+    pub fn password_file(mut self, path: PathBuf) -> Setup {
+        self.password_file = Some(path);
+        self
+    }
+
+    /// Removes nothing at the destinations.
+    pub fn keeping(mut self) -> Setup {
+        self.delete = false;
+        self
+    }
+
+    /// Uses fanotify alone, as a machine without BPF would.
+    pub fn fanotify_alone(mut self) -> Setup {
+        self.probes = Some("fanotify".into());
+        self
+    }
+
+    /// Starts it and waits until it answers.
+    ///
+    /// # Panics
+    /// When it ends instead, with its log.
+    pub fn start(self) -> Daemon {
+        let mut daemon = Daemon { setup: self, process: None, folder: Scratch::new("ebbtide") };
+        daemon.start_again();
+        daemon
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--source".into(), self.source.display().to_string()];
+        for url in &self.to {
+            arguments.extend(["--to".into(), url.clone()]);
+        }
+        if let Some(path) = &self.password_file {
+            arguments.extend(["--password-file".into(), path.display().to_string()]);
+        }
+        if self.delete {
+            arguments.push("--delete".into());
+        }
+        if let Some(probes) = &self.probes {
+            arguments.extend(["--probes".into(), probes.clone()]);
+        }
+        arguments
+    }
+}
+
+impl Daemon {
+    /// Starts it again with the state it left.
+    ///
+    /// # Panics
+    /// When it is running, or ends instead of answering.
+    pub fn start_again(&mut self) {
+        if stock_in_our_place() {
+            return;
+        }
+        assert!(self.process.is_none(), "the daemon is running");
+        let log =
+            File::options().create(true).append(true).open(self.log_path()).expect("scratch is writable");
+        // Its sender is another user, who must be able to pass.
+        fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let process = bound_to_us(program("ebbtide"))
+            .arg("run")
+            .args(self.setup.arguments())
+            .arg("--state-dir")
+            .arg(self.folder.dir("state"))
+            .arg("--runtime-dir")
+            .arg(self.runtime_dir())
+            .env("EBBTIDE_SEND", program("ebbtide-send"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("descriptors are left"))
+            .stderr(log)
+            .spawn()
+            .expect("setpriv is installed");
+        self.process = Some(process);
+        eventually("ebbtide answers on its control socket", || {
+            let process = self.process.as_mut().expect("it was started above");
+            if let Some(status) = process.try_wait().expect("it is our child") {
+                panic!("ebbtide run ended with {status}\n{}", self.log());
+            }
+            self.ask(&["status", "--json"]).status.success().then_some(())
+        });
+    }
+
+    /// The barrier: returns when everything that changed before is at every destination.
+    ///
+    /// # Panics
+    /// When that takes too long, with its status and log.
+    #[track_caller]
+    pub fn wait(&self) {
+        if stock_in_our_place() {
+            return self.sync_in_our_place();
+        }
+        let timeout = PATIENCE.as_secs().to_string();
+        let output = self.ask(&["wait", "--timeout", &timeout]);
+        assert!(
+            output.status.success(),
+            "ebbtide wait ended with {}: {}\n{:#}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+            self.status()
+        );
+    }
+
+    /// How `ebbtide wait` ends within this many seconds, where it need not succeed.
+    pub fn try_wait(&self, seconds: u32) -> ExitStatus {
+        self.ask(&["wait", "--timeout", &seconds.to_string()]).status
+    }
+
+    /// Runs a verb against this daemon.
+    ///
+    /// # Panics
+    /// When the program cannot be started.
+    pub fn ask(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program("ebbtide"));
+        command.args(arguments).arg("--runtime-dir").arg(self.runtime_dir());
+        command.stdin(Stdio::null()).output().expect("ebbtide can be started")
+    }
+
+    /// `ebbtide status --json`.
+    ///
+    /// # Panics
+    /// When that fails or is not JSON.
+    pub fn status(&self) -> Value {
+        let output = self.ask(&["status", "--json"]);
+        let answer = serde_json::from_slice(&output.stdout);
+        answer.unwrap_or_else(|e| panic!("status --json: {e}\n{output:?}"))
+    }
+
+    /// The status of the destination with this URL, as soon as `which` accepts it.
+    pub fn destination(&self, url: &str, what: &str, which: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, || {
+            let status = self.status();
+            let all = find(&status, "destinations")?.as_array()?;
+            all.iter().find(|d| d["url"] == url).filter(|d| which(d)).cloned()
+        })
+    }
+
+    /// Kills the sender at whatever it is doing, and tells its process id. `None` while there is none to kill.
+    pub fn kill_sender(&self) -> Option<u32> {
+        if stock_in_our_place() {
+            return Some(0);
+        }
+        let status = self.ask(&["status", "--json"]);
+        let status: Value = serde_json::from_slice(&status.stdout).ok()?;
+        let pid =
+            u32::try_from(find(&status, "pid_of_sender").or(find(status.get("sender")?, "pid"))?.as_u64()?)
+                .ok()?;
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        // The daemon may answer with a process that is gone; its number is never another program's here.
+        assert!(name.starts_with("ebbtide-send"), "process {pid} is {name}");
+        rustix::process::kill_process(pid_of(pid), Signal::KILL).ok()?;
+        Some(pid)
+    }
+
+    /// Ends it with TERM and returns how it ended.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let Some(mut process) = self.process.take() else { return ExitStatus::default() };
+        let _ = rustix::process::kill_process(pid_of(process.id()), Signal::TERM);
+        eventually("ebbtide ends after TERM", || process.try_wait().expect("it is our child"))
+    }
+
+    /// Kills it, and its sender with it, without a chance to end cleanly.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// Everything it printed.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
+    /// Folder of its control socket.
+    pub fn runtime_dir(&self) -> PathBuf {
+        self.folder.dir("run")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn sync_in_our_place(&self) {
+        for url in &self.setup.to {
+            let mut arguments = vec!["-aHI".to_owned()];
+            if self.setup.delete {
+                arguments.push("--delete".into());
+            }
+            if let Some(path) = &self.setup.password_file {
+                arguments.push(format!("--password-file={}", path.display()));
+            }
+            arguments.extend([format!("{}/", self.setup.source.display()), url.clone()]);
+            Client::stock().run(&arguments).expect(0);
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.kill();
+            eprintln!("--- log of ebbtide\n{}---", self.log());
+        } else {
+            self.terminate();
+        }
+    }
+}
+
+fn pid_of(process: u32) -> Pid {
+    Pid::from_raw(process.cast_signed()).expect("process ids are positive")
+}
+
+/// The first value with this key, at any depth.
+fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(fields) => fields.get(key).or_else(|| fields.values().find_map(|v| find(v, key))),
+        Value::Array(items) => items.iter().find_map(|v| find(v, key)),
+        _ => None,
+    }
+}

@@ -1,0 +1,196 @@
+//! A proxy before a daemon: counts bytes, changes them, acts when certain bytes pass, drips or freezes.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+/// Sees what a client sends before the daemon does: everything of this connection so far, and where the part
+/// begins that was not passed on yet. It may change that part, or do something else first.
+pub type Tap = Box<dyn FnMut(&mut [u8], usize) + Send>;
+
+/// A proxy on a loopback port; ends on drop.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    upstream: String,
+    /// Most bytes passed on by one write; 1 drips.
+    step: usize,
+    sent: AtomicU64,
+    received: AtomicU64,
+    connections: AtomicU64,
+    stopping: AtomicBool,
+    tap: Mutex<Option<Tap>>,
+    open: Mutex<Vec<TcpStream>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "proxy to {}", self.upstream)
+    }
+}
+
+impl Proxy {
+    /// Passes everything on to `upstream` (`host:port`).
+    pub fn to(upstream: &str) -> Proxy {
+        Proxy::start(upstream, usize::MAX, None)
+    }
+
+    /// Passes single bytes on, each in a packet of its own.
+    pub fn dripping(upstream: &str) -> Proxy {
+        Proxy::start(upstream, 1, None)
+    }
+
+    /// Lets `tap` see what clients send.
+    pub fn tapped(upstream: &str, tap: Tap) -> Proxy {
+        Proxy::start(upstream, usize::MAX, Some(tap))
+    }
+
+    /// Does something once, when `bytes` pass from a client to the daemon, and before they do.
+    pub fn when(upstream: &str, bytes: &'static [u8], action: impl FnOnce() + Send + 'static) -> Proxy {
+        let mut action = Some(action);
+        Proxy::tapped(
+            upstream,
+            Box::new(move |stream, _| {
+                if action.is_some() && find(stream, bytes).is_some() {
+                    action.take().expect("it was there a line above")();
+                }
+            }),
+        )
+    }
+
+    /// Damages the last byte of `bytes` when they first pass from a client to the daemon.
+    pub fn damaging(upstream: &str, bytes: &'static [u8]) -> Proxy {
+        let mut done = false;
+        Proxy::tapped(
+            upstream,
+            Box::new(move |stream, new| {
+                let last = find(stream, bytes).map(|at| at + bytes.len() - 1);
+                if let Some(last) = last.filter(|&last| !done && last >= new) {
+                    stream[last] ^= 1;
+                    done = true;
+                }
+            }),
+        )
+    }
+
+    /// `host:port` of the proxy.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Bytes that clients sent so far.
+    pub fn sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::SeqCst)
+    }
+
+    /// Bytes that clients were sent so far.
+    pub fn received(&self) -> u64 {
+        self.shared.received.load(Ordering::SeqCst)
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    fn start(upstream: &str, step: usize, tap: Option<Tap>) -> Proxy {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
+        let port = listener.local_addr().expect("a bound socket has an address").port();
+        let shared = Arc::new(Shared {
+            upstream: upstream.into(),
+            step,
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            tap: Mutex::new(tap),
+            open: Mutex::new(Vec::new()),
+        });
+        let thread = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.serve(&listener)
+        });
+        Proxy { port, shared, thread: Some(thread) }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        for stream in self.shared.open.lock().iter().flat_map(|open| open.iter()) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        // Wakes the accept.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn serve(self: &Arc<Self>, listener: &TcpListener) {
+        let mut pumps = Vec::new();
+        for client in listener.incoming() {
+            if self.stopping.load(Ordering::SeqCst) {
+                break;
+            }
+            // A daemon that is down: the client sees a connection that closes at once.
+            let (Ok(client), Ok(daemon)) = (client, TcpStream::connect(&self.upstream)) else { continue };
+            self.connections.fetch_add(1, Ordering::SeqCst);
+            pumps.extend(self.connect(&client, &daemon));
+        }
+        for pump in pumps {
+            let _ = pump.join();
+        }
+    }
+
+    fn connect(self: &Arc<Self>, client: &TcpStream, daemon: &TcpStream) -> [JoinHandle<()>; 2] {
+        let copy = |stream: &TcpStream| stream.try_clone().expect("descriptors are left");
+        for stream in [client, daemon] {
+            let _ = stream.set_nodelay(true);
+            if let Ok(mut open) = self.open.lock() {
+                open.push(copy(stream));
+            }
+        }
+        let (from_client, to_daemon, up) = (copy(client), copy(daemon), Arc::clone(self));
+        let (from_daemon, to_client, down) = (copy(daemon), copy(client), Arc::clone(self));
+        [
+            thread::spawn(move || up.pump(from_client, to_daemon, true)),
+            thread::spawn(move || down.pump(from_daemon, to_client, false)),
+        ]
+    }
+
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, upwards: bool) {
+        let counter = if upwards { &self.sent } else { &self.received };
+        let tapped = upwards && self.tap.lock().is_ok_and(|tap| tap.is_some());
+        let mut stream = Vec::new();
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            counter.fetch_add(count as u64, Ordering::SeqCst);
+            let new = stream.len();
+            stream.extend_from_slice(&buffer[..count]);
+            if tapped && let Ok(mut tap) = self.tap.lock() {
+                tap.as_mut().expect("a tap is never taken away")(&mut stream, new);
+            }
+            if stream[new..].chunks(self.step).any(|part| to.write_all(part).is_err()) {
+                break;
+            }
+            if !tapped {
+                stream.clear();
+            }
+        }
+        let _ = to.shutdown(Shutdown::Write);
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack.windows(needle.len()).position(|window| window == needle)
+}

@@ -1,0 +1,238 @@
+//! A stock rsync daemon on a loopback port of its own.
+
+use std::fmt::Write as _;
+use std::fs::{self, Permissions};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal};
+
+use crate::machine::{bound_to_us, eventually};
+use crate::{Release, Scratch, Skip};
+
+/// One module of a daemon's configuration. By itself: writable, without chroot, without a password, run as root.
+#[derive(Clone, Debug)]
+pub struct Module {
+    name: String,
+    path: PathBuf,
+    user: Option<(String, String)>,
+    options: Vec<(String, String)>,
+}
+
+impl Module {
+    /// A module that stores below `path`.
+    pub fn new(name: &str, path: &Path) -> Module {
+        let module = Module { name: name.into(), path: path.into(), user: None, options: Vec::new() };
+        module
+            .option("uid", "0")
+            .option("gid", "0")
+            .option("use chroot", "no")
+            .option("read only", "no")
+            .option("munge symlinks", "no")
+            .option("numeric ids", "no")
+    }
+
+    /// Whether the daemon confines itself to the module's folder.
+    pub fn chroot(self, yes: bool) -> Module {
+        self.option("use chroot", if yes { "yes" } else { "no" })
+    }
+
+    /// Asks for this user's password.
+    pub fn password(mut self, user: &str, password: &str) -> Module {
+        self.user = Some((user.into(), password.into()));
+        self
+    }
+
+    /// Refuses to be written.
+    pub fn read_only(self) -> Module {
+        self.option("read only", "yes")
+    }
+
+    /// Refuses options, by their long names or letters.
+    pub fn refuse(self, options: &str) -> Module {
+        self.option("refuse options", options)
+    }
+
+    /// Any other parameter of rsyncd.conf; a later one of the same name wins.
+    pub fn option(mut self, name: &str, value: &str) -> Module {
+        self.options.retain(|(known, _)| known != name);
+        self.options.push((name.into(), value.into()));
+        self
+    }
+
+    fn write(&self, config: &mut String, folder: &Path) {
+        writeln!(config, "[{}]\npath = {}", self.name, self.path.display()).expect("strings take text");
+        for (name, value) in &self.options {
+            writeln!(config, "{name} = {value}").expect("strings take text");
+        }
+        if let Some((user, password)) = &self.user {
+            let secrets = folder.join(format!("{}.secrets", self.name));
+            fs::write(&secrets, format!("{user}:{password}\n")).expect("a scratch folder is writable");
+            fs::set_permissions(&secrets, Permissions::from_mode(0o600)).expect("it is ours");
+            writeln!(config, "auth users = {user}\nsecrets file = {}", secrets.display())
+                .expect("strings take text");
+        }
+    }
+}
+
+/// A running daemon. Ends, with its sessions, on drop.
+#[derive(Debug)]
+pub struct Rsyncd {
+    program: PathBuf,
+    modules: Vec<Module>,
+    port: u16,
+    process: Option<Child>,
+    folder: Scratch,
+}
+
+impl Rsyncd {
+    /// Starts one and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// This release is not on this machine.
+    pub fn start(release: Release, modules: impl IntoIterator<Item = Module>) -> Result<Rsyncd, Skip> {
+        let mut daemon = Rsyncd {
+            program: release.program()?,
+            modules: modules.into_iter().collect(),
+            port: 0,
+            process: None,
+            folder: Scratch::new("rsyncd"),
+        };
+        // Somebody may take the port between our look and the daemon's bind.
+        eventually("rsync --daemon found a free port", || {
+            daemon.port = free_port();
+            daemon.try_start().then_some(())
+        });
+        Ok(daemon)
+    }
+
+    /// Starts it again on its old port.
+    ///
+    /// # Panics
+    /// When it is running.
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none(), "the daemon is running");
+        eventually("rsync --daemon came back on its port", || self.try_start().then_some(()));
+    }
+
+    /// Kills the daemon and all its sessions.
+    pub fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let group = Pid::from_raw(process.id().cast_signed()).expect("process ids are positive");
+        // The daemon leads a process group of its own, in which its sessions stay.
+        let _ = rustix::process::kill_process_group(group, Signal::KILL);
+        let _ = process.wait();
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `rsync://host:port/module/`, with the user when the module wants one.
+    ///
+    /// # Panics
+    /// When it has no such module.
+    pub fn url(&self, module: &str) -> String {
+        self.url_at(module, &self.address())
+    }
+
+    /// The same through another address, such as that of a proxy.
+    ///
+    /// # Panics
+    /// When it has no such module.
+    pub fn url_at(&self, module: &str, address: &str) -> String {
+        let known = self.modules.iter().find(|m| m.name == module).expect("the daemon has this module");
+        match &known.user {
+            Some((user, _)) => format!("rsync://{user}@{address}/{module}/"),
+            None => format!("rsync://{address}/{module}/"),
+        }
+    }
+
+    /// A file with the module's password as its first line.
+    ///
+    /// # Panics
+    /// When the module wants none.
+    pub fn password_file(&self, module: &str) -> PathBuf {
+        let known = self.modules.iter().find(|m| m.name == module).expect("the daemon has this module");
+        let (_, password) = known.user.as_ref().expect("the module has a password");
+        let path = self.folder.path().join(format!("{module}.password"));
+        fs::write(&path, format!("{password}\n")).expect("a scratch folder is writable");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+        path
+    }
+
+    /// What it wrote to its log.
+    pub fn log(&self) -> String {
+        let log = fs::read(self.folder.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    fn try_start(&mut self) -> bool {
+        let folder = self.folder.path();
+        let mut config = format!("log file = {}\nreverse lookup = no\n", folder.join("log").display());
+        for module in &self.modules {
+            module.write(&mut config, folder);
+        }
+        fs::write(folder.join("rsyncd.conf"), config).expect("a scratch folder is writable");
+        let mut process = bound_to_us(&self.program)
+            .args(["--daemon", "--no-detach", "--address=127.0.0.1", "--port", &self.port.to_string()])
+            .arg(format!("--config={}", folder.join("rsyncd.conf").display()))
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("setpriv is installed");
+        let up = eventually("rsync --daemon accepts connections or ends", || {
+            if process.try_wait().expect("it is our child").is_some() {
+                return Some(false);
+            }
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok().then_some(true)
+        });
+        self.process = up.then_some(process);
+        up
+    }
+}
+
+impl Drop for Rsyncd {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            eprintln!("--- log of the rsync daemon at port {}\n{}---", self.port, self.log());
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
+    listener.local_addr().expect("a bound socket has an address").port()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::needs;
+
+    #[test]
+    fn a_daemon_stops_with_its_sessions_and_comes_back_on_its_port() {
+        let scratch = Scratch::new("modules");
+        let mut daemon = needs!(Rsyncd::start(Release::Installed, [Module::new("m", scratch.path())]));
+        let address = daemon.address();
+        let mut session = TcpStream::connect(&address).unwrap();
+        let mut greeting = [0; 8];
+        std::io::Read::read_exact(&mut session, &mut greeting).unwrap();
+        assert_eq!(&greeting, b"@RSYNCD:");
+        daemon.stop();
+        let mut rest = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut session, &mut rest);
+        assert!(TcpStream::connect(&address).is_err());
+        daemon.start_again();
+        assert_eq!(daemon.address(), address);
+        TcpStream::connect(&address).unwrap();
+    }
+}
