@@ -1,2 +1,49 @@
 //! Records and constants that the eBPF programs and user space share.
+//!
+//! All memory that both sides touch consists of 64-bit words ([`Chunk`], [`ChunkHead`], [`Cpu`], [`Control`],
+//! [`SlotState`]), so that user space can view it as `AtomicU64`s. Padding is spelled out and sizes are asserted.
 #![no_std]
+#![forbid(unsafe_code)]
+
+mod layout;
+mod record;
+mod shared;
+
+pub use layout::{Layout, NO_FIELD};
+pub use record::{MAX_ALIASES, NAME_MAX, Record, RecordHead, SHORT_NAME, ShortRecord, flags};
+pub use shared::{
+    CHUNK_BITS, CHUNK_SHIFT, Chunk, ChunkHead, ChunkKey, Control, Cpu, MAX_SLOTS, PLANES, Plane, SIDES,
+    SlotState, WORDS_PER_PLANE,
+};
+
+/// Names of the maps in the object file.
+pub mod maps {
+    /// Hash: kernel device number (`super_block.s_dev`, `u32`) to slot (`u32`). Only devices in it are marked.
+    pub const DEVICES: &str = "DEVICES";
+    /// Hash: [`ChunkKey`](crate::ChunkKey) to index of a chunk (`u32`).
+    pub const DIRECTORY: &str = "DIRECTORY";
+    /// Mapped array of [`Chunk`](crate::Chunk).
+    pub const SLAB: &str = "SLAB";
+    /// Mapped array of [`ChunkHead`](crate::ChunkHead), one per chunk.
+    pub const HEADS: &str = "HEADS";
+    /// Mapped array of words: one bit per chunk and side, set when a bit of that chunk's side was set.
+    pub const DIRTY: &str = "DIRTY";
+    /// Queue of chunk indices (`u32`) that user space gave back.
+    pub const FREE: &str = "FREE";
+    /// Mapped array of one [`Control`](crate::Control).
+    pub const CONTROL: &str = "CONTROL";
+    /// Mapped array of [`Cpu`](crate::Cpu), one per possible CPU.
+    pub const CPUS: &str = "CPUS";
+    /// Mapped array of [`SlotState`](crate::SlotState), one per slot.
+    pub const SLOTS: &str = "SLOTS";
+    /// Ring buffer of [`Record`](crate::Record)s and [`ShortRecord`](crate::ShortRecord)s.
+    pub const RECORDS: &str = "RECORDS";
+}
+
+/// Names of the read-only globals in the object file, set before loading.
+pub mod globals {
+    /// [`Layout`](crate::Layout) of the running kernel's structures.
+    pub const LAYOUT: &str = "LAYOUT";
+    /// Number of chunks in the slab (`u32`).
+    pub const CHUNKS: &str = "CHUNKS";
+}

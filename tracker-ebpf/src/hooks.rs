@@ -1,0 +1,67 @@
+//! The hooks, each with its reason. All are BTF tracepoints; each is attached where the kernel has it.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+use crate::{
+    kernel::{Inode, inode_of_kiocb},
+    maps::layout,
+    note::{Evidence, note},
+};
+
+/// Every change of an ext4 inode that reaches the disk: attributes, times, size, and the directories that name
+/// operations touch, which never pass `__mark_inode_dirty`. Called after the inode in memory has changed.
+/// Misses: bytes written within the clock tick of the last mark (no time changes); the hooks below see those.
+///
+/// <https://github.com/torvalds/linux/blob/v6.18/fs/ext4/inode.c> (`__ext4_mark_inode_dirty`)
+#[btf_tracepoint(function = "ext4_mark_inode_dirty")]
+fn ext4_mark_inode_dirty(ctx: BtfTracePointContext) -> i32 {
+    note(&ctx, Inode::new(ctx.arg(0)), Evidence::Unknown);
+    0
+}
+
+/// A clean page or inode becomes dirty, through `mmap` too: the store that faults is marked before it lands, so
+/// user space starts writeback of mapped files before it reads them.
+/// Misses: stores to a page that is already dirty and mapped.
+///
+/// <https://github.com/torvalds/linux/blob/v6.18/fs/fs-writeback.c> (`__mark_inode_dirty`)
+#[btf_tracepoint(function = "writeback_mark_inode_dirty")]
+fn writeback_mark_inode_dirty(ctx: BtfTracePointContext) -> i32 {
+    let flags: u32 = ctx.arg(1);
+    let evidence = if flags & layout!(dirty_pages) != 0 { Evidence::Data } else { Evidence::Unknown };
+    note(&ctx, Inode::new(ctx.arg(0)), evidence);
+    0
+}
+
+/// A buffered ext4 write has copied its bytes into the page cache (delayed allocation, the default). The marks
+/// above come before the copy, and a page that is dirty already makes none: this one closes the gap.
+///
+/// <https://github.com/torvalds/linux/blob/v6.18/fs/ext4/inode.c> (`ext4_da_write_end`)
+#[btf_tracepoint(function = "ext4_da_write_end")]
+fn ext4_da_write_end(ctx: BtfTracePointContext) -> i32 {
+    note(&ctx, Inode::new(ctx.arg(0)), Evidence::Data);
+    0
+}
+
+/// The same where ext4 allocates at once (`nodelalloc`, or a disk that is nearly full).
+#[btf_tracepoint(function = "ext4_write_end")]
+fn ext4_write_end(ctx: BtfTracePointContext) -> i32 {
+    note(&ctx, Inode::new(ctx.arg(0)), Evidence::Data);
+    0
+}
+
+/// The same for `data=journal`.
+#[btf_tracepoint(function = "ext4_journalled_write_end")]
+fn ext4_journalled_write_end(ctx: BtfTracePointContext) -> i32 {
+    note(&ctx, Inode::new(ctx.arg(0)), Evidence::Data);
+    0
+}
+
+/// A direct read or write has reached the disk. A direct overwrite marks the inode only before it starts, and not
+/// at all in the clock tick of the last mark. Reads are marked too: they cost one look.
+///
+/// <https://github.com/torvalds/linux/blob/v6.18/fs/iomap/direct-io.c> (`iomap_dio_complete`)
+#[btf_tracepoint(function = "iomap_dio_complete")]
+fn iomap_dio_complete(ctx: BtfTracePointContext) -> i32 {
+    note(&ctx, inode_of_kiocb(ctx.arg(0)), Evidence::Data);
+    0
+}
