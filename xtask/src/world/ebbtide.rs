@@ -1,0 +1,83 @@
+//! The daemon as an administrator runs it: started by its command line, asked through its verbs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::process::{Running, run};
+
+/// A running daemon with one mirror.
+pub(crate) struct Ebbtide {
+    program: PathBuf,
+    runtime: PathBuf,
+    running: Running,
+}
+
+impl Ebbtide {
+    /// Starts `program run` from `source` to `url`, with a new state below `scratch`.
+    pub(crate) fn start(program: &Path, source: &Path, url: &str, scratch: &Path) -> Result<Self> {
+        let (state, runtime) = (scratch.join("ebbtide.state"), scratch.join("ebbtide.run"));
+        for folder in [&state, &runtime] {
+            let _ = fs::remove_dir_all(folder);
+        }
+        let mut command = Command::new(program);
+        command.arg("run").arg("--source").arg(source).args(["--to", url, "--delete"]);
+        command.arg("--state-dir").arg(&state).arg("--runtime-dir").arg(&runtime);
+        let running = Running::start(&mut command, &scratch.join("ebbtide.log"))?;
+        Ok(Self { program: program.to_owned(), runtime, running })
+    }
+
+    /// The process of the daemon.
+    pub(crate) fn process(&mut self) -> &mut Running {
+        &mut self.running
+    }
+
+    /// Waits until the daemon answers to its verbs.
+    pub(crate) fn until_up(&mut self, limit: Duration) -> Result<Duration> {
+        let (program, runtime) = (&self.program, &self.runtime);
+        self.running.until("answer to `ebbtide status`", limit, |_| {
+            let mut command = Command::new(program);
+            Ok(run(command.args(["status", "--json"]).arg("--runtime-dir").arg(runtime)).is_ok())
+        })
+    }
+
+    /// Asks it to end, which must happen with success.
+    pub(crate) fn stop(self) -> Result<()> {
+        self.running.stop()
+    }
+
+    /// Waits until all that changed before now is acknowledged by the destination.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<()> {
+        self.running.must_live()?;
+        let seconds = limit.as_secs().to_string();
+        let mut command = Command::new(&self.program);
+        run(command.args(["wait", "--timeout", &seconds]).arg("--runtime-dir").arg(&self.runtime))
+            .with_context(|| format!("the end of the daemon's log: {}", self.last_words()))?;
+        Ok(())
+    }
+
+    /// What `ebbtide status --json` prints.
+    pub(crate) fn status(&self) -> Result<Value> {
+        let mut command = Command::new(&self.program);
+        let output = run(command.args(["status", "--json"]).arg("--runtime-dir").arg(&self.runtime))?;
+        serde_json::from_slice(&output.stdout).context("read the status")
+    }
+
+    fn last_words(&self) -> String {
+        let printed = self.running.printed();
+        printed.lines().rev().take(4).collect::<Vec<_>>().join(" | ")
+    }
+}
+
+/// The daemon's binary in the folder `built`.
+pub(crate) fn program(built: &Path) -> Result<PathBuf> {
+    let program = built.join("ebbtide");
+    if !program.exists() {
+        bail!("{} is not there: `cargo xtask build` makes it", program.display());
+    }
+    Ok(program)
+}
