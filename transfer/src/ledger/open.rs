@@ -1,0 +1,331 @@
+//! Opening the store: checking it, setting a damaged one aside, and fitting it to the configuration.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ebbtide_feed::MirrorSpec;
+use redb::{Database, ReadableTable, WriteTransaction};
+use roaring::RoaringBitmap;
+
+use super::key::{self, MirrorNumber};
+use super::store::{
+    DESTINATIONS, DestinationNumber, FACTS, FORMAT, IDS, Ids, LINKS, META, MIRRORS, PENDING, Store,
+    StoreError,
+};
+
+/// Name of the store's file in the state folder.
+pub(crate) const FILE: &str = "ledger.redb";
+
+/// Memory for pages of the store, in bytes. The bitmaps are in memory anyway; pages are read for names only.
+const CACHE: usize = 32 << 20;
+
+/// How long to wait for a sender that is just dying to let go of the store.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Flags of a destination.
+pub(crate) mod flag {
+    /// Every name was compared once.
+    pub(crate) const FIRST_SYNC_DONE: u32 = 1;
+    /// `delete` was on.
+    pub(crate) const DELETE: u32 = 2;
+    /// `numeric_ids` was on.
+    pub(crate) const NUMERIC_IDS: u32 = 4;
+    /// `hard_links` was on.
+    pub(crate) const HARD_LINKS: u32 = 8;
+}
+
+/// The store and what it held, fitted to the configuration.
+pub(crate) struct Opened {
+    /// The store.
+    pub(crate) store: Store,
+    /// The number of each mirror, in the configuration's order.
+    pub(crate) mirrors: Vec<MirrorNumber>,
+    /// Each destination of each mirror, in the configuration's order.
+    pub(crate) destinations: Vec<Row>,
+    /// What each of them has not acknowledged.
+    pub(crate) pending: Vec<RoaringBitmap>,
+}
+
+/// A destination in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// Index of its mirror in the configuration.
+    pub(crate) mirror: usize,
+    /// Its key in the store.
+    pub(crate) key: Vec<u8>,
+    /// Its number.
+    pub(crate) number: DestinationNumber,
+    /// See [`flag`].
+    pub(crate) flags: u32,
+}
+
+/// Opens the store in `folder`, or starts a new one. A store that is damaged is set aside, and every destination is
+/// then compared as a whole.
+///
+/// # Errors
+/// The store is in use, or the disk fails.
+pub(crate) fn open(folder: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
+    let path = folder.join(FILE);
+    match open_when_free(&path, mirrors) {
+        Err(StoreError::Damaged(why)) => {
+            let aside = set_aside(&path).map_err(|e| StoreError::Failed(e.into()))?;
+            tracing::error!(
+                why = %why.escape_debug(),
+                kept = %aside.display().to_string().escape_debug(),
+                "the ledger is damaged; it was set aside, and every destination is compared as a whole"
+            );
+            open_when_free(&path, mirrors)
+        }
+        other => other,
+    }
+}
+
+fn open_when_free(path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
+    let end = Instant::now() + BUSY;
+    loop {
+        match open_checked(path, mirrors) {
+            Err(StoreError::Busy) if Instant::now() < end => thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+}
+
+/// A file that another program wrote can make the store's code panic: that is damage too.
+fn open_checked(path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
+        fit(builder.create(path)?, mirrors)
+    }))
+    .unwrap_or_else(|_| Err(StoreError::Damaged("reading it made the store's code give up".into())))
+}
+
+/// Renames the store to the first free `ledger.redb.damaged-<n>`.
+fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    for n in 1u32.. {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".damaged-{n}"));
+        let aside = PathBuf::from(aside);
+        if !aside.try_exists()? {
+            fs::rename(path, &aside)?;
+            return Ok(aside);
+        }
+    }
+    Err(std::io::ErrorKind::AlreadyExists.into())
+}
+
+/// Checks what the tables hold and makes them fit the configuration.
+fn fit(database: Database, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
+    let transaction = database.begin_write()?;
+    check_format(&transaction)?;
+    let used = check_facts(&transaction)?;
+    let numbers = fit_mirrors(&transaction, mirrors)?;
+    let (rows, fresh) = fit_destinations(&transaction, mirrors, &numbers)?;
+    let pending = load_pending(&transaction, &rows, &used)?;
+    // Reading a table needs it to exist.
+    transaction.open_table(LINKS)?;
+    transaction.commit()?;
+
+    let store = Store::new(database, Ids::new(&used));
+    let mut opened = Opened { store, mirrors: numbers, destinations: rows, pending };
+    opened.forget_unheld(used)?;
+    opened.compare_whole(&fresh)?;
+    opened.store.commit()?;
+    Ok(opened)
+}
+
+impl Opened {
+    /// Frees the ids that only destinations held that are not configured any more.
+    fn forget_unheld(&mut self, used: RoaringBitmap) -> Result<(), StoreError> {
+        let unheld = self.pending.iter().fold(used, |unheld, pending| unheld - pending);
+        self.store.forget(&unheld)
+    }
+
+    /// Lets these destinations, by index, be compared as a whole.
+    fn compare_whole(&mut self, destinations: &[usize]) -> Result<(), StoreError> {
+        for &at in destinations {
+            let row = &self.destinations[at];
+            let whole = key::whole();
+            for (id, _) in self.store.intern(self.mirrors[row.mirror], [&whole])? {
+                self.pending[at].insert(id);
+                // The cast takes the high half.
+                self.store.write_chunk(row.number, (id >> 16) as u16, &self.pending[at])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_format(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    let is_new = transaction.list_tables()?.next().is_none();
+    let mut meta = transaction.open_table(META)?;
+    let found = meta.get("format")?.map(|format| format.value());
+    match found {
+        Some(FORMAT) => Ok(()),
+        None if is_new => {
+            meta.insert("format", FORMAT)?;
+            Ok(())
+        }
+        Some(other) => {
+            Err(StoreError::Damaged(format!("its format is {other}, this program writes {FORMAT}")))
+        }
+        None => Err(StoreError::Damaged("another program wrote it".into())),
+    }
+}
+
+/// The ids in use; every fact must be readable and known under its key.
+fn check_facts(transaction: &WriteTransaction) -> Result<RoaringBitmap, StoreError> {
+    let (facts, ids) = (transaction.open_table(FACTS)?, transaction.open_table(IDS)?);
+    let mut used = RoaringBitmap::new();
+    for row in facts.iter()? {
+        let (id, key) = row?;
+        let id = id.value();
+        let known = ids.get(key.value())?.map(|id| id.value());
+        if known != Some(id) || key::decode(key.value()).is_none() {
+            return Err(StoreError::Damaged(format!("fact {id} does not match its key")));
+        }
+        used.insert(id);
+    }
+    let keys = redb::ReadableTableMetadata::len(&ids)?;
+    if keys != used.len() {
+        return Err(StoreError::Damaged(format!("{keys} keys for {} facts", used.len())));
+    }
+    Ok(used)
+}
+
+/// The number of each configured mirror; what belongs to others goes.
+fn fit_mirrors(
+    transaction: &WriteTransaction,
+    mirrors: &[MirrorSpec],
+) -> Result<Vec<MirrorNumber>, StoreError> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut table = transaction.open_table(MIRRORS)?;
+    let sources: Vec<&[u8]> = mirrors.iter().map(|mirror| mirror.source.as_os_str().as_bytes()).collect();
+    let mut known = HashMap::new();
+    for row in table.iter()? {
+        let (source, number) = row?;
+        known.insert(source.value().to_vec(), number.value());
+    }
+    for (source, number) in known.extract_if(|source, _| !sources.contains(&&**source)) {
+        table.remove(&*source)?;
+        forget_links(transaction, MirrorNumber(number))?;
+    }
+    let mut numbers = Numbers::new(known.values().copied());
+    let mut fitted = Vec::with_capacity(sources.len());
+    for source in sources {
+        let number = *known.entry(source.to_vec()).or_insert_with(|| numbers.next());
+        table.insert(source, number)?;
+        fitted.push(MirrorNumber(number));
+    }
+    Ok(fitted)
+}
+
+fn forget_links(transaction: &WriteTransaction, mirror: MirrorNumber) -> Result<(), StoreError> {
+    let mut links = transaction.open_table(LINKS)?;
+    let (first, end) = (mirror.0.to_be_bytes(), mirror.0.saturating_add(1).to_be_bytes());
+    links.retain_in(&first[..]..&end[..], |_, ()| false)?;
+    Ok(())
+}
+
+/// Every configured destination, and the indexes of those that must be compared as a whole: new ones, and those
+/// whose mirror is sent in another way now. What belongs to others goes.
+fn fit_destinations(
+    transaction: &WriteTransaction,
+    mirrors: &[MirrorSpec],
+    numbers: &[MirrorNumber],
+) -> Result<(Vec<Row>, Vec<usize>), StoreError> {
+    let mut table = transaction.open_table(DESTINATIONS)?;
+    let mut known = HashMap::new();
+    for row in table.iter()? {
+        let (key, state) = row?;
+        known.insert(key.value().to_vec(), state.value());
+    }
+    let mut taken = Numbers::new(known.values().map(|(number, _)| *number));
+    let (mut rows, mut fresh) = (Vec::new(), Vec::new());
+    for (at, mirror) in mirrors.iter().enumerate() {
+        for destination in &mirror.destinations {
+            let key = [&numbers[at].0.to_be_bytes()[..], destination.url.as_bytes()].concat();
+            let settings = settings(mirror);
+            let old = known.remove(&key);
+            let number = old.map_or_else(|| taken.next(), |(number, _)| number);
+            let same = old.filter(|(_, flags)| flags & !flag::FIRST_SYNC_DONE == settings);
+            if same.is_none() {
+                fresh.push(rows.len());
+            }
+            let flags = same.map_or(settings, |(_, flags)| flags);
+            table.insert(&*key, (number, flags))?;
+            rows.push(Row { mirror: at, key, number: DestinationNumber(number), flags });
+        }
+    }
+    for key in known.keys() {
+        table.remove(&**key)?;
+    }
+    Ok((rows, fresh))
+}
+
+fn settings(mirror: &MirrorSpec) -> u32 {
+    let mut flags = 0;
+    for (on, flag) in [
+        (mirror.delete, flag::DELETE),
+        (mirror.numeric_ids, flag::NUMERIC_IDS),
+        (mirror.hard_links, flag::HARD_LINKS),
+    ] {
+        flags |= if on { flag } else { 0 };
+    }
+    flags
+}
+
+/// The bitmap of each destination; pieces of others go.
+fn load_pending(
+    transaction: &WriteTransaction,
+    rows: &[Row],
+    used: &RoaringBitmap,
+) -> Result<Vec<RoaringBitmap>, StoreError> {
+    let mut table = transaction.open_table(PENDING)?;
+    let index: HashMap<u32, usize> = rows.iter().enumerate().map(|(at, row)| (row.number.0, at)).collect();
+    let mut pending = vec![RoaringBitmap::new(); rows.len()];
+    for row in table.iter()? {
+        let (key, bytes) = row?;
+        let (number, high) = key.value();
+        let Some(&at) = index.get(&number) else { continue };
+        pending[at] |= read_chunk(bytes.value(), high)?;
+    }
+    if pending.iter().any(|pending| !pending.is_subset(used)) {
+        return Err(StoreError::Damaged("a destination waits for facts that do not exist".into()));
+    }
+    table.retain(|(number, _), _| index.contains_key(&number))?;
+    Ok(pending)
+}
+
+fn read_chunk(bytes: &[u8], high: u16) -> Result<RoaringBitmap, StoreError> {
+    let damaged = || StoreError::Damaged(format!("piece {high} of a bitmap cannot be read"));
+    let chunk = RoaringBitmap::deserialize_from(bytes).map_err(|_| damaged())?;
+    let fits = |id: Option<u32>| id.is_some_and(|id| id >> 16 == u32::from(high));
+    if fits(chunk.min()) && fits(chunk.max()) { Ok(chunk) } else { Err(damaged()) }
+}
+
+/// Gives out numbers that are not in use, lowest first.
+struct Numbers {
+    used: HashSet<u32>,
+    at: u32,
+}
+
+impl Numbers {
+    fn new(used: impl Iterator<Item = u32>) -> Self {
+        Numbers { used: used.collect(), at: 0 }
+    }
+
+    fn next(&mut self) -> u32 {
+        while !self.used.insert(self.at) {
+            self.at += 1;
+        }
+        self.at
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+use std::fs::OpenOptions;
+use std::io::{Seek, SeekFrom, Write};
+
+use ebbtide_feed::{DestinationSpec, Fact, RelPath};
+
+use super::*;
+
+fn destination(url: &str) -> DestinationSpec {
+    DestinationSpec {
+        url: url.into(),
+        password_file: None,
+        compress_choice: None,
+        compress_level: None,
+        timeout_s: 0,
+        contimeout_s: 0,
+    }
+}
+
+fn mirror(source: &str, urls: &[&str]) -> MirrorSpec {
+    MirrorSpec {
+        source: source.into(),
+        delete: false,
+        numeric_ids: false,
+        hard_links: false,
+        destinations: urls.iter().map(|url| destination(url)).collect(),
+    }
+}
+
+fn touched(path: &str) -> Fact {
+    Fact::Touched { path: RelPath::new(path).unwrap(), data: true }
+}
+
+/// The facts that each destination waits for.
+fn waiting(opened: &Opened) -> Vec<Vec<Fact>> {
+    let facts = |ids| opened.store.facts(ids).unwrap().into_iter().map(|(_, fact)| fact).collect();
+    opened.pending.iter().map(facts).collect()
+}
+
+fn record(opened: &mut Opened, at: usize, fact: &Fact) {
+    let mirror = opened.mirrors[opened.destinations[at].mirror];
+    let id = opened.store.intern(mirror, [fact]).unwrap()[0].0;
+    opened.pending[at].insert(id);
+    let number = opened.destinations[at].number;
+    opened.store.write_chunk(number, (id >> 16) as u16, &opened.pending[at]).unwrap();
+}
+
+#[test]
+fn a_new_destination_is_compared_as_a_whole_and_known_ones_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = open(folder.path(), &[mirror("/s", &["a"])]).unwrap();
+    assert_eq!(waiting(&opened), [[key::whole()]]);
+    drop(opened);
+    let mut opened = open(folder.path(), &[mirror("/s", &["a", "b"])]).unwrap();
+    assert_eq!(waiting(&opened), [[key::whole()], [key::whole()]]);
+    opened.pending[0].clear();
+    let (number, empty) = (opened.destinations[0].number, RoaringBitmap::new());
+    opened.store.write_chunk(number, 0, &empty).unwrap();
+    opened.store.commit().unwrap();
+    drop(opened);
+    let opened = open(folder.path(), &[mirror("/s", &["b", "a"])]).unwrap();
+    assert_eq!(waiting(&opened), [vec![key::whole()], vec![]]);
+}
+
+#[test]
+fn the_same_url_of_another_mirror_is_another_destination() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path(), &[mirror("/s", &["a"]), mirror("/t", &["a"])]).unwrap();
+    record(&mut opened, 1, &touched("x"));
+    opened.store.commit().unwrap();
+    drop(opened);
+    let opened = open(folder.path(), &[mirror("/t", &["a"])]).unwrap();
+    assert_eq!(waiting(&opened), [[key::whole(), touched("x")]]);
+    assert_eq!(redb_facts(&opened), 2);
+}
+
+fn redb_facts(opened: &Opened) -> u64 {
+    let mut count = 0;
+    for id in 0..100 {
+        count += u64::from(opened.store.facts(&[id].into_iter().collect()).is_ok());
+    }
+    count
+}
+
+#[test]
+fn a_destination_whose_mirror_now_deletes_is_compared_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path(), &[mirror("/s", &["a"])]).unwrap();
+    opened.store.write_chunk(opened.destinations[0].number, 0, &RoaringBitmap::new()).unwrap();
+    opened.store.commit().unwrap();
+    drop(opened);
+    let mut deleting = mirror("/s", &["a"]);
+    deleting.delete = true;
+    let opened = open(folder.path(), &[deleting]).unwrap();
+    assert_eq!(waiting(&opened), [[key::whole()]]);
+}
+
+#[test]
+fn the_first_sync_flag_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path(), &[mirror("/s", &["a"])]).unwrap();
+    let row = opened.destinations[0].clone();
+    assert_eq!(row.flags & flag::FIRST_SYNC_DONE, 0);
+    opened.store.set_flags(&row.key, row.number, row.flags | flag::FIRST_SYNC_DONE).unwrap();
+    opened.store.commit().unwrap();
+    drop(opened);
+    let opened = open(folder.path(), &[mirror("/s", &["a"])]).unwrap();
+    assert_eq!(opened.destinations[0].flags, flag::FIRST_SYNC_DONE);
+}
+
+/// Fills a store, lets `damage` loose on its file, and opens it again.
+fn reopened_after(damage: impl FnOnce(&Path)) -> (tempfile::TempDir, Vec<Vec<Fact>>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path(), &[mirror("/s", &["a", "b"])]).unwrap();
+    for n in 0..500 {
+        record(&mut opened, n % 2, &touched(&format!("d/{n}")));
+    }
+    opened.store.commit().unwrap();
+    drop(opened);
+    damage(&folder.path().join(FILE));
+    let opened = open(folder.path(), &[mirror("/s", &["a", "b"])]).unwrap();
+    let waiting = waiting(&opened);
+    (folder, waiting)
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    let mut file = OpenOptions::new().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+fn is_whole(waiting: &[Vec<Fact>]) -> bool {
+    waiting.iter().all(|facts| facts.contains(&key::whole()))
+}
+
+#[test]
+fn a_damaged_store_is_set_aside_and_answered_by_comparing_everything() {
+    let damages: [(&str, fn(&Path)); 4] = [
+        ("foreign", |path| fs::write(path, b"something else entirely").unwrap()),
+        ("torn", |path| OpenOptions::new().write(true).open(path).unwrap().set_len(10_000).unwrap()),
+        ("header", |path| overwrite(path, 0, &[0x55; 512])),
+        ("zeroes", |path| {
+            let length = fs::metadata(path).unwrap().len();
+            overwrite(path, 512, &vec![0; length as usize - 512]);
+        }),
+    ];
+    for (name, damage) in damages {
+        let (folder, waiting) = reopened_after(damage);
+        assert!(is_whole(&waiting), "{name}");
+        assert_eq!(waiting[0].len(), 1, "{name}");
+        assert!(folder.path().join("ledger.redb.damaged-1").exists(), "{name}");
+    }
+}
+
+#[test]
+fn no_garbled_page_is_ever_trusted() {
+    let (folder, complete) = reopened_after(|_| {});
+    let length = fs::metadata(folder.path().join(FILE)).unwrap().len();
+    for page in (0..length / 4096).step_by(3) {
+        let (folder, waiting) = reopened_after(|path| overwrite(path, page * 4096 + 100, &[0xa5; 64]));
+        let set_aside = folder.path().join("ledger.redb.damaged-1").exists();
+        assert!(waiting == complete || (set_aside && is_whole(&waiting)), "page {page}");
+    }
+}
+
+#[test]
+fn a_second_damaged_store_gets_a_name_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 1..=2 {
+        fs::write(folder.path().join(FILE), b"not a ledger").unwrap();
+        open(folder.path(), &[mirror("/s", &["a"])]).unwrap();
+        assert!(folder.path().join(format!("{FILE}.damaged-{n}")).exists());
+    }
+}

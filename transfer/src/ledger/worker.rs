@@ -1,0 +1,313 @@
+//! The thread that owns the store.
+//!
+//! Everything that touches the disk happens here, so that no session ever waits for it. A batch is handed to
+//! destinations that wait for work before it is committed, and called durable after.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use ebbtide_feed::{Fact, RelPath};
+use roaring::RoaringBitmap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::engine::{DestinationId, Effect, Engine, Event, TakeNumber, TakeResult};
+use super::key;
+use super::links::{Inode, LinkNotes, Uncommitted};
+use super::open::{Opened, flag};
+use super::store::StoreError;
+use super::{Notice, Take, TakeReport};
+
+/// How long acknowledgements may wait for a commit of their own: losing them costs sending something twice.
+const LAZY: Duration = Duration::from_millis(250);
+
+/// So many facts or links are committed even though their batch goes on: it bounds the memory of a transaction.
+const BULK: usize = 100_000;
+
+/// Commands taken in before looking whether a commit is due.
+const BURST: usize = 256;
+
+/// What the thread is asked to do.
+pub(crate) enum Command {
+    Record { mirror: usize, facts: Vec<Fact>, seq: u64, last: bool },
+    Finished { to: DestinationId, take: TakeNumber, report: TakeReport },
+    Engine(Event),
+    NoteLinks { mirror: usize, notes: LinkNotes },
+    Links { mirror: usize, inodes: Vec<Inode>, answer: oneshot::Sender<HashMap<Inode, Vec<RelPath>>> },
+    CountFacts { answer: oneshot::Sender<u64> },
+    Close,
+}
+
+/// The thread's state.
+pub(crate) struct Worker {
+    opened: Opened,
+    engine: Engine,
+    /// The destinations of each mirror.
+    by_mirror: Vec<Vec<DestinationId>>,
+    /// The id of "compare everything" of each mirror, where it has one.
+    whole: Vec<Option<u32>>,
+    links: Uncommitted,
+    takes: Vec<mpsc::UnboundedSender<Take>>,
+    notices: mpsc::UnboundedSender<Notice>,
+    /// Number of pending facts of each destination, for the status.
+    pending: Arc<[AtomicU64]>,
+    /// The batch that is durable after the next commit.
+    durable: Option<u64>,
+    /// Facts recorded since the last commit.
+    recorded: usize,
+    /// Since when something waits for a commit.
+    dirty: Option<Instant>,
+}
+
+impl Worker {
+    /// Starts from an opened store. `takes` has one channel for each destination.
+    pub(crate) fn new(
+        mut opened: Opened,
+        takes: Vec<mpsc::UnboundedSender<Take>>,
+        notices: mpsc::UnboundedSender<Notice>,
+        pending: Arc<[AtomicU64]>,
+    ) -> Result<Self, StoreError> {
+        let mut by_mirror = vec![Vec::new(); opened.mirrors.len()];
+        for (at, row) in opened.destinations.iter().enumerate() {
+            // The cast is lossless: destinations are counted in thousands.
+            by_mirror[row.mirror].push(DestinationId(at as u32));
+        }
+        let engine = Engine::new(std::mem::take(&mut opened.pending));
+        let mut whole = Vec::new();
+        for (at, destinations) in by_mirror.iter().enumerate() {
+            whole.push(find_whole(&opened, &engine, at, destinations)?);
+        }
+        let worker = Worker {
+            opened,
+            engine,
+            by_mirror,
+            whole,
+            links: Uncommitted::default(),
+            takes,
+            notices,
+            pending,
+            durable: None,
+            recorded: 0,
+            dirty: None,
+        };
+        (0..worker.pending.len()).for_each(|at| worker.publish(DestinationId(at as u32)));
+        Ok(worker)
+    }
+
+    /// Works until the handle closes or is dropped, or the store fails; then says why.
+    pub(crate) fn run(mut self, commands: &Receiver<Command>) {
+        let end = self.work(commands).and_then(|()| self.flush());
+        let notice = match end {
+            Ok(()) => Notice::Closed,
+            Err(error) => Notice::Failed(error),
+        };
+        // Nobody listens when the process is about to end anyway.
+        let _ = self.notices.send(notice);
+    }
+
+    fn work(&mut self, commands: &Receiver<Command>) -> Result<(), StoreError> {
+        loop {
+            let command = match commands.recv_timeout(self.patience()) {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.flush()?;
+                    continue;
+                }
+            };
+            for command in std::iter::once(command).chain(commands.try_iter().take(BURST)) {
+                if matches!(command, Command::Close) {
+                    return Ok(());
+                }
+                self.apply(command)?;
+            }
+            if self.is_commit_due() {
+                self.flush()?;
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.dirty.map_or(Duration::from_secs(3600), |since| LAZY.saturating_sub(since.elapsed()))
+    }
+
+    fn is_commit_due(&self) -> bool {
+        self.durable.is_some()
+            || self.recorded + self.links.len() >= BULK
+            || self.dirty.is_some_and(|since| since.elapsed() >= LAZY)
+    }
+
+    fn apply(&mut self, command: Command) -> Result<(), StoreError> {
+        match command {
+            Command::Record { mirror, facts, seq, last } => {
+                self.record(mirror, &facts)?;
+                self.durable = if last { Some(seq) } else { self.durable };
+            }
+            Command::Finished { to, take, report } => self.finished(to, take, report)?,
+            Command::Engine(event) => self.happen(event, &[])?,
+            Command::NoteLinks { mirror, notes } => {
+                self.links.note(self.opened.mirrors[mirror], &notes);
+                self.dirty.get_or_insert_with(Instant::now);
+            }
+            Command::Links { mirror, inodes, answer } => {
+                // The asker may be gone.
+                let _ = answer.send(self.links(mirror, inodes)?);
+            }
+            Command::CountFacts { answer } => {
+                let _ = answer.send(self.engine.held_facts());
+            }
+            Command::Close => {}
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, mirror: usize, facts: &[Fact]) -> Result<(), StoreError> {
+        let destinations = self.by_mirror[mirror].clone();
+        let wanted = |fact: &&Fact| destinations.iter().any(|&to| !self.is_covered(mirror, to, fact));
+        let wanted: Vec<&Fact> = facts.iter().filter(wanted).collect();
+        let interned = self.opened.store.intern(self.opened.mirrors[mirror], wanted)?;
+        self.remember_whole(mirror, &interned);
+        self.recorded += interned.len();
+        for to in destinations {
+            let ids = interned.iter().filter(|(_, fact)| !self.is_covered(mirror, to, fact));
+            let ids = ids.map(|(id, _)| *id).collect();
+            self.happen(Event::Recorded { to, ids }, &interned)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a comparison of everything that has not begun yet makes this fact needless. Changed data is never
+    /// covered: that comparison trusts size and mtime.
+    fn is_covered(&self, mirror: usize, to: DestinationId, fact: &Fact) -> bool {
+        let trusting = !matches!(fact, Fact::Touched { data: true, .. } | Fact::Subtree { .. });
+        trusting && self.whole[mirror].is_some_and(|id| self.engine.is_waiting(to, id))
+    }
+
+    fn remember_whole(&mut self, mirror: usize, interned: &[(u32, &Fact)]) {
+        if let Some((id, _)) = interned.iter().find(|(_, fact)| **fact == key::whole()) {
+            self.whole[mirror] = Some(*id);
+        }
+    }
+
+    fn finished(
+        &mut self,
+        to: DestinationId,
+        take: TakeNumber,
+        report: TakeReport,
+    ) -> Result<(), StoreError> {
+        let row = &self.opened.destinations[to.0 as usize];
+        let (mirror, number) = (row.mirror, self.opened.mirrors[row.mirror]);
+        let mut successors = Vec::new();
+        for (id, facts) in &report.replaced {
+            let interned = self.opened.store.intern(number, facts)?;
+            self.remember_whole(mirror, &interned);
+            let ids: RoaringBitmap = interned.iter().map(|(id, _)| *id).collect();
+            self.recorded += interned.len();
+            self.happen(Event::Recorded { to, ids: ids.clone() }, &interned)?;
+            successors.push((*id, ids));
+        }
+        let TakeReport { mut done, delivered, held, replaced } = report;
+        done.extend(replaced.iter().map(|(id, _)| *id));
+        self.note_first_sync(to, &done)?;
+        let result = TakeResult { done, delivered, held, successors };
+        self.happen(Event::Finished { to, take, result }, &[])
+    }
+
+    fn note_first_sync(&mut self, to: DestinationId, done: &RoaringBitmap) -> Result<(), StoreError> {
+        let row = &mut self.opened.destinations[to.0 as usize];
+        let whole = self.whole[row.mirror].is_some_and(|id| done.contains(id));
+        if whole && row.flags & flag::FIRST_SYNC_DONE == 0 {
+            row.flags |= flag::FIRST_SYNC_DONE;
+            self.opened.store.set_flags(&row.key, row.number, row.flags)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the engine decide and does what it says. `fresh` are facts whose names are still at hand.
+    fn happen(&mut self, event: Event, fresh: &[(u32, &Fact)]) -> Result<(), StoreError> {
+        let to = match &event {
+            Event::Recorded { to, .. } | Event::Finished { to, .. } => Some(*to),
+            _ => None,
+        };
+        for effect in self.engine.apply(event) {
+            match effect {
+                Effect::Take { to, number, ids } => {
+                    let facts = self.names(&ids, fresh)?;
+                    // A destination that is gone is a process that ends.
+                    let _ = self.takes[to.0 as usize].send(Take { number, facts });
+                }
+                Effect::Settled { token } => drop(self.notices.send(Notice::Settled { token })),
+            }
+        }
+        if let Some(to) = to {
+            self.publish(to);
+            self.dirty.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    fn names(&self, ids: &RoaringBitmap, fresh: &[(u32, &Fact)]) -> Result<Vec<(u32, Fact)>, StoreError> {
+        let mut facts: Vec<(u32, Fact)> = Vec::new();
+        let mut unknown = ids.clone();
+        for (id, fact) in fresh {
+            if unknown.remove(*id) {
+                facts.push((*id, (*fact).clone()));
+            }
+        }
+        facts.extend(self.opened.store.facts(&unknown)?);
+        Ok(facts)
+    }
+
+    fn publish(&self, of: DestinationId) {
+        let pending = self.engine.pending(of).len();
+        self.pending[of.0 as usize].store(pending, Ordering::Relaxed);
+    }
+
+    fn links(&self, mirror: usize, inodes: Vec<Inode>) -> Result<HashMap<Inode, Vec<RelPath>>, StoreError> {
+        let number = self.opened.mirrors[mirror];
+        let mut found = HashMap::new();
+        for inode in inodes {
+            let mut names = self.opened.store.links(number, inode)?;
+            self.links.correct(number, inode, &mut names);
+            found.insert(inode, names);
+        }
+        Ok(found)
+    }
+
+    /// Commits everything and tells what is durable now.
+    fn flush(&mut self) -> Result<(), StoreError> {
+        let changes = self.engine.changes();
+        for (to, high) in changes.chunks {
+            let number = self.opened.destinations[to.0 as usize].number;
+            self.opened.store.write_chunk(number, high, self.engine.pending(to))?;
+        }
+        self.opened.store.write_links(&self.links.take())?;
+        self.opened.store.forget(&changes.orphans)?;
+        for whole in &mut self.whole {
+            *whole = whole.filter(|id| !changes.orphans.contains(*id));
+        }
+        self.opened.store.commit()?;
+        self.recorded = 0;
+        self.dirty = None;
+        if let Some(seq) = self.durable.take() {
+            let _ = self.notices.send(Notice::Durable { seq });
+        }
+        Ok(())
+    }
+}
+
+/// The id of "compare everything" of a mirror, if some destination waits for it.
+fn find_whole(
+    opened: &Opened,
+    engine: &Engine,
+    mirror: usize,
+    destinations: &[DestinationId],
+) -> Result<Option<u32>, StoreError> {
+    let id = opened.store.id_of(opened.mirrors[mirror], &key::whole())?;
+    Ok(id.filter(|id| destinations.iter().any(|&to| engine.pending(to).contains(*id))))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,374 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use ebbtide_feed::{Batch, DestinationSpec, MirrorSpec};
+use proptest::prelude::*;
+
+use super::super::{Ledger, Started};
+use super::*;
+
+fn mirror(destinations: usize) -> MirrorSpec {
+    let destination = |n| DestinationSpec {
+        url: format!("rsync://host/{n}"),
+        password_file: None,
+        compress_choice: None,
+        compress_level: None,
+        timeout_s: 0,
+        contimeout_s: 0,
+    };
+    MirrorSpec {
+        source: "/s".into(),
+        delete: true,
+        numeric_ids: false,
+        hard_links: false,
+        destinations: (0..destinations).map(destination).collect(),
+    }
+}
+
+fn path(name: &str) -> RelPath {
+    RelPath::new(name).unwrap()
+}
+
+fn touched(name: &str) -> Fact {
+    Fact::Touched { path: path(name), data: true }
+}
+
+fn gone(name: &str) -> Fact {
+    Fact::Gone { path: path(name) }
+}
+
+struct Bench {
+    started: Started,
+    seq: u64,
+}
+
+const A: DestinationId = DestinationId(0);
+
+impl Bench {
+    fn open(folder: &Path, destinations: usize) -> Self {
+        Bench { started: Ledger::start(folder, &[mirror(destinations)]).unwrap(), seq: 0 }
+    }
+
+    fn send(&mut self, facts: Vec<Fact>) -> u64 {
+        self.seq += 1;
+        self.started.ledger.record(Batch { seq: self.seq, mirror: 0, last: true, facts });
+        self.seq
+    }
+
+    fn record(&mut self, facts: Vec<Fact>) {
+        let seq = self.send(facts);
+        loop {
+            match self.started.notices.blocking_recv().unwrap() {
+                Notice::Durable { seq: durable } if durable == seq => return,
+                Notice::Failed(e) => panic!("{e}"),
+                _ => {}
+            }
+        }
+    }
+
+    fn take(&mut self, to: DestinationId) -> Take {
+        self.started.ledger.demand(to, 1000);
+        self.started.takes[to.0 as usize].blocking_recv().unwrap()
+    }
+
+    fn done(&self, to: DestinationId, take: &Take) {
+        let done = take.facts.iter().map(|(id, _)| *id).collect();
+        self.started.ledger.finished(to, take.number, TakeReport { done, ..TakeReport::default() });
+    }
+
+    fn first_sync(&mut self, to: DestinationId) {
+        let take = self.take(to);
+        assert_eq!(facts(&take), [key::whole()]);
+        self.done(to, &take);
+    }
+
+    fn close(self) {
+        self.started.ledger.close();
+        self.started.thread.join().unwrap();
+    }
+
+    fn count(&self) -> u64 {
+        let (answer, answered) = oneshot::channel();
+        self.started.ledger.say(Command::CountFacts { answer });
+        answered.blocking_recv().unwrap()
+    }
+}
+
+fn facts(take: &Take) -> Vec<Fact> {
+    let mut facts: Vec<Fact> = take.facts.iter().map(|(_, fact)| fact.clone()).collect();
+    facts.sort_by(|a, b| a.path().cmp(b.path()));
+    facts
+}
+
+#[test]
+fn facts_that_were_called_durable_survive_without_a_clean_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 1);
+    bench.first_sync(A);
+    bench.record(vec![touched("a"), gone("b")]);
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(folder.path().join("ledger.redb"), copy.path().join("ledger.redb")).unwrap();
+    let mut again = Bench::open(copy.path(), 1);
+    assert_eq!(facts(&again.take(A)), [touched("a"), gone("b")]);
+}
+
+#[test]
+fn what_was_acknowledged_is_gone_after_a_clean_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 1);
+    bench.first_sync(A);
+    bench.record(vec![touched("a"), touched("b")]);
+    let take = bench.take(A);
+    let keep = take.facts.iter().find(|(_, fact)| *fact == touched("b")).unwrap().0;
+    let mut done: RoaringBitmap = take.facts.iter().map(|(id, _)| *id).collect();
+    done.remove(keep);
+    bench.started.ledger.finished(A, take.number, TakeReport { done, ..TakeReport::default() });
+    bench.close();
+    let mut bench = Bench::open(folder.path(), 1);
+    assert_eq!(facts(&bench.take(A)), [touched("b")]);
+    assert_eq!(bench.count(), 1);
+}
+
+#[test]
+fn a_comparison_of_everything_that_has_not_begun_covers_later_facts_but_not_changed_data() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 1);
+    let attributes = Fact::Touched { path: path("a"), data: false };
+    bench.record(vec![attributes.clone(), gone("b"), touched("c")]);
+    assert_eq!(bench.count(), 2);
+    let take = bench.take(A);
+    bench.record(vec![attributes.clone(), gone("b")]);
+    bench.done(A, &take);
+    assert_eq!(facts(&bench.take(A)), [attributes, gone("b")]);
+}
+
+#[test]
+fn what_stands_in_place_of_a_fact_is_taken_next_and_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 1);
+    bench.first_sync(A);
+    bench.record(vec![Fact::Subtree { dir: path("d"), replaced: true }]);
+    let take = bench.take(A);
+    let then = Fact::Subtree { dir: path("d"), replaced: false };
+    let report =
+        TakeReport { replaced: vec![(take.facts[0].0, vec![then.clone()])], ..TakeReport::default() };
+    bench.started.ledger.finished(A, take.number, report);
+    assert_eq!(facts(&bench.take(A)), std::slice::from_ref(&then));
+    bench.close();
+    let mut bench = Bench::open(folder.path(), 1);
+    assert_eq!(facts(&bench.take(A)), [then]);
+}
+
+#[test]
+fn ids_are_free_again_when_no_destination_needs_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 2);
+    for to in [A, DestinationId(1)] {
+        bench.first_sync(to);
+    }
+    for round in 0..20 {
+        bench.record(vec![touched(&format!("{round}"))]);
+        for to in [A, DestinationId(1)] {
+            let take = bench.take(to);
+            assert!(take.facts[0].0 < 3, "round {round} uses id {}", take.facts[0].0);
+            bench.done(to, &take);
+        }
+    }
+}
+
+#[test]
+fn a_barrier_is_told_when_everything_before_it_is_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 1);
+    bench.first_sync(A);
+    bench.record(vec![touched("a")]);
+    bench.started.ledger.barrier(4);
+    let take = bench.take(A);
+    bench.done(A, &take);
+    assert!(matches!(bench.started.notices.blocking_recv(), Some(Notice::Settled { token: 4 })));
+}
+
+#[test]
+fn names_of_an_inode_are_known_at_once_and_survive() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let inode = Inode { dev: 1, ino: 2 };
+    let names = |bench: &Bench| {
+        let mut names = runtime.block_on(bench.started.ledger.links(0, vec![inode])).remove(&inode).unwrap();
+        names.sort();
+        names
+    };
+    let bench = Bench::open(folder.path(), 1);
+    let seen = vec![(inode, path("a")), (inode, path("b")), (Inode { dev: 1, ino: 3 }, path("c"))];
+    bench.started.ledger.note_links(0, LinkNotes { seen, gone: vec![] });
+    assert_eq!(names(&bench), [path("a"), path("b")]);
+    bench.close();
+    let bench = Bench::open(folder.path(), 1);
+    bench.started.ledger.note_links(0, LinkNotes { seen: vec![], gone: vec![(inode, path("a"))] });
+    assert_eq!(names(&bench), [path("b")]);
+}
+
+/// One step of the property below.
+#[derive(Clone, Debug)]
+enum Step {
+    Record(Vec<Fact>),
+    Take(usize),
+    /// Finish the take, if there is one; the number says which of its facts are done.
+    Finish(usize, u8),
+    /// Close cleanly and open again.
+    Reopen,
+    /// Open a copy of the file as it lies on the disk.
+    Crash,
+}
+
+fn fact() -> impl Strategy<Value = Fact> {
+    (0..4u8, 0..6u8).prop_map(|(kind, name)| {
+        let path = path(&format!("d/{name}"));
+        match kind {
+            0 => Fact::Touched { path, data: false },
+            1 => Fact::Touched { path, data: true },
+            2 => Fact::Gone { path },
+            _ => Fact::Relist { dir: path },
+        }
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop::collection::vec(fact(), 1..6).prop_map(Step::Record),
+        4 => (0..2usize).prop_map(Step::Take),
+        4 => (0..2usize, any::<u8>()).prop_map(|(to, which)| Step::Finish(to, which)),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Crash),
+    ]
+}
+
+/// What must be pending, and what may be: acknowledgements may be lost by a crash, facts may not.
+#[derive(Default)]
+struct Model {
+    must: [BTreeSet<Vec<u8>>; 2],
+    may: [BTreeSet<Vec<u8>>; 2],
+    taken: [Option<(Take, BTreeSet<Vec<u8>>)>; 2],
+}
+
+fn model_key(fact: &Fact) -> Vec<u8> {
+    key::encode(super::super::key::MirrorNumber(0), fact).unwrap()
+}
+
+impl Model {
+    fn record(&mut self, facts: &[Fact]) {
+        for to in 0..2 {
+            for key in facts.iter().map(model_key) {
+                self.must[to].insert(key.clone());
+                self.may[to].insert(key.clone());
+                if let Some((_, fresh)) = &mut self.taken[to] {
+                    fresh.insert(key);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, bench: &Bench, to: usize, which: u8) {
+        let Some((take, again)) = self.taken[to].take() else { return };
+        let done = take.facts.iter().enumerate().filter(|(n, _)| which >> (n % 8) & 1 == 1);
+        let done: Vec<&(u32, Fact)> = done.map(|(_, fact)| fact).collect();
+        for key in done.iter().map(|(_, fact)| model_key(fact)).filter(|key| !again.contains(key)) {
+            self.must[to].remove(&key);
+        }
+        let done = done.iter().map(|(id, _)| *id).collect();
+        let report = TakeReport { done, ..TakeReport::default() };
+        bench.started.ledger.finished(DestinationId(to as u32), take.number, report);
+    }
+
+    /// Everything pending is at least what must be and at most what may be; takes it all on the way.
+    fn check(&self, bench: &mut Bench) {
+        for to in 0..2 {
+            bench.started.ledger.release(DestinationId(to as u32), RoaringBitmap::new());
+            let pending = bench.started.ledger.pending(DestinationId(to as u32));
+            let found: BTreeSet<Vec<u8>> = match pending {
+                0 => BTreeSet::new(),
+                _ => bench
+                    .take(DestinationId(to as u32))
+                    .facts
+                    .iter()
+                    .map(|(_, fact)| model_key(fact))
+                    .collect(),
+            };
+            assert!(found.is_superset(&self.must[to]), "lost: {:?}", self.must[to].difference(&found));
+            assert!(found.is_subset(&self.may[to]), "invented: {:?}", found.difference(&self.may[to]));
+        }
+    }
+}
+
+fn run(steps: Vec<Step>) {
+    let mut folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 2);
+    for to in [A, DestinationId(1)] {
+        bench.first_sync(to);
+    }
+    bench.record(vec![]);
+    let mut model = Model::default();
+    for step in steps {
+        match step {
+            Step::Record(facts) => {
+                model.record(&facts);
+                bench.record(facts);
+            }
+            Step::Take(to) if model.taken[to].is_none() && !model.must[to].is_empty() => {
+                let take = bench.take(DestinationId(to as u32));
+                model.taken[to] = Some((take, BTreeSet::new()));
+            }
+            Step::Take(_) => {}
+            Step::Finish(to, which) => model.finish(&bench, to, which),
+            Step::Reopen => {
+                bench.close();
+                model.taken = [None, None];
+                model.may = model.must.clone();
+                bench = Bench::open(folder.path(), 2);
+            }
+            Step::Crash => {
+                let copy = tempfile::tempdir().unwrap();
+                std::fs::copy(folder.path().join("ledger.redb"), copy.path().join("ledger.redb")).unwrap();
+                bench.close();
+                model.taken = [None, None];
+                bench = Bench::open(copy.path(), 2);
+                folder = copy;
+                Bench::open_checked(&mut bench, &mut model);
+            }
+        }
+    }
+    for to in 0..2 {
+        model.finish(&bench, to, 0);
+    }
+    model.check(&mut bench);
+}
+
+impl Bench {
+    /// After a crash facts may be back whose acknowledgement was not committed; from here on they are pending again.
+    fn open_checked(bench: &mut Bench, model: &mut Model) {
+        for to in 0..2 {
+            let at = DestinationId(to as u32);
+            if bench.started.ledger.pending(at) == 0 {
+                assert!(model.must[to].is_empty(), "lost everything");
+                continue;
+            }
+            let take = bench.take(at);
+            let found: BTreeSet<Vec<u8>> = take.facts.iter().map(|(_, fact)| model_key(fact)).collect();
+            assert!(found.is_superset(&model.must[to]), "lost: {:?}", model.must[to].difference(&found));
+            assert!(found.is_subset(&model.may[to]), "invented: {:?}", found.difference(&model.may[to]));
+            model.must[to] = found;
+            model.taken[to] = Some((take, BTreeSet::new()));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_ledger_agrees_with_a_simple_model_whenever_it_is_opened_again(
+        steps in prop::collection::vec(step(), 1..40)
+    ) {
+        run(steps);
+    }
+}
