@@ -1,1 +1,15 @@
-//! (skeleton)
+//! The sender: it reads the tree and speaks the rsync protocol to daemons.
+//!
+//! * [`session`] pushes one file list to one daemon.
+//! * [`source`] reads the tree without being led out of it, [`walk`] lists it.
+//! * [`transport`] is the way to a daemon.
+#![deny(unsafe_code)]
+
+pub mod options;
+pub mod session;
+pub mod source;
+pub mod text;
+pub mod transport;
+pub mod walk;
+
+pub use ebbtide_wire::proto::{Dialect, ExitCode, IoErrors};

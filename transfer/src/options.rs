@@ -1,0 +1,48 @@
+//! What one push asks for.
+
+use std::time::Duration;
+
+use ebbtide_wire::proto::{Checksum, Protocol, ServerOptions};
+
+/// The options of one push: what the daemon is asked to do, and what this side keeps to itself.
+#[derive(Clone, Debug)]
+pub struct PushOptions {
+    /// rsync's options as the daemon gets them.
+    pub server: ServerOptions,
+    /// Rules for the receiver's deletion, as they travel (`- *.tmp`).
+    pub filters: Vec<Vec<u8>>,
+    /// `--checksum-choice`; `None` takes the best that both sides know.
+    pub checksum: Option<Checksum>,
+    /// `--compress-level`, in the algorithm's own numbers; `None` for its default.
+    pub compress_level: Option<i32>,
+    /// `--timeout`: how long nothing may arrive. The daemon is told through [`ServerOptions::timeout`].
+    pub timeout: Option<Duration>,
+    /// `--contimeout`: how long connecting may take, the daemon's OK included.
+    pub contimeout: Option<Duration>,
+    /// `--protocol`: the newest protocol to speak.
+    pub protocol: Protocol,
+}
+
+impl PushOptions {
+    /// These options for the daemon, and nothing else special.
+    pub fn new(server: ServerOptions) -> Self {
+        PushOptions {
+            server,
+            filters: Vec::new(),
+            checksum: None,
+            compress_level: None,
+            timeout: None,
+            contimeout: None,
+            protocol: Protocol::V32,
+        }
+    }
+
+    /// The same with one timeout for both sides; zero turns it off.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        let seconds = u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX);
+        self.timeout = (seconds > 0).then_some(timeout);
+        self.server.timeout = (seconds > 0).then_some(seconds);
+        self
+    }
+}

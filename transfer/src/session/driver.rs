@@ -1,0 +1,432 @@
+//! Moves bytes between the socket, the protocol core and the answering thread. One task does all of it, so that
+//! reading never waits for writing: a daemon may send all of its requests before it reads anything.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebbtide_wire::flist::FileList;
+use ebbtide_wire::proto::{Dialect, ServerOptions};
+use ebbtide_wire::sender::{self, Client, Event, Ndx, Request};
+use tokio::task::{self, JoinHandle};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::answer::{Answerer, Job, Part};
+use super::entry::{Entry, FileListInput};
+use super::error::{SessionErrorKind, Stage};
+use super::list;
+use super::pulse::{Due, Pulse};
+use super::report::{Item, Observer, Outcome, Report, Text, TextKind};
+use super::tally::Tally;
+use crate::options::PushOptions;
+use crate::source::Source;
+use crate::text::OsError;
+use crate::transport::Socket;
+
+/// A session on a connected socket.
+pub(super) struct Driver<'a> {
+    socket: Socket,
+    client: Client,
+    options: &'a ServerOptions,
+    entries: Arc<Vec<Entry>>,
+    source: Arc<Source>,
+    observer: &'a mut dyn Observer,
+    /// The list, while it is being built.
+    building: Option<Building>,
+    /// The list as it went out; requests name entries by their place in it.
+    list: Option<Arc<FileList>>,
+    answerer: Option<Answerer>,
+    pulse: Pulse,
+    tally: Tally,
+    finished: Option<sender::Outcome>,
+    buffer: Box<[u8]>,
+    bytes_read: u64,
+    bytes_written: u64,
+}
+
+type Building = JoinHandle<Result<FileList, ebbtide_wire::Error>>;
+
+/// A session that did not run to its end.
+pub(super) struct Aborted {
+    pub(super) stage: Stage,
+    pub(super) kind: SessionErrorKind,
+    pub(super) texts: Vec<Text>,
+}
+
+/// Why the task woke up.
+enum Woken {
+    Socket(io::Result<bool>),
+    Answers(Option<Vec<Part>>),
+    Built(Result<Result<FileList, ebbtide_wire::Error>, task::JoinError>),
+    Tick,
+}
+
+/// No more answers are taken in while this many bytes wait to be written.
+const HIGH_WATER: usize = 1 << 20;
+
+/// How much one read takes at most.
+const READ_SIZE: usize = 128 * 1024;
+
+/// How many slices one gathered write takes at most (the kernel's limit is 1024).
+const SLICES: usize = 256;
+
+/// How long a session that failed waits for the daemon to take the news.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Lists up to this length are built at once, longer ones on another thread.
+const SHORT_LIST: usize = 1000;
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(
+        socket: Socket,
+        client: Client,
+        options: &'a PushOptions,
+        started: Instant,
+        list: FileListInput,
+        source: Arc<Source>,
+        observer: &'a mut dyn Observer,
+    ) -> Driver<'a> {
+        let tally = Tally::new(&list.entries);
+        let mut driver = Driver {
+            socket,
+            client,
+            options: &options.server,
+            entries: Arc::new(list.entries),
+            source,
+            observer,
+            building: None,
+            list: None,
+            answerer: None,
+            pulse: Pulse::new(options.timeout, options.contimeout, started),
+            tally,
+            finished: None,
+            buffer: vec![0; READ_SIZE].into_boxed_slice(),
+            bytes_read: 0,
+            bytes_written: 0,
+        };
+        driver.client.add_io_errors(list.io_errors);
+        driver
+    }
+
+    /// Runs the session to its end.
+    pub(super) async fn run(mut self) -> Result<Report, Aborted> {
+        match self.exchange().await {
+            Ok(outcome) => Ok(self.report(outcome)),
+            Err(kind) => {
+                let stage = self.client.stage().into();
+                self.say_farewell().await;
+                Err(Aborted { stage, kind, texts: self.tally.texts })
+            }
+        }
+    }
+
+    async fn exchange(&mut self) -> Result<sender::Outcome, SessionErrorKind> {
+        if !self.options.checksum {
+            self.build_list()?;
+        }
+        loop {
+            self.take_events()?;
+            self.take_answers()?;
+            self.write(true)?;
+            if let Some(outcome) = self.finished.filter(|_| self.client.output_len() == 0) {
+                return Ok(outcome);
+            }
+            match self.wait().await {
+                Woken::Socket(readable) => {
+                    if readable.map_err(SessionErrorKind::Socket)? {
+                        self.read()?;
+                    }
+                }
+                Woken::Answers(batch) => self.on_batch(batch)?,
+                Woken::Built(list) => self.on_list(list)?,
+                Woken::Tick => self.on_tick()?,
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let read = self.client.wants_input();
+        let write = self.client.output_len() > 0;
+        let room = self.client.output_len() < HIGH_WATER;
+        let tick = self.pulse.next();
+        let Driver { socket, answerer, building, .. } = self;
+        tokio::select! {
+            readable = socket.ready(read, write), if read || write => Woken::Socket(readable),
+            batch = next_batch(answerer), if room && answerer.is_some() => Woken::Answers(batch),
+            list = built(building), if building.is_some() => Woken::Built(list),
+            () = sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => Woken::Tick,
+        }
+    }
+
+    /// Reads all that is there, as long as the core wants it.
+    fn read(&mut self) -> Result<(), SessionErrorKind> {
+        while self.client.wants_input() {
+            match self.socket.try_read(&mut self.buffer).map_err(SessionErrorKind::Socket)? {
+                None => return Ok(()),
+                Some(0) => return self.on_end_of_stream(),
+                Some(count) => {
+                    self.bytes_read += count as u64;
+                    self.pulse.read();
+                    self.client.handle_input(&self.buffer[..count]).map_err(wire)?;
+                    self.take_events()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_end_of_stream(&mut self) -> Result<(), SessionErrorKind> {
+        self.client.handle_eof().map_err(wire)?;
+        self.take_events()?;
+        if self.finished.is_some() {
+            return Ok(());
+        }
+        Err(SessionErrorKind::Wire(ebbtide_wire::ErrorKind::Closed { text: Vec::new() }))
+    }
+
+    /// Writes as much as the socket takes; `data` tells whether it is more than a sign of life.
+    fn write(&mut self, data: bool) -> Result<(), SessionErrorKind> {
+        while self.client.output_len() > 0 {
+            match gathered_write(&self.socket, &self.client) {
+                Ok(None) => return Ok(()),
+                Ok(Some(count)) => {
+                    self.bytes_written += count as u64;
+                    self.client.advance(count);
+                    self.pulse.wrote(data);
+                }
+                Err(error) => return self.on_broken_pipe(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The daemon no longer reads. What it said before tells why.
+    fn on_broken_pipe(&mut self, error: io::Error) -> Result<(), SessionErrorKind> {
+        if self.finished.is_some() {
+            self.client.advance(self.client.output_len());
+            return Ok(());
+        }
+        self.read()?;
+        Err(SessionErrorKind::Socket(error))
+    }
+
+    fn take_events(&mut self) -> Result<(), SessionErrorKind> {
+        while let Some(event) = self.client.poll_event() {
+            self.on_event(event)?;
+        }
+        Ok(())
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), SessionErrorKind> {
+        match event {
+            Event::Motd(line) => self.on_text(TextKind::Motd, line),
+            Event::Listing(line) => self.on_text(TextKind::Listing, line),
+            Event::Message { kind, text } => self.on_text(kind.into(), text),
+            Event::Ready(dialect) => return self.on_ready(&dialect),
+            Event::Request(request) => self.on_request(request),
+            Event::Item(item) => self.on_item(&item),
+            Event::Deleted(deleted) => self.observer.deleted(&deleted.name, deleted.directory),
+            Event::DeleteStats(stats) => self.tally.deleted(stats),
+            Event::IoTimeout(seconds) => self.pulse.adopt(Duration::from_secs(seconds.into())),
+            Event::Finished(outcome) => self.finished = Some(outcome),
+            Event::ListSent | Event::Success(_) => {}
+        }
+        Ok(())
+    }
+
+    fn on_ready(&mut self, dialect: &Dialect) -> Result<(), SessionErrorKind> {
+        self.pulse.welcomed();
+        self.observer.ready(dialect);
+        if self.options.checksum { self.build_list() } else { Ok(()) }
+    }
+
+    fn on_text(&mut self, kind: TextKind, bytes: Vec<u8>) {
+        let text = Text { kind, bytes };
+        self.tally.text(&text);
+        self.observer.text(&text);
+    }
+
+    fn on_item(&mut self, item: &sender::Item) {
+        let Some(index) = self.index(item.ndx) else { return };
+        self.tally.item(index, item, self.options.dry_run);
+        let link_name = item.xname.as_deref();
+        let entry = &self.entries[index];
+        self.observer.item(&Item { index, entry, flags: item.iflags, link_name });
+    }
+
+    fn on_request(&mut self, request: Request) {
+        let Some(index) = self.index(request.ndx) else { return };
+        if request.redo {
+            self.tally.redo(index, &self.entries[index].name);
+        }
+        if self.answerer.is_none()
+            && let Some(context) = self.client.answer_context()
+        {
+            let entries = Arc::clone(&self.entries);
+            self.answerer = Some(Answerer::start(&context, entries, Arc::clone(&self.source)));
+        }
+        if let Some(answerer) = &self.answerer {
+            answerer.ask(Job { index, request });
+        }
+    }
+
+    /// The caller's number of a list entry.
+    fn index(&self, ndx: Ndx) -> Option<usize> {
+        let index = self.list.as_ref()?.pushed(ndx)?;
+        (index < self.entries.len()).then_some(index)
+    }
+
+    /// Takes in what the answering thread has made, as long as there is room.
+    fn take_answers(&mut self) -> Result<(), SessionErrorKind> {
+        while self.client.output_len() < HIGH_WATER {
+            let Some(batch) = self.answerer.as_mut().and_then(Answerer::next_now) else { return Ok(()) };
+            self.on_batch(Some(batch))?;
+        }
+        Ok(())
+    }
+
+    fn on_batch(&mut self, batch: Option<Vec<Part>>) -> Result<(), SessionErrorKind> {
+        let ended = || SessionErrorKind::Local("the answering thread ended".to_owned());
+        batch.ok_or_else(ended)?.into_iter().try_for_each(|part| self.on_part(part))
+    }
+
+    fn on_part(&mut self, part: Part) -> Result<(), SessionErrorKind> {
+        match part {
+            Part::Bytes { ndx, first, mut pieces, source, end } => {
+                if first {
+                    self.client.begin_answer(ndx).map_err(wire)?;
+                }
+                self.client.push_pieces(&mut pieces, &source).map_err(wire)?;
+                if let Some(end) = end {
+                    self.client.end_answer().map_err(wire)?;
+                    self.tally.answered(end);
+                }
+            }
+            Part::NoSend { ndx, index, why, error } => {
+                self.client.no_send(ndx, why).map_err(wire)?;
+                self.tally.set(index, unsent(why, &error));
+                self.observer.unreadable(&self.entries[index], &error);
+            }
+            Part::Broken(error) => return Err(wire(error)),
+        }
+        Ok(())
+    }
+
+    /// Builds the list: at once if it is short, else on another thread.
+    fn build_list(&mut self) -> Result<(), SessionErrorKind> {
+        let sums = self.client.dialect().filter(|_| self.options.checksum).map(|dialect| dialect.checksum);
+        if self.entries.len() <= SHORT_LIST && sums.is_none() {
+            let list = list::build(&self.entries, self.options, &self.source, None).map_err(wire)?;
+            return self.send_list(list);
+        }
+        let (entries, source) = (Arc::clone(&self.entries), Arc::clone(&self.source));
+        let options = self.options.clone();
+        let build = move || list::build(&entries, &options, &source, sums);
+        self.building = Some(task::spawn_blocking(build));
+        Ok(())
+    }
+
+    fn on_list(
+        &mut self,
+        list: Result<Result<FileList, ebbtide_wire::Error>, task::JoinError>,
+    ) -> Result<(), SessionErrorKind> {
+        self.building = None;
+        let list =
+            list.map_err(|error| SessionErrorKind::Local(format!("building the list failed: {error}")))?;
+        self.send_list(list.map_err(wire)?)
+    }
+
+    fn send_list(&mut self, list: FileList) -> Result<(), SessionErrorKind> {
+        let list = Arc::new(list);
+        self.list = Some(Arc::clone(&list));
+        self.client.send_list(list).map_err(wire)
+    }
+
+    fn on_tick(&mut self) -> Result<(), SessionErrorKind> {
+        match self.pulse.due(Instant::now()) {
+            Due::Nothing => Ok(()),
+            Due::Dead(kind) => Err(kind),
+            Due::KeepAlive => {
+                self.client.keep_alive();
+                self.pulse.wrote(false);
+                self.write(false)
+            }
+        }
+    }
+
+    /// Lets the daemon know, where the core has something for it, and does not wait for long.
+    async fn say_farewell(&mut self) {
+        let _ = timeout(FAREWELL, async {
+            while self.client.output_len() > 0 {
+                match gathered_write(&self.socket, &self.client) {
+                    Ok(Some(count)) => self.client.advance(count),
+                    Ok(None) => {
+                        let _ = self.socket.ready(false, true).await;
+                    }
+                    Err(_) => return,
+                }
+            }
+        })
+        .await;
+    }
+
+    fn report(self, outcome: sender::Outcome) -> Report {
+        Report {
+            exit: outcome.exit,
+            partial: outcome.transfer_errors > 0,
+            io_errors: outcome.io_errors,
+            bytes_written: self.bytes_written,
+            bytes_read: self.bytes_read,
+            dialect: self.client.dialect().cloned(),
+            outcomes: self.tally.outcomes,
+            texts: self.tally.texts,
+            totals: self.tally.totals,
+        }
+    }
+}
+
+async fn next_batch(answerer: &mut Option<Answerer>) -> Option<Vec<Part>> {
+    match answerer {
+        Some(answerer) => answerer.next().await,
+        None => None,
+    }
+}
+
+async fn built(
+    building: &mut Option<Building>,
+) -> Result<Result<FileList, ebbtide_wire::Error>, task::JoinError> {
+    match building {
+        Some(building) => building.await,
+        None => std::future::pending().await,
+    }
+}
+
+fn gathered_write(socket: &Socket, client: &Client) -> io::Result<Option<usize>> {
+    let slices: Vec<IoSlice<'_>> = client.output().take(SLICES).map(IoSlice::new).collect();
+    match socket.try_write(&slices) {
+        // A mapped file was cut short: the kernel finds no page where the signal handler, in our own accesses,
+        // finds one to put there.
+        Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+            slices.iter().for_each(|slice| touch(slice));
+            socket.try_write(&slices)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Reads a byte of each page.
+fn touch(slice: &[u8]) {
+    let sum = slice.iter().step_by(4096).chain(slice.last()).fold(0_u8, |sum, byte| sum.wrapping_add(*byte));
+    std::hint::black_box(sum);
+}
+
+fn unsent(why: sender::NoSend, error: &io::Error) -> Outcome {
+    match why {
+        sender::NoSend::Gone => Outcome::Vanished,
+        sender::NoSend::Other => Outcome::Failed(OsError(error).to_string()),
+    }
+}
+
+fn wire(error: ebbtide_wire::Error) -> SessionErrorKind {
+    SessionErrorKind::Wire(error.kind)
+}

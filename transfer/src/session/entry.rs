@@ -1,0 +1,77 @@
+//! What the caller hands to a session: the entries of one file list.
+
+pub use ebbtide_wire::proto::IoErrors;
+
+use crate::source::Meta;
+
+/// The entries of one session, in the order in which they go on the wire.
+///
+/// Order is free but for two rules of the protocol: every parent directory of an entry must be in the list as a
+/// directory, and entries of mode 0 come first (rsync 3.4.3 refuses them elsewhere).
+#[derive(Clone, Debug, Default)]
+pub struct FileListInput {
+    /// The entries; the report speaks of them by their position here.
+    pub entries: Vec<Entry>,
+    /// What went wrong while the list was made: [`IoErrors::GENERAL`] stops the receiver from deleting.
+    pub io_errors: IoErrors,
+}
+
+impl FileListInput {
+    /// A list without errors.
+    pub fn new(entries: Vec<Entry>) -> Self {
+        FileListInput { entries, io_errors: IoErrors::default() }
+    }
+}
+
+/// One entry of a file list.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The name on the wire and below the source's root: bytes without a leading slash; `.` for the root itself.
+    pub name: Box<[u8]>,
+    /// The attributes as `lstat` gave them; [`Meta::MISSING`] asks the receiver to remove the name.
+    pub meta: Meta,
+    /// What a symlink points to; empty for other entries.
+    pub link_target: Box<[u8]>,
+    /// Of a directory: what the list says about its content. No meaning for other entries.
+    pub dir: DirRole,
+    /// Which of the source's roots the name lies below; 0 where there is one.
+    pub root: u16,
+}
+
+impl Entry {
+    /// An entry whose directory role is [`DirRole::Plain`].
+    pub fn new(name: impl Into<Box<[u8]>>, meta: Meta) -> Self {
+        Entry { name: name.into(), meta, link_target: Box::default(), dir: DirRole::Plain, root: 0 }
+    }
+
+    /// A name that the receiver is to remove (needs `delete_missing_args`).
+    pub fn missing(name: impl Into<Box<[u8]>>) -> Self {
+        Entry::new(name, Meta::MISSING)
+    }
+
+    /// The same with what the symlink points to.
+    #[must_use]
+    pub fn with_link_target(mut self, target: impl Into<Box<[u8]>>) -> Self {
+        self.link_target = target.into();
+        self
+    }
+
+    /// The same with another role.
+    #[must_use]
+    pub fn with_role(mut self, dir: DirRole) -> Self {
+        self.dir = dir;
+        self
+    }
+}
+
+/// What the list says about the content of one of its directories.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DirRole {
+    /// Its attributes count, its content is not described: nothing is deleted in it.
+    #[default]
+    Plain,
+    /// The list is complete for it: with a delete option, what the list lacks is removed.
+    Content,
+    /// It is here only because an entry below it is (needs `relative`).
+    Implied,
+}

@@ -1,0 +1,131 @@
+//! Why a session did not run to its end.
+
+use std::fmt;
+use std::io;
+
+use ebbtide_wire::ErrorKind;
+use ebbtide_wire::proto::ExitCode;
+
+use super::report::Text;
+
+/// A session that did not run to its end: nothing of it can be taken as done.
+#[derive(Debug, thiserror::Error)]
+#[error("{destination}: {stage}: {kind}")]
+pub struct SessionError {
+    /// The destination, as its URL without password.
+    pub destination: String,
+    /// How far the session had come.
+    pub stage: Stage,
+    /// What went wrong.
+    pub kind: SessionErrorKind,
+    /// What the daemon had said until then.
+    pub texts: Vec<Text>,
+}
+
+/// How far a session had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Finding the host's addresses.
+    Resolve,
+    /// Connecting.
+    Connect,
+    /// Lines before the module is chosen.
+    Greeting,
+    /// Between the module's name and the daemon's OK.
+    Auth,
+    /// Arguments, compat flags, negotiation.
+    Setup,
+    /// The file list.
+    List,
+    /// Requests and file data.
+    Transfer,
+    /// The closing exchange.
+    Goodbye,
+}
+
+impl From<ebbtide_wire::Stage> for Stage {
+    fn from(stage: ebbtide_wire::Stage) -> Self {
+        match stage {
+            ebbtide_wire::Stage::Greeting => Stage::Greeting,
+            ebbtide_wire::Stage::Auth => Stage::Auth,
+            ebbtide_wire::Stage::Setup => Stage::Setup,
+            ebbtide_wire::Stage::List => Stage::List,
+            ebbtide_wire::Stage::Transfer => Stage::Transfer,
+            ebbtide_wire::Stage::Goodbye => Stage::Goodbye,
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Stage::Resolve => "resolving the host",
+            Stage::Connect => "connecting",
+            Stage::Greeting => "greeting",
+            Stage::Auth => "authentication",
+            Stage::Setup => "setup",
+            Stage::List => "file list",
+            Stage::Transfer => "transfer",
+            Stage::Goodbye => "goodbye",
+        })
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionErrorKind {
+    /// The host's name has no address.
+    #[error("host {host} has no usable address")]
+    Resolve {
+        /// The host.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// No address could be connected to.
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    /// The connection did not stand in time.
+    #[error("no connection within {0} s")]
+    ConnectTimeout(u64),
+    /// The socket failed.
+    #[error("the connection broke: {0}")]
+    Socket(io::Error),
+    /// Nothing arrived for too long.
+    #[error("nothing arrived for {0} s")]
+    Timeout(u64),
+    /// The daemon refused, closed the connection, broke the protocol, or speaks none that we do.
+    #[error("{0}")]
+    Wire(ErrorKind),
+    /// Something on this side cannot go on.
+    #[error("{0}")]
+    Local(String),
+}
+
+impl SessionError {
+    /// rsync's exit code for this end.
+    pub fn exit_code(&self) -> ExitCode {
+        match &self.kind {
+            SessionErrorKind::Resolve { .. } | SessionErrorKind::Connect(_) => ExitCode::SOCKET,
+            SessionErrorKind::ConnectTimeout(_) => ExitCode::CONTIMEOUT,
+            SessionErrorKind::Timeout(_) => ExitCode::TIMEOUT,
+            SessionErrorKind::Socket(_) => self.broken_stream(),
+            SessionErrorKind::Wire(ErrorKind::Closed { .. }) => self.broken_stream(),
+            SessionErrorKind::Wire(kind) => wire_exit_code(kind),
+            SessionErrorKind::Local(_) => ExitCode::FILE_IO,
+        }
+    }
+
+    /// Peer: rsync's clientserver.c exits 5 for an end before the daemon's OK, its io.c 12 later.
+    fn broken_stream(&self) -> ExitCode {
+        match self.stage {
+            Stage::Resolve | Stage::Connect => ExitCode::SOCKET,
+            Stage::Greeting | Stage::Auth => ExitCode::START_CLIENT,
+            _ => ExitCode::STREAM,
+        }
+    }
+}
+
+fn wire_exit_code(kind: &ErrorKind) -> ExitCode {
+    ebbtide_wire::Error { stage: ebbtide_wire::Stage::Transfer, kind: kind.clone() }.exit_code()
+}

@@ -1,0 +1,98 @@
+//! One push to one daemon: a file list goes there, and what the daemon asks for is answered.
+//!
+//! ```text
+//!   push ── connect ──► Driver ◄──── socket
+//!                        │   ▲
+//!               requests ▼   │ answers, bounded
+//!                      Answerer (a blocking thread: reads, searches, compresses)
+//! ```
+
+mod answer;
+mod driver;
+mod entry;
+mod error;
+mod list;
+mod pulse;
+mod report;
+mod tally;
+
+use std::sync::Arc;
+
+use ebbtide_wire::proto::ServerOptions;
+use ebbtide_wire::sender::{Client, Config};
+
+pub use entry::{DirRole, Entry, FileListInput, IoErrors};
+pub use error::{SessionError, SessionErrorKind, Stage};
+pub use report::{Item, Observer, Outcome, Report, Silent, Text, TextKind, Totals};
+
+use crate::options::PushOptions;
+use crate::source::{Meta, Source};
+use crate::transport::{Target, connect};
+use driver::Driver;
+
+/// Pushes a list of entries to a daemon, and answers what it asks for from `source`.
+///
+/// The future may be dropped at any moment: the connection is then closed, and what the destination has is what
+/// the daemon had finished.
+///
+/// # Errors
+/// The session did not run to its end. What it had done until then is unknown.
+pub async fn push(
+    target: &Target,
+    options: &PushOptions,
+    list: FileListInput,
+    source: Arc<Source>,
+    observer: &mut dyn Observer,
+) -> Result<Report, SessionError> {
+    let failed =
+        |stage, kind| SessionError { destination: target.to_string(), stage, kind, texts: Vec::new() };
+    let client = Client::new(config(target, options))
+        .map_err(|error| failed(error.stage.into(), SessionErrorKind::Wire(error.kind)))?;
+    let started = tokio::time::Instant::now();
+    let socket = connect(target, options.contimeout).await.map_err(|(stage, kind)| failed(stage, kind))?;
+    Driver::new(socket, client, options, started, list, source, observer).run().await.map_err(|end| {
+        SessionError { destination: target.to_string(), stage: end.stage, kind: end.kind, texts: end.texts }
+    })
+}
+
+/// Connects, authenticates and learns the daemon's dialect; nothing is changed there.
+///
+/// # Errors
+/// The daemon cannot be reached, refuses, or could not be written to.
+pub async fn probe(target: &Target, options: &PushOptions) -> Result<Report, SessionError> {
+    let mut options = options.clone();
+    options.server = ServerOptions {
+        dry_run: true,
+        dirs: true,
+        compress: options.server.compress,
+        timeout: options.server.timeout,
+        ..ServerOptions::default()
+    };
+    let root = Entry::new(*b".", Meta { mode: 0o040_755, ..Meta::MISSING });
+    push(target, &options, FileListInput::new(vec![root]), Arc::new(Source::none()), &mut Silent).await
+}
+
+/// Asks for the listing of modules; the lines come through the observer.
+///
+/// # Errors
+/// The daemon cannot be reached, or refuses.
+pub async fn list_modules(
+    target: &Target,
+    options: &PushOptions,
+    observer: &mut dyn Observer,
+) -> Result<(), SessionError> {
+    let target = Target { module: String::new(), path: Vec::new(), ..target.clone() };
+    let list = FileListInput::default();
+    push(&target, options, list, Arc::new(Source::none()), observer).await.map(|_| ())
+}
+
+fn config(target: &Target, options: &PushOptions) -> Config {
+    let mut config = Config::new(target.module.clone(), target.path.clone(), options.server.clone());
+    config.user = target.user.clone().map(String::into_bytes);
+    config.password = target.password.as_ref().map(|password| password.as_bytes().to_vec());
+    config.filters.clone_from(&options.filters);
+    config.checksum = options.checksum;
+    config.compress_level = options.compress_level;
+    config.protocol = options.protocol;
+    config
+}

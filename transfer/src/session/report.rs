@@ -1,0 +1,143 @@
+//! What a session tells its caller afterwards.
+
+use ebbtide_wire::proto::{Dialect, ExitCode};
+use ebbtide_wire::sender::{DeleteStats, Iflags};
+
+use super::entry::{Entry, IoErrors};
+
+/// How a session that ran to its end went.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// rsync's exit code: 0, or 23, 24, 25 when something is missing.
+    pub exit: ExitCode,
+    /// One per entry of the list, in the list's order.
+    pub outcomes: Vec<Outcome>,
+    /// Whether the daemon reported a failed transfer. Its texts name the file for people only, so after this no
+    /// entry without an outcome of its own can be taken as done.
+    pub partial: bool,
+    /// The I/O errors of both sides.
+    pub io_errors: IoErrors,
+    /// The daemon's texts, the first [`Report::TEXT_LIMIT`] bytes of them.
+    pub texts: Vec<Text>,
+    /// Bytes written to the socket.
+    pub bytes_written: u64,
+    /// Bytes read from the socket.
+    pub bytes_read: u64,
+    /// What both sides agreed on; `None` after a module listing.
+    pub dialect: Option<Dialect>,
+    /// Sums over the session.
+    pub totals: Totals,
+}
+
+impl Report {
+    /// How many bytes of texts a report keeps.
+    pub const TEXT_LIMIT: usize = 256 * 1024;
+}
+
+/// Sums over one session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Regular files whose data was asked for.
+    pub files_sent: u64,
+    /// Lengths of those files, in bytes.
+    pub size_sent: u64,
+    /// Lengths of all files and symlinks of the list, in bytes.
+    pub size_listed: u64,
+    /// Bytes of those files that went as data.
+    pub literal: u64,
+    /// Bytes of those files that the destination had already.
+    pub matched: u64,
+    /// What the daemon says it removed, if it says so.
+    pub deleted: Option<DeleteStats>,
+}
+
+/// What happened to one entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Outcome {
+    /// The daemon said nothing. In a session that ended with code 0 that means it was up to date; otherwise it
+    /// means nothing.
+    #[default]
+    NotReported,
+    /// The daemon reported it as already up to date.
+    Unchanged,
+    /// The daemon changed it by itself: attributes, a directory, a symlink, a link, a device.
+    Updated,
+    /// The daemon asked for its data and got it, and raised no objection.
+    Sent,
+    /// It was gone when its data was asked for.
+    Vanished,
+    /// It changed between the list and the end of reading: what was sent may be a mixture.
+    ChangedWhileRead,
+    /// It could not be read, or the daemon discarded what it got.
+    Failed(String),
+}
+
+impl Outcome {
+    /// Whether the destination is known to hold this entry as the list described it.
+    pub fn is_confirmed(&self) -> bool {
+        matches!(self, Outcome::Unchanged | Outcome::Updated | Outcome::Sent)
+    }
+}
+
+/// A message of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Text {
+    /// What the daemon calls it.
+    pub kind: TextKind,
+    /// Its bytes, without the last line end. Escape before printing.
+    pub bytes: Vec<u8>,
+}
+
+/// How grave a daemon's message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextKind {
+    /// A line of the message of the day.
+    Motd,
+    /// A line of a module listing.
+    Listing,
+    /// Information.
+    Info,
+    /// A warning.
+    Warning,
+    /// An error.
+    Error,
+    /// An error that left an entry undone: the session ends with code 23.
+    TransferError,
+}
+
+/// Watches a session while it runs. All methods do nothing unless they are overridden.
+pub trait Observer: Send {
+    /// The session stands; the list goes out next.
+    fn ready(&mut self, _dialect: &Dialect) {}
+
+    /// The daemon reported an entry. `link_name` is the basis or the name that it was linked to.
+    fn item(&mut self, _item: &Item<'_>) {}
+
+    /// The daemon removed a name.
+    fn deleted(&mut self, _name: &[u8], _is_dir: bool) {}
+
+    /// The daemon sent a message.
+    fn text(&mut self, _text: &Text) {}
+
+    /// Reading an entry failed, or it vanished; the reason is what the file system said.
+    fn unreadable(&mut self, _entry: &Entry, _reason: &std::io::Error) {}
+}
+
+/// One report of the daemon about an entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The entry's position in the list given to the session.
+    pub index: usize,
+    /// The entry.
+    pub entry: &'a Entry,
+    /// What differs, and what is done about it.
+    pub flags: Iflags,
+    /// The name that it was linked to, or the basis.
+    pub link_name: Option<&'a [u8]>,
+}
+
+/// An observer that does not look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {}

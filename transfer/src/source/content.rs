@@ -1,0 +1,159 @@
+//! Reading one regular file: small ones into a buffer, large ones through a map.
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::os::unix::fs::FileExt;
+
+use rustix::fs::Advice;
+
+use super::map::Map;
+use super::meta::Meta;
+use super::root::stat;
+
+/// A regular file, open for reading.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: File,
+    before: Meta,
+}
+
+/// The bytes of a file.
+#[derive(Debug)]
+pub enum Content {
+    /// Read into memory.
+    Read(Vec<u8>),
+    /// Mapped; see [`Content::was_cut`].
+    Mapped(Map),
+}
+
+/// Files of at least this many bytes are mapped: below, a read costs less than the map and its faults.
+const MAP_FROM: u64 = 1 << 20;
+
+impl OpenFile {
+    pub(super) fn new(file: File, before: Meta) -> OpenFile {
+        OpenFile { file, before }
+    }
+
+    /// The attributes when it was opened.
+    pub fn before(&self) -> &Meta {
+        &self.before
+    }
+
+    /// The attributes now.
+    ///
+    /// # Errors
+    /// The file system does not tell.
+    pub fn after(&self) -> io::Result<Meta> {
+        stat(&self.file)
+    }
+
+    /// The content, as long as the file was when it was opened, or shorter if it is by now. `buffer` is used for
+    /// files that are read.
+    ///
+    /// # Errors
+    /// Reading or mapping fails, or the file is larger than the address space.
+    pub fn content(&self, buffer: Vec<u8>) -> io::Result<Content> {
+        // Only a hint.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Sequential);
+        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let length = usize::try_from(self.before.size).map_err(too_large)?;
+        if self.before.size < MAP_FROM { self.read(buffer, length) } else { self.map(length) }
+    }
+
+    fn read(&self, mut buffer: Vec<u8>, length: usize) -> io::Result<Content> {
+        buffer.clear();
+        buffer.resize(length, 0);
+        let mut done = 0;
+        while done < length {
+            match self.file.read_at(&mut buffer[done..], done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        buffer.truncate(done);
+        Ok(Content::Read(buffer))
+    }
+
+    fn map(&self, length: usize) -> io::Result<Content> {
+        // What was cut off before the map would only fault.
+        let now = usize::try_from(self.after()?.size).unwrap_or(usize::MAX);
+        match length.min(now) {
+            0 => Ok(Content::Read(Vec::new())),
+            length => Map::new(&self.file, length).map(Content::Mapped),
+        }
+    }
+}
+
+impl Content {
+    /// Whether the file was cut short while it was mapped: what was read behind the cut are zeros.
+    pub fn was_cut(&self) -> bool {
+        matches!(self, Content::Mapped(map) if map.was_cut())
+    }
+}
+
+impl Deref for Content {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Content::Read(bytes) => bytes,
+            Content::Mapped(map) => map,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Content {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Source;
+    use super::*;
+
+    fn open(bytes: &[u8]) -> (tempfile::TempDir, OpenFile) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), bytes).unwrap();
+        let file = Source::open(dir.path()).unwrap().open_file(0, b"f").unwrap();
+        (dir, file)
+    }
+
+    #[test]
+    fn small_and_large_files_read_the_same() {
+        for length in [0, 1, 5000, MAP_FROM as usize - 1, MAP_FROM as usize, MAP_FROM as usize + 4097] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at * 7 % 251) as u8).collect();
+            let (_dir, file) = open(&bytes);
+            let content = file.content(Vec::new()).unwrap();
+            assert_eq!(matches!(content, Content::Mapped(_)), length as u64 >= MAP_FROM);
+            assert!(*content == *bytes, "length {length}");
+        }
+    }
+
+    #[test]
+    fn a_file_cut_short_after_it_was_opened_reads_as_far_as_it_goes() {
+        for length in [1000_u64, 3 * MAP_FROM] {
+            let (dir, file) = open(&vec![1; length as usize]);
+            File::options().write(true).open(dir.path().join("f")).unwrap().set_len(10).unwrap();
+            assert_eq!(*file.content(Vec::new()).unwrap(), [1; 10]);
+            assert!(file.before().content_differs(&file.after().unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_file_cut_short_while_mapped_reads_zeros_and_says_so() {
+        let length = 3 * MAP_FROM;
+        let (dir, file) = open(&vec![1; length as usize]);
+        let content = file.content(Vec::new()).unwrap();
+        assert_eq!(content[0], 1);
+        assert!(!content.was_cut());
+        File::options().write(true).open(dir.path().join("f")).unwrap().set_len(4096).unwrap();
+        assert_eq!(content[..4096].iter().map(|&b| u64::from(b)).sum::<u64>(), 4096);
+        assert_eq!(content[4096..].iter().map(|&b| u64::from(b)).sum::<u64>(), 0);
+        assert!(content.was_cut());
+    }
+}

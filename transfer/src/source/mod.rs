@@ -1,0 +1,14 @@
+//! The tree that is sent: looking at entries and reading files, without ever being led out of it.
+
+mod content;
+mod ids;
+mod map;
+mod meta;
+mod root;
+
+pub use content::{Content, OpenFile};
+pub use ids::{group_name, user_name};
+pub use map::Map;
+pub use meta::{Meta, Time};
+pub use root::{Look, Source};
+pub(crate) use root::{read_link_in, stat_in};

@@ -1,0 +1,237 @@
+//! Looking below a root, by names that are never followed through symlinks or out of the tree.
+
+use std::ffi::{CStr, CString};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::content::OpenFile;
+use super::meta::Meta;
+
+/// One or more directories whose entries are sent.
+///
+/// A name is looked up with `openat2` and RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS: whoever may write in the tree can
+/// swap a directory for a symlink at any moment, and a privileged reader must not follow it. The roots themselves
+/// may be reached through symlinks, as they are named by whoever runs us.
+#[derive(Debug)]
+pub struct Source {
+    roots: Vec<Root>,
+}
+
+#[derive(Debug)]
+struct Root {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+/// What stands at a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Its attributes.
+    pub meta: Meta,
+    /// What a symlink points to; empty for other entries.
+    pub link_target: Box<[u8]>,
+}
+
+impl Source {
+    /// Opens one root.
+    ///
+    /// # Errors
+    /// It is not a directory that can be entered.
+    pub fn open(root: impl AsRef<Path>) -> io::Result<Source> {
+        Source::open_all([root])
+    }
+
+    /// Opens several roots; entries name theirs by its position.
+    ///
+    /// # Errors
+    /// One of them is not a directory that can be entered, or there are more than 65536.
+    pub fn open_all<P: AsRef<Path>>(roots: impl IntoIterator<Item = P>) -> io::Result<Source> {
+        let roots: Vec<_> =
+            roots.into_iter().map(|path| Root::open(path.as_ref())).collect::<Result<_, _>>()?;
+        if roots.len() > usize::from(u16::MAX) + 1 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 65536 source roots"));
+        }
+        Ok(Source { roots })
+    }
+
+    /// A source without roots, for sessions that read nothing.
+    pub fn none() -> Source {
+        Source { roots: Vec::new() }
+    }
+
+    /// The path of a root, as it was given.
+    pub fn path(&self, root: u16) -> &Path {
+        self.roots.get(usize::from(root)).map_or(Path::new(""), |root| &root.path)
+    }
+
+    /// Looks at a name (empty or `.` for the root itself).
+    ///
+    /// # Errors
+    /// `NotFound` or `NotADirectory` if nothing stands there, `ELOOP` if the way leads through a symlink, and
+    /// whatever else the file system says.
+    pub fn look(&self, root: u16, name: &[u8]) -> io::Result<Look> {
+        let entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let meta = stat(&entry)?;
+        let link_target = if meta.is_symlink() { read_link_in(entry.as_fd(), c"")? } else { Box::default() };
+        Ok(Look { meta, link_target })
+    }
+
+    /// Opens a directory for reading its entries.
+    ///
+    /// # Errors
+    /// As [`Source::look`]; `NotADirectory` if it is something else.
+    pub fn open_dir(&self, root: u16, name: &[u8]) -> io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        match self.resolve(root, name, flags | OFlags::NOATIME) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.resolve(root, name, flags),
+            outcome => outcome,
+        }
+    }
+
+    /// Opens a regular file for reading; its access time stays as it is where the kernel permits that.
+    ///
+    /// Anything but a regular file is refused before it is opened: opening a FIFO would block, and opening a
+    /// device can make it act.
+    ///
+    /// # Errors
+    /// As [`Source::look`]; `InvalidInput` if it is not a regular file.
+    pub fn open_file(&self, root: u16, name: &[u8]) -> io::Result<OpenFile> {
+        let entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let meta = stat(&entry)?;
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file"));
+        }
+        Ok(OpenFile::new(File::from(reopen(&entry)?), meta))
+    }
+
+    fn resolve(&self, root: u16, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+        let root = self.roots.get(usize::from(root)).ok_or(io::ErrorKind::NotFound)?;
+        let name = CString::new(if name.is_empty() { b"." } else { name })?;
+        open_beneath(root.directory.as_fd(), &name, flags)
+    }
+}
+
+impl Root {
+    fn open(path: &Path) -> io::Result<Root> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Root { directory, path: path.to_owned() })
+    }
+}
+
+/// Attributes of the entry `name` in an open directory, without following it.
+pub(crate) fn stat_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Meta> {
+    Ok(Meta::from(&rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?))
+}
+
+/// What the symlink `name` in an open directory points to; with an empty name, what the directory descriptor
+/// itself stands for.
+pub(crate) fn read_link_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Box<[u8]>> {
+    let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
+    Ok(target.into_bytes().into_boxed_slice())
+}
+
+/// Opens `name` below a directory.
+pub(crate) fn open_beneath(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..RETRIES {
+        match rustix::fs::openat2(directory, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+    Err(Errno::AGAIN.into())
+}
+
+/// openat2(2): "EAGAIN … the caller may choose to retry", when a rename elsewhere raced with the look-up.
+const RETRIES: u32 = 64;
+
+pub(crate) fn stat(entry: impl AsFd) -> io::Result<Meta> {
+    Ok(Meta::from(&rustix::fs::fstat(entry)?))
+}
+
+/// Opens for reading what an O_PATH descriptor stands for, so that what is opened is what was looked at.
+fn reopen(entry: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut name = String::new();
+    let _ = write!(name, "{}", entry.as_raw_fd());
+    let descriptors = own_descriptors()?;
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match rustix::fs::openat(descriptors, name.as_str(), flags | OFlags::NOATIME, Mode::empty()) {
+        Err(Errno::PERM) => Ok(rustix::fs::openat(descriptors, name.as_str(), flags, Mode::empty())?),
+        outcome => Ok(outcome?),
+    }
+}
+
+/// `/proc/self/fd`, opened once.
+fn own_descriptors() -> io::Result<BorrowedFd<'static>> {
+    static OPENED: OnceLock<OwnedFd> = OnceLock::new();
+    if let Some(opened) = OPENED.get() {
+        return Ok(opened.as_fd());
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open("/proc/self/fd", flags, Mode::empty())
+        .map_err(|error| io::Error::other(format!("cannot open /proc/self/fd, is /proc mounted: {error}")))?;
+    Ok(OPENED.get_or_init(|| opened).as_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> (tempfile::TempDir, Source) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        std::fs::write(dir.path().join("d/f"), "hello").unwrap();
+        symlink("/etc", dir.path().join("out")).unwrap();
+        let source = Source::open(dir.path()).unwrap();
+        (dir, source)
+    }
+
+    #[test]
+    fn a_symlink_is_looked_at_and_not_followed() {
+        let (_dir, source) = tree();
+        let look = source.look(0, b"out").unwrap();
+        assert!(look.meta.is_symlink());
+        assert_eq!(&*look.link_target, b"/etc");
+    }
+
+    #[test]
+    fn a_way_through_a_symlink_is_refused() {
+        let (_dir, source) = tree();
+        assert!(source.look(0, b"out/passwd").is_err());
+        assert!(source.open_file(0, b"out/passwd").is_err());
+        assert!(source.open_file(0, b"out").is_err());
+        assert!(source.look(0, b"../x").is_err());
+    }
+
+    #[test]
+    fn a_fifo_is_never_opened() {
+        let (dir, source) = tree();
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join("fifo"), Mode::RUSR).unwrap();
+        let error = source.open_file(0, b"fifo").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn the_root_is_named_by_a_dot_or_nothing() {
+        let (_dir, source) = tree();
+        assert!(source.look(0, b".").unwrap().meta.is_dir());
+        assert_eq!(source.look(0, b"").unwrap(), source.look(0, b".").unwrap());
+        assert!(source.look(0, b"d").unwrap().meta.is_dir());
+    }
+
+    #[test]
+    fn a_missing_name_is_not_found() {
+        let (_dir, source) = tree();
+        assert_eq!(source.look(0, b"none").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(source.look(0, b"d/f/x").unwrap_err().kind(), io::ErrorKind::NotADirectory);
+    }
+}

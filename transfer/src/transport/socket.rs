@@ -1,0 +1,74 @@
+//! A connected socket that never waits for more to send, nor makes the peer wait for acknowledgements.
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+
+use rustix::net::sockopt;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// A TCP connection with TCP_NODELAY, and TCP_QUICKACK armed again after each read (the kernel drops it by itself):
+/// without the two, small frames of both sides wait 40 ms for each other.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: TcpStream,
+}
+
+impl Socket {
+    /// Takes a connected stream.
+    ///
+    /// # Errors
+    /// The socket refuses its options.
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Socket> {
+        stream.set_nodelay(true)?;
+        let socket = Socket { stream };
+        socket.acknowledge_at_once();
+        Ok(socket)
+    }
+
+    /// Waits until the socket is ready for one of what is wanted; tells whether there is something to read.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub(crate) async fn ready(&self, want_read: bool, want_write: bool) -> io::Result<bool> {
+        let interest = match (want_read, want_write) {
+            (true, true) => Interest::READABLE | Interest::WRITABLE,
+            (false, true) => Interest::WRITABLE,
+            _ => Interest::READABLE,
+        };
+        let ready = self.stream.ready(interest).await?;
+        Ok(ready.is_readable() || ready.is_read_closed())
+    }
+
+    /// Reads what is there. `None` if nothing is; 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let outcome = unless_blocked(self.stream.try_read(buffer));
+        self.acknowledge_at_once();
+        outcome
+    }
+
+    /// Writes as much of the slices as the socket takes. `None` if it takes nothing now.
+    ///
+    /// # Errors
+    /// The socket broke.
+    pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+        unless_blocked(self.stream.try_write_vectored(slices))
+    }
+
+    fn acknowledge_at_once(&self) {
+        // A refusal costs latency and nothing else.
+        let _ = sockopt::set_tcp_quickack(self.stream.as_fd(), true);
+    }
+}
+
+fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
+    match outcome {
+        Ok(count) => Ok(Some(count)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,294 @@
+//! Listing directories of the source: what is there goes into a file list, what went wrong beside it.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::fs::{FileType, RawDir};
+
+use crate::session::{DirRole, Entry, IoErrors};
+use crate::source::{Meta, Source, read_link_in, stat_in};
+
+/// Which kinds of entries are listed besides regular files and directories.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds {
+    /// Symlinks (`-l`).
+    pub links: bool,
+    /// Block and character devices (`--devices`).
+    pub devices: bool,
+    /// FIFOs and sockets (`--specials`).
+    pub specials: bool,
+}
+
+/// How far below a directory is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Its direct entries; subdirectories are [`DirRole::Plain`].
+    Entries,
+    /// Everything below; subdirectories are [`DirRole::Content`].
+    Tree,
+}
+
+/// Something that is not, or not completely, in the list.
+#[derive(Debug)]
+pub struct Problem {
+    /// Its path, below the root's own.
+    pub path: PathBuf,
+    /// What happened.
+    pub kind: ProblemKind,
+}
+
+/// What happened to an entry that is not, or not completely, in the list.
+#[derive(Debug)]
+pub enum ProblemKind {
+    /// Its kind is not among [`Kinds`].
+    NotWanted,
+    /// It was gone when it was looked at.
+    Vanished,
+    /// It is a directory whose entries could not be read.
+    OpenDir(io::Error),
+    /// Reading the entries of this directory broke off.
+    ReadDir(io::Error),
+    /// It could not be looked at.
+    Stat(io::Error),
+    /// Its name, with the way from the root, has more than [`MAX_NAME`] bytes.
+    NameTooLong,
+}
+
+/// The longest name that the protocol carries, in bytes.
+pub const MAX_NAME: usize = 4095;
+
+/// A list that grows directory by directory.
+#[derive(Debug)]
+pub struct Walk<'a> {
+    source: &'a Source,
+    root: u16,
+    kinds: Kinds,
+    /// What was found.
+    pub entries: Vec<Entry>,
+    /// What could not be listed.
+    pub problems: Vec<Problem>,
+}
+
+impl<'a> Walk<'a> {
+    /// An empty list of entries below one root.
+    pub fn new(source: &'a Source, root: u16, kinds: Kinds) -> Self {
+        Walk { source, root, kinds, entries: Vec::new(), problems: Vec::new() }
+    }
+
+    /// Goes on below another root.
+    pub fn set_root(&mut self, root: u16) {
+        self.root = root;
+    }
+
+    /// The I/O errors that the problems so far amount to.
+    pub fn io_errors(&self) -> IoErrors {
+        let mut errors = IoErrors::NONE;
+        for problem in &self.problems {
+            errors.add(problem.kind.io_errors());
+        }
+        errors
+    }
+
+    /// Lists what is in the directory `dir` (`.` for the root), but not `dir` itself.
+    pub fn below(&mut self, dir: &[u8], depth: Depth) {
+        let mut pending = vec![Box::<[u8]>::from(dir)];
+        let mut buffer = vec![MaybeUninit::uninit(); 64 * 1024];
+        while let Some(dir) = pending.pop() {
+            let first = self.entries.len();
+            self.entries_of(&dir, depth, &mut buffer);
+            if depth == Depth::Tree {
+                let subdirs = self.entries[first..].iter().rev().filter(|entry| entry.meta.is_dir());
+                pending.extend(subdirs.map(|entry| entry.name.clone()));
+            }
+        }
+    }
+
+    fn entries_of(&mut self, dir: &[u8], depth: Depth, buffer: &mut [MaybeUninit<u8>]) {
+        let opened = match self.source.open_dir(self.root, dir) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.problem(dir, ProblemKind::Vanished);
+            }
+            Err(error) => return self.problem(dir, ProblemKind::OpenDir(error)),
+        };
+        let mut names = RawDir::new(&opened, buffer);
+        while let Some(next) = names.next() {
+            match next {
+                Ok(found) if is_dot(found.file_name()) => {}
+                Ok(found) => self.found(&opened, dir, found.file_name(), depth),
+                Err(error) => return self.problem(dir, ProblemKind::ReadDir(error.into())),
+            }
+        }
+    }
+
+    fn found(&mut self, opened: &OwnedFd, dir: &[u8], name: &CStr, depth: Depth) {
+        let path = join(dir, name.to_bytes());
+        if path.len() > MAX_NAME {
+            return self.problem(&path, ProblemKind::NameTooLong);
+        }
+        match self.look(opened, name) {
+            Ok((meta, _)) if !self.kinds.include(meta.kind()) => self.problem(&path, ProblemKind::NotWanted),
+            Ok((meta, link_target)) => {
+                let dir = if depth == Depth::Tree { DirRole::Content } else { DirRole::Plain };
+                let name = path.into_boxed_slice();
+                self.entries.push(Entry { name, meta, link_target, dir, root: self.root });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.problem(&path, ProblemKind::Vanished);
+            }
+            Err(error) => self.problem(&path, ProblemKind::Stat(error)),
+        }
+    }
+
+    fn look(&self, opened: &OwnedFd, name: &CStr) -> io::Result<(Meta, Box<[u8]>)> {
+        let meta = stat_in(opened.as_fd(), name)?;
+        let wanted = meta.is_symlink() && self.kinds.links;
+        let target = if wanted { read_link_in(opened.as_fd(), name)? } else { Box::default() };
+        Ok((meta, target))
+    }
+
+    /// Adds a problem about the entry `name`.
+    pub fn problem(&mut self, name: &[u8], kind: ProblemKind) {
+        let mut path = self.source.path(self.root).to_owned();
+        if name != b"." {
+            path.push(std::ffi::OsStr::from_bytes(name));
+        }
+        self.problems.push(Problem { path, kind });
+    }
+}
+
+impl Kinds {
+    /// Whether entries of this kind are listed.
+    pub fn include(self, kind: FileType) -> bool {
+        match kind {
+            FileType::RegularFile | FileType::Directory => true,
+            FileType::Symlink => self.links,
+            FileType::CharacterDevice | FileType::BlockDevice => self.devices,
+            FileType::Fifo | FileType::Socket => self.specials,
+            FileType::Unknown => false,
+        }
+    }
+}
+
+impl ProblemKind {
+    /// What it adds to the session's I/O errors.
+    pub fn io_errors(&self) -> IoErrors {
+        match self {
+            ProblemKind::NotWanted => IoErrors::NONE,
+            ProblemKind::Vanished => IoErrors::VANISHED,
+            _ => IoErrors::GENERAL,
+        }
+    }
+}
+
+/// In rsync's words.
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = crate::text::Escaped(self.path.as_os_str().as_bytes());
+        match &self.kind {
+            ProblemKind::NotWanted => write!(out, "skipping non-regular file \"{path}\""),
+            ProblemKind::Vanished => write!(out, "file has vanished: \"{path}\""),
+            ProblemKind::OpenDir(error) => failed(out, "opendir", &path, error),
+            ProblemKind::ReadDir(error) => failed(out, "readdir", &path, error),
+            ProblemKind::Stat(error) => failed(out, "readlink_stat", &path, error),
+            ProblemKind::NameTooLong => write!(out, "rsync: [sender] skipping overly long name: \"{path}\""),
+        }
+    }
+}
+
+fn failed(
+    out: &mut fmt::Formatter<'_>,
+    call: &str,
+    path: &dyn fmt::Display,
+    error: &io::Error,
+) -> fmt::Result {
+    write!(out, "rsync: [sender] {call} \"{path}\" failed: {}", crate::text::OsError(error))
+}
+
+/// `name` in the directory `dir`, `.` standing for the root.
+pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
+    if dir != b"." && !dir.is_empty() {
+        path.extend_from_slice(dir);
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    path
+}
+
+fn is_dot(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const ALL: Kinds = Kinds { links: true, devices: true, specials: true };
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::write(dir.path().join("a/b/f"), "x").unwrap();
+        std::fs::write(dir.path().join("top"), "x").unwrap();
+        symlink("a/b", dir.path().join("link")).unwrap();
+        dir
+    }
+
+    fn names(walk: &Walk<'_>) -> Vec<String> {
+        let mut names: Vec<_> =
+            walk.entries.iter().map(|entry| String::from_utf8(entry.name.to_vec()).unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_tree_is_listed_to_its_leaves_and_symlinks_are_not_followed() {
+        let dir = tree();
+        let source = Source::open(dir.path()).unwrap();
+        let mut walk = Walk::new(&source, 0, ALL);
+        walk.below(b".", Depth::Tree);
+        assert_eq!(names(&walk), ["a", "a/b", "a/b/f", "link", "top"]);
+        assert!(walk.problems.is_empty());
+        let link = walk.entries.iter().find(|entry| &*entry.name == b"link").unwrap();
+        assert_eq!(&*link.link_target, b"a/b");
+    }
+
+    #[test]
+    fn one_level_lists_direct_entries_and_says_nothing_about_subdirectories() {
+        let dir = tree();
+        let source = Source::open(dir.path()).unwrap();
+        let mut walk = Walk::new(&source, 0, ALL);
+        walk.below(b"a", Depth::Entries);
+        assert_eq!(names(&walk), ["a/b"]);
+        assert_eq!(walk.entries[0].dir, DirRole::Plain);
+    }
+
+    #[test]
+    fn kinds_that_are_not_wanted_are_named() {
+        let dir = tree();
+        let source = Source::open(dir.path()).unwrap();
+        let mut walk = Walk::new(&source, 0, Kinds::default());
+        walk.below(b".", Depth::Tree);
+        assert_eq!(walk.problems.len(), 1);
+        assert!(walk.problems[0].to_string().starts_with("skipping non-regular file \""));
+        assert_eq!(walk.io_errors(), IoErrors::NONE);
+    }
+
+    #[test]
+    fn a_directory_that_is_none_is_a_general_error_and_a_missing_one_has_vanished() {
+        let dir = tree();
+        let source = Source::open(dir.path()).unwrap();
+        let mut walk = Walk::new(&source, 0, ALL);
+        walk.below(b"none", Depth::Tree);
+        assert_eq!(walk.io_errors(), IoErrors::VANISHED);
+        walk.below(b"top", Depth::Tree);
+        assert!(walk.io_errors().contains(IoErrors::GENERAL));
+    }
+}
