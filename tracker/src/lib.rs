@@ -12,4 +12,6 @@
 pub mod engine;
 pub mod fact;
 pub mod id;
+pub mod resolve;
+pub mod scope;
 pub mod sys;

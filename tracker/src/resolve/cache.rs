@@ -1,0 +1,66 @@
+//! The places of directories and the inodes known to be outside, as far as memory is worth it.
+
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use lru::LruCache;
+use roaring::RoaringTreemap;
+
+use crate::id::{Handle, Ino};
+use crate::scope::Place;
+
+/// What is known of where things are, until a directory moves.
+#[derive(Debug)]
+pub(super) struct Cache {
+    dirs: LruCache<Handle, Rc<Place>>,
+    /// Inodes with one name, which is in no mirror.
+    outside: RoaringTreemap,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Cache { dirs: LruCache::new(DIRECTORIES), outside: RoaringTreemap::new() }
+    }
+}
+
+impl Cache {
+    /// Forgets everything, since a path may be another now.
+    pub(super) fn clear(&mut self) {
+        self.dirs.clear();
+        self.outside.clear();
+    }
+
+    /// Where this directory was when it was last looked up.
+    pub(super) fn place(&mut self, dir: &Handle) -> Option<Rc<Place>> {
+        self.dirs.get(dir).cloned()
+    }
+
+    /// Keeps where a directory is.
+    pub(super) fn keep(&mut self, dir: Handle, place: Rc<Place>) {
+        self.dirs.put(dir, place);
+    }
+
+    /// Keeps that an inode, whose only name this is, is in no mirror.
+    pub(super) fn keep_outside(&mut self, ino: Ino) {
+        if self.outside.len() >= OUTSIDE {
+            self.outside.clear();
+        }
+        self.outside.insert(ino.0);
+    }
+
+    /// Whether this inode is known to be in no mirror.
+    pub(super) fn is_outside(&self, ino: Ino) -> bool {
+        self.outside.contains(ino.0)
+    }
+
+    /// A name event was about this inode, so it may be anywhere.
+    pub(super) fn stir(&mut self, ino: Ino) {
+        self.outside.remove(ino.0);
+    }
+}
+
+/// Directories whose place is kept: about 300 bytes each with usual paths, so at most some 5 MB.
+const DIRECTORIES: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+
+/// Inodes outside that are kept: at most 16 bytes each in the worst spread, 2 in the usual one.
+const OUTSIDE: u64 = 1 << 20;

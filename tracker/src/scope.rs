@@ -1,0 +1,152 @@
+//! Which paths belong to which mirror.
+
+use ebbtide_feed::{MirrorId, RelPath};
+
+use crate::id::{Fs, Name};
+
+/// Where the source directories are at present, and what is not part of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scope {
+    /// The mirrors, in the order of the configuration.
+    pub roots: Vec<Root>,
+    /// Mount points: what lies at or below them on the file system underneath is hidden.
+    pub mount_points: Vec<Vec<u8>>,
+}
+
+/// One mirror's source directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// The file system it is on.
+    pub fs: Fs,
+    /// Its present absolute path; `None` while it is not there.
+    pub path: Option<Vec<u8>>,
+}
+
+/// Where a directory lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The mirrors that it is part of, with its path below the root of each.
+    pub within: Vec<(MirrorId, RelPath)>,
+    /// The mirrors whose root is an entry of it, with that entry's name.
+    pub holds: Vec<(MirrorId, Name)>,
+}
+
+impl Place {
+    /// Whether nothing in it concerns any mirror.
+    pub fn is_outside(&self) -> bool {
+        self.within.is_empty() && self.holds.is_empty()
+    }
+
+    /// The paths of an entry, by mirror.
+    pub fn entry(&self, name: &Name) -> impl Iterator<Item = (MirrorId, RelPath)> {
+        let below =
+            self.within.iter().filter_map(|(mirror, dir)| Some((*mirror, dir.join(name.as_bytes()).ok()?)));
+        let roots = self.holds.iter().filter(move |(_, root)| root == name);
+        below.chain(roots.map(|(mirror, _)| (*mirror, RelPath::root())))
+    }
+}
+
+impl Scope {
+    /// Where a directory of this file system lies, by its absolute path. On another file system than its root's a
+    /// mirror has nothing.
+    pub fn place(&self, fs: Fs, dir: &[u8]) -> Place {
+        let mut place = Place::default();
+        for (mirror, root) in (0..).zip(&self.roots) {
+            let Some(path) = root.path.as_deref().filter(|_| root.fs == fs) else { continue };
+            if let Some(rel) = below(dir, path) {
+                if !self.is_hidden(dir, path) {
+                    place.within.push((mirror, rel));
+                }
+            } else if let Some(name) = entry_of(path, dir) {
+                place.holds.push((mirror, name));
+            }
+        }
+        place
+    }
+
+    /// Where any entry of this file system lies, by its absolute path.
+    pub fn place_of_entry(&self, fs: Fs, path: &[u8]) -> Vec<(MirrorId, RelPath)> {
+        self.place(fs, path).within
+    }
+
+    /// Whether a file system is mounted over this path or over a directory between it and `root`.
+    fn is_hidden(&self, dir: &[u8], root: &[u8]) -> bool {
+        self.mount_points.iter().any(|point| {
+            point.len() > root.len() && below(point, root).is_some() && below(dir, point).is_some()
+        })
+    }
+}
+
+/// The rest of `path` below `dir`.
+fn below(path: &[u8], dir: &[u8]) -> Option<RelPath> {
+    let rest = if dir == b"/" { path.strip_prefix(b"/")? } else { path.strip_prefix(dir)? };
+    match rest.split_first() {
+        None => Some(RelPath::root()),
+        Some((b'/', rest)) if dir != b"/" => RelPath::new(rest).ok(),
+        Some(_) if dir == b"/" => RelPath::new(rest).ok(),
+        Some(_) => None,
+    }
+}
+
+/// The name of `path` if it is an entry of `dir`.
+fn entry_of(path: &[u8], dir: &[u8]) -> Option<Name> {
+    Name::new(below(path, dir)?.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope(roots: &[&[u8]]) -> Scope {
+        let roots = roots.iter().map(|path| Root { fs: Fs(0), path: Some(path.to_vec()) });
+        Scope { roots: roots.collect(), mount_points: Vec::new() }
+    }
+
+    fn rel(path: &[u8]) -> RelPath {
+        RelPath::new(path).unwrap()
+    }
+
+    #[test]
+    fn a_directory_may_be_part_of_several_mirrors() {
+        let scope = scope(&[b"/srv", b"/srv/a", b"/srv/ab"]);
+        assert_eq!(scope.place(Fs(0), b"/srv/a/x").within, [(0, rel(b"a/x")), (1, rel(b"x"))]);
+        assert!(scope.place(Fs(0), b"/var").is_outside());
+        assert!(scope.place(Fs(1), b"/srv/a").is_outside(), "another file system");
+    }
+
+    #[test]
+    fn the_root_is_an_entry_of_its_parent() {
+        let scope = scope(&[b"/srv/a"]);
+        let place = scope.place(Fs(0), b"/srv");
+        assert!(place.within.is_empty());
+        assert_eq!(place.entry(&Name::new(b"a").unwrap()).collect::<Vec<_>>(), [(0, RelPath::root())]);
+        assert_eq!(place.entry(&Name::new(b"b").unwrap()).count(), 0);
+    }
+
+    #[test]
+    fn the_root_of_the_file_system_can_be_a_mirror() {
+        let scope = scope(&[b"/"]);
+        assert_eq!(scope.place(Fs(0), b"/a/b").within, [(0, rel(b"a/b"))]);
+        assert_eq!(scope.place(Fs(0), b"/").within, [(0, RelPath::root())]);
+    }
+
+    #[test]
+    fn what_is_hidden_below_a_mount_point_is_not_part_of_the_mirror() {
+        let mut scope = scope(&[b"/srv", b"/srv/m/inner"]);
+        scope.mount_points = vec![b"/".to_vec(), b"/srv".to_vec(), b"/srv/m".to_vec()];
+        assert_eq!(scope.place(Fs(0), b"/srv/mm").within, [(0, rel(b"mm"))]);
+        assert!(scope.place(Fs(0), b"/srv/m").within.is_empty());
+        assert_eq!(
+            scope.place(Fs(0), b"/srv/m/inner/x").within,
+            [(1, rel(b"x"))],
+            "the root is what is mounted"
+        );
+    }
+
+    #[test]
+    fn a_mirror_without_its_root_has_nothing() {
+        let mut scope = scope(&[b"/srv"]);
+        scope.roots[0].path = None;
+        assert!(scope.place(Fs(0), b"/srv/a").is_outside());
+    }
+}
