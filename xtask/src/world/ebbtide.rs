@@ -31,9 +31,21 @@ impl Ebbtide {
         Ok(Self { program: program.to_owned(), runtime, running })
     }
 
-    /// The process of the daemon.
-    pub(crate) fn process(&mut self) -> &mut Running {
-        &mut self.running
+    /// How long ago it was started.
+    pub(crate) fn age(&self) -> Duration {
+        self.running.started().elapsed()
+    }
+
+    /// Waits until it says that it tracks. Returns the time since its start.
+    pub(crate) fn until_tracking(&mut self, limit: Duration) -> Result<Duration> {
+        self.until_up(limit)
+    }
+
+    /// The time from its probes being loaded until it tracked, by its own word.
+    pub(crate) fn probes_to_tracking(&self) -> Result<Duration> {
+        let status = self.status()?;
+        let milliseconds = status.pointer("/tracking/ms").and_then(Value::as_f64).unwrap_or(0.0);
+        Ok(Duration::from_secs_f64(milliseconds / 1e3))
     }
 
     /// Waits until the daemon answers to its verbs.

@@ -55,15 +55,16 @@ fn three_digits(value: f64) -> String {
     }
 }
 
-/// Rows of cells under a heading, the first column to the left and the others to the right.
+/// Rows of cells under a heading.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
+    words: usize,
 }
 
 impl Table {
-    /// A table with this heading.
-    pub(crate) fn new(heading: &[&str]) -> Self {
-        Self { rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()] }
+    /// A table with this heading. The first `words` columns hold words, set to the left; the others numbers.
+    pub(crate) fn new(words: usize, heading: &[&str]) -> Self {
+        Self { rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()], words }
     }
 
     /// Adds a row.
@@ -80,24 +81,26 @@ impl Table {
         let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
         let mut out = String::new();
         for (at, row) in self.rows.iter().enumerate() {
-            out.push_str(&line(row, &widths));
+            out.push_str(&line(row, &widths, self.words));
             if at == 0 {
-                out.push_str(&format!("{}\n", "-".repeat(widths.iter().sum::<usize>() + 2 * columns)));
+                out.push_str(&format!(
+                    "{}\n",
+                    " ".to_owned()
+                        + &"-".repeat(widths.iter().sum::<usize>() + 2 * columns.saturating_sub(1))
+                ));
             }
         }
         out
     }
 }
 
-fn line(row: &[String], widths: &[usize]) -> String {
+fn line(row: &[String], widths: &[usize], words: usize) -> String {
     let mut out = String::new();
     for (column, cell) in row.iter().enumerate() {
         let width = widths[column];
-        if column == 0 {
-            out.push_str(&format!(" {cell:<width$}"));
-        } else {
-            out.push_str(&format!("  {cell:>width$}"));
-        }
+        let gap = if column == 0 { " " } else { "  " };
+        out.push_str(gap);
+        out.push_str(&if column < words { format!("{cell:<width$}") } else { format!("{cell:>width$}") });
     }
     out.push('\n');
     out
