@@ -2,20 +2,23 @@
 //! can do it.
 //!
 //! ```text
-//! let mut encoder = context.encoder();         // one for each worker, reused for many files
-//! encoder.start(&request);
-//! while encoder.step(&bytes, &mut pieces)? == Progress::More {
-//!     client.push_pieces(&mut pieces, &source)?;  // wherever the session lives
+//! let mut encoder = context.encoder()?;        // one for each worker, reused for many files
+//! encoder.start(&request, bytes.len())?;
+//! loop {
+//!     let progress = encoder.step(&bytes, &mut pieces)?;
+//!     client.push_pieces(&mut pieces, &source)?;  // wherever the session lives, between begin_answer and end_answer
+//!     if progress == Progress::Done { break }
 //! }
 //! ```
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::Error;
-use crate::delta::BlockSums;
+use crate::delta::{FileDigest, Run, Search, StrongSum, SumHeader};
 use crate::proto::{Append, Checksum, Compression};
 use crate::sender::Request;
+use crate::token::TokenWriter;
+use crate::{Error, Stage};
 
 /// The bytes of one version of a file: a buffer, or a mapping.
 pub type Source = Arc<dyn AsRef<[u8]> + Send + Sync>;
@@ -33,8 +36,25 @@ pub struct AnswerContext {
     pub compression: Compression,
     /// The compression's own level; `None` for its default.
     pub level: Option<i32>,
-    /// Whether requests carry no block sums and only the tail is wanted.
+    /// Whether files are only appended to.
     pub append: Append,
+}
+
+impl AnswerContext {
+    /// An encoder for one thread; it keeps its tables and compression contexts from file to file.
+    ///
+    /// # Errors
+    /// The compressor has no memory.
+    pub fn encoder(&self) -> Result<Encoder, Error> {
+        let strong = StrongSum { checksum: self.checksum, seed: self.seed, seed_first: self.seed_first };
+        Ok(Encoder {
+            checksum: self.checksum,
+            append: self.append,
+            search: Search::new(strong),
+            tokens: TokenWriter::new(self.compression, self.level)?,
+            answer: None,
+        })
+    }
 }
 
 /// A part of an answer.
@@ -76,6 +96,21 @@ impl Pieces {
         self.scratch.clear();
         self.list.clear();
     }
+
+    /// Appends bytes.
+    pub(crate) fn put(&mut self, bytes: &[u8]) {
+        let start = self.scratch.len();
+        self.scratch.extend_from_slice(bytes);
+        match self.list.last_mut() {
+            Some(Piece::Scratch(range)) => range.end = self.scratch.len(),
+            _ => self.list.push(Piece::Scratch(start..self.scratch.len())),
+        }
+    }
+
+    /// Appends a range of the file.
+    pub(crate) fn refer(&mut self, range: Range<usize>) {
+        self.list.push(Piece::Source(range));
+    }
 }
 
 /// Whether an answer is complete.
@@ -90,41 +125,109 @@ pub enum Progress {
 /// Encodes answers, one file after the other.
 #[derive(Debug)]
 pub struct Encoder {
-    context: AnswerContext,
-    sums: Arc<BlockSums>,
+    checksum: Checksum,
+    append: Append,
+    search: Search,
+    tokens: TokenWriter,
+    answer: Option<Answer>,
+}
+
+/// The answer that is being made.
+#[derive(Debug)]
+struct Answer {
+    /// The header to write first; taken by the first step.
+    header: Option<SumHeader>,
+    digest: FileDigest,
+    len: usize,
+    /// Offset from which on the file is sent: not 0 only when appending.
+    from: usize,
     spoiled: bool,
 }
 
-impl AnswerContext {
-    /// An encoder for one thread; it keeps its tables and compression contexts from file to file.
-    pub fn encoder(&self) -> Encoder {
-        Encoder { context: self.clone(), sums: Arc::default(), spoiled: false }
-    }
-}
-
 impl Encoder {
-    /// Begins the answer to `request`. An answer that was begun before is forgotten.
-    pub fn start(&mut self, request: &Request) {
-        self.sums = Arc::clone(&request.sums);
-        self.spoiled = false;
+    /// Begins the answer to `request` with a file of `len` bytes. An answer that was begun before is forgotten.
+    ///
+    /// # Errors
+    /// The compressor failed.
+    pub fn start(&mut self, request: &Request, len: usize) -> Result<(), Error> {
+        let mut header = request.header();
+        // Longer sums are no sums of ours (see `SumHeader::strong_len`), and 3.4.0 to 3.4.3 die of their echo.
+        header.strong_len = header.strong_len.min(self.checksum.digest_len() as u32);
+        let appends = self.append != Append::Off && !request.redo;
+        let from = if appends { usize::try_from(header.basis_len()).unwrap_or(len).min(len) } else { 0 };
+        if request.sums.is_empty() && !appends {
+            header = SumHeader::default();
+        }
+        let whole = request.sums.is_empty();
+        self.tokens.start(whole.then_some((len - from) as u64))?;
+        self.search.start(Arc::clone(&request.sums), request.in_place);
+        self.search.skip(from);
+        let digest = FileDigest::new(self.checksum);
+        self.answer = Some(Answer { header: Some(header), digest, len, from, spoiled: false });
+        Ok(())
     }
 
-    /// Encodes some more: appends at least one piece, and stops after about [`STEP`] bytes of the file.
+    /// Encodes some more: stops after about [`STEP`] bytes of the file.
     ///
-    /// `file` must have the same length at each call for one answer; if its content changes in between, the receiver
-    /// finds a wrong checksum and asks again.
+    /// `file` must have the length that was announced, at each call for one answer; if its content changes in between,
+    /// the receiver finds a wrong checksum and asks again.
     ///
     /// # Errors
     /// Misuse: no answer was begun, or the length differs. A failure of the compressor.
     pub fn step(&mut self, file: &[u8], out: &mut Pieces) -> Result<Progress, Error> {
-        let _ = (file, out, &self.context, &self.sums, self.spoiled);
-        Err(Error::misuse(crate::Stage::Transfer, "encoding is not available yet"))
+        let misuse = |what| Error::misuse(Stage::Transfer, what);
+        let answer = self.answer.as_mut().ok_or_else(|| misuse("no answer was begun"))?;
+        if file.len() != answer.len {
+            return Err(misuse("the file's length is not the announced one"));
+        }
+        if let Some(header) = answer.header.take() {
+            let mut bytes = Vec::with_capacity(16);
+            header.put(&mut bytes);
+            out.put(&bytes);
+            if self.append == Append::Verify {
+                answer.digest.update(&file[..answer.from]);
+            }
+        }
+        let start = self.search.position();
+        let mut failure = Ok(());
+        let tokens = &mut self.tokens;
+        let done = self.search.step(file, STEP, &mut |run: Run| {
+            if failure.is_ok() {
+                failure = tokens.run(&run, file, out);
+            }
+        });
+        failure?;
+        answer.digest.update(&file[start..self.search.position()]);
+        if !done {
+            return Ok(Progress::More);
+        }
+        self.tokens.end(out)?;
+        let answer = self.answer.take().ok_or_else(|| misuse("no answer was begun"))?;
+        out.put(&answer.checksum());
+        Ok(Progress::Done)
     }
 
     /// Makes the file checksum one that cannot match: what was read is not to be trusted. Valid until the last
     /// [`Encoder::step`]; the receiver then throws its result away and asks again, once.
     pub fn spoil(&mut self) {
-        self.spoiled = true;
+        if let Some(answer) = &mut self.answer {
+            answer.spoiled = true;
+        }
+    }
+}
+
+impl Answer {
+    /// The digest, or one that differs from it.
+    fn checksum(self) -> Vec<u8> {
+        let mut digest = self.digest.finish().as_bytes().to_vec();
+        if self.spoiled {
+            let zero = digest.iter().all(|byte| *byte == 0);
+            digest.fill(0);
+            if let Some(last) = digest.last_mut() {
+                *last = zero.into();
+            }
+        }
+        digest
     }
 }
 

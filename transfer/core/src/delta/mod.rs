@@ -1,11 +1,12 @@
 //! What the receiver has of a file already, and how to say the file in those terms.
 
+mod rolling;
+mod search;
+mod strong;
 mod sums;
+mod table;
 
-pub use sums::{BlockSums, SumHeader};
-
-/// The digest of a whole file, as `-c` entries and file checksums carry it: unseeded.
-pub fn file_digest(checksum: crate::proto::Checksum, file: &[u8]) -> Vec<u8> {
-    let _ = file;
-    vec![0; checksum.digest_len()]
-}
+pub use rolling::Rolling;
+pub use search::{Run, Search};
+pub use strong::{Digest, FileDigest, StrongSum, file_digest};
+pub use sums::{BlockSums, MAX_SUM_BYTES, SumHeader};

@@ -165,7 +165,7 @@ pub struct Request {
 impl Request {
     /// How the basis lies.
     pub fn header(&self) -> SumHeader {
-        self.sums.header
+        self.sums.header()
     }
 }
 
