@@ -62,7 +62,7 @@ fn many(folder: &Path, passes: u64) -> Result<()> {
     let mut files = Vec::new();
     walk(folder, &mut |path, is_folder| {
         if !is_folder {
-            files.push(path.to_owned())
+            files.push(path.to_owned());
         }
     })?;
     let pass = || {
@@ -91,7 +91,7 @@ fn watch_inotify(folder: &Path) -> Result<()> {
     add(folder);
     walk(folder, &mut |path, is_folder| {
         if is_folder {
-            add(path)
+            add(path);
         }
     })?;
     if let Some(error) = failed {
