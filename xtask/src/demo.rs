@@ -58,6 +58,7 @@ struct Places {
 
 impl Demo {
     fn prepare(program: PathBuf, folder: Option<&Path>, scratch: &Path) -> Result<Self> {
+        println!("  copying the files for the source ...");
         let plan = tree::Plan::new(folder)?;
         let source = Image::create(&scratch.join("source.img"), plan.room(), plan.inodes())?;
         let mirrors = Image::create(&scratch.join("mirrors.img"), 2 * plan.room(), 2 * plan.inodes())?;
@@ -81,11 +82,13 @@ impl Demo {
         let changes = changes::all(&self.places.source, &self.places.scratch)?;
         report::opening(&self.tree);
         let mut daemon = self.first_sync()?;
-        let mut notes = Vec::new();
+        let (mut notes, mut rows) = (Vec::new(), Vec::new());
         for change in changes {
             let row = self.change(&mut daemon, change, &mut notes)?;
             report::print(&row);
+            rows.push(row);
         }
+        report::middle(&rows);
         daemon.wait(LIMIT)?;
         daemon.stop()?;
         report::notes(&notes);

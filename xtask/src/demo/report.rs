@@ -67,6 +67,27 @@ pub(crate) fn print(row: &Row) {
     println!("  {:<40}{took:>9} {sent:>9}   {theirs}   {times}", row.what);
 }
 
+/// Prints the middle of all changes that both brought over.
+pub(crate) fn middle(rows: &[Row]) {
+    let both = rows.iter().filter_map(|row| Some((&row.ours, row.script.as_ref()?)));
+    let (ours, scripts): (Vec<&Cost>, Vec<&Cost>) = both.unzip();
+    let script = Some(median(&scripts));
+    println!("  {}", "-".repeat(98));
+    print(&Row { what: "median of these changes".to_owned(), ours: median(&ours), script });
+}
+
+fn median(costs: &[&Cost]) -> Cost {
+    let mut times: Vec<Duration> = costs.iter().map(|cost| cost.time).collect();
+    let mut sizes: Vec<u64> = costs.iter().map(|cost| cost.bytes).collect();
+    times.sort();
+    sizes.sort_unstable();
+    let middle = costs.len() / 2;
+    Cost {
+        time: times.get(middle).copied().unwrap_or_default(),
+        bytes: sizes.get(middle).copied().unwrap_or_default(),
+    }
+}
+
 /// Prints what the table alone does not tell.
 pub(crate) fn notes(notes: &[String]) {
     println!();
