@@ -3,8 +3,10 @@
 //! * [`session`] pushes one file list to one daemon.
 //! * [`source`] reads the tree without being led out of it, [`walk`] lists it.
 //! * [`transport`] is the way to a daemon.
+//! * [`cli`] is the stand-alone `ebbtide-send`, with rsync's letters and words.
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod options;
 pub mod session;
 pub mod source;

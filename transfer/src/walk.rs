@@ -55,6 +55,12 @@ pub enum ProblemKind {
     ReadDir(io::Error),
     /// It could not be looked at.
     Stat(io::Error),
+    /// It is a directory, and neither recursion nor directories were asked for.
+    DirectoryNotWanted,
+    /// It was named as an argument, and cannot be looked at.
+    Argument(io::Error),
+    /// It is the directory that names start from, and cannot be entered.
+    Root(io::Error),
     /// Its name, with the way from the root, has more than [`MAX_NAME`] bytes.
     NameTooLong,
 }
@@ -179,10 +185,17 @@ impl ProblemKind {
     /// What it adds to the session's I/O errors.
     pub fn io_errors(&self) -> IoErrors {
         match self {
-            ProblemKind::NotWanted => IoErrors::NONE,
+            ProblemKind::NotWanted | ProblemKind::DirectoryNotWanted => IoErrors::NONE,
             ProblemKind::Vanished => IoErrors::VANISHED,
             _ => IoErrors::GENERAL,
         }
+    }
+}
+
+impl Problem {
+    /// Whether it is worth a word only, and no error.
+    pub fn is_note(&self) -> bool {
+        self.kind.io_errors() == IoErrors::NONE
     }
 }
 
@@ -196,6 +209,9 @@ impl fmt::Display for Problem {
             ProblemKind::OpenDir(error) => failed(out, "opendir", &path, error),
             ProblemKind::ReadDir(error) => failed(out, "readdir", &path, error),
             ProblemKind::Stat(error) => failed(out, "readlink_stat", &path, error),
+            ProblemKind::DirectoryNotWanted => write!(out, "skipping directory {path}"),
+            ProblemKind::Argument(error) => failed(out, "link_stat", &path, error),
+            ProblemKind::Root(error) => failed(out, "change_dir", &path, error),
             ProblemKind::NameTooLong => write!(out, "rsync: [sender] skipping overly long name: \"{path}\""),
         }
     }

@@ -53,13 +53,20 @@ const BATCH_BYTES: usize = 256 * 1024;
 
 impl Answerer {
     /// Starts the thread.
-    pub(super) fn start(context: &AnswerContext, entries: Arc<Vec<Entry>>, source: Arc<Source>) -> Answerer {
+    ///
+    /// # Errors
+    /// The compressor has no memory.
+    pub(super) fn start(
+        context: &AnswerContext,
+        entries: Arc<Vec<Entry>>,
+        source: Arc<Source>,
+    ) -> Result<Answerer, ebbtide_wire::Error> {
         let (jobs, requests) = mpsc::unbounded_channel();
         let (sender, batches) = mpsc::channel(BATCHES);
-        let encoder = context.encoder();
+        let encoder = context.encoder()?;
         let worker = Worker { encoder, entries, source, batch: Vec::new(), batch_bytes: 0, batches: sender };
         tokio::task::spawn_blocking(move || worker.run(requests));
-        Answerer { jobs, batches }
+        Ok(Answerer { jobs, batches })
     }
 
     /// Hands over a request. The core bounds how many are open, by no longer wanting input.
@@ -119,7 +126,9 @@ impl Worker {
     }
 
     fn encode(&mut self, job: &Job, file: &OpenFile, content: &Arc<Content>) -> Result<(), Unwanted> {
-        self.encoder.start(&job.request);
+        if let Err(error) = self.encoder.start(&job.request, content.len()) {
+            return self.add(Part::Broken(error), BATCH_BYTES);
+        }
         let mut first = true;
         loop {
             let mut pieces = Pieces::default();

@@ -223,13 +223,18 @@ impl<'a> Driver<'a> {
             Event::Listing(line) => self.on_text(TextKind::Listing, line),
             Event::Message { kind, text } => self.on_text(kind.into(), text),
             Event::Ready(dialect) => return self.on_ready(&dialect),
-            Event::Request(request) => self.on_request(request),
+            Event::Request(request) => return self.on_request(request),
             Event::Item(item) => self.on_item(&item),
             Event::Deleted(deleted) => self.observer.deleted(&deleted.name, deleted.directory),
             Event::DeleteStats(stats) => self.tally.deleted(stats),
             Event::IoTimeout(seconds) => self.pulse.adopt(Duration::from_secs(seconds.into())),
             Event::Finished(outcome) => self.finished = Some(outcome),
-            Event::ListSent | Event::Success(_) => {}
+            Event::Success(ndx) => {
+                if let Some(index) = self.index(ndx) {
+                    self.observer.stored(index);
+                }
+            }
+            Event::ListSent => {}
         }
         Ok(())
     }
@@ -254,8 +259,8 @@ impl<'a> Driver<'a> {
         self.observer.item(&Item { index, entry, flags: item.iflags, link_name });
     }
 
-    fn on_request(&mut self, request: Request) {
-        let Some(index) = self.index(request.ndx) else { return };
+    fn on_request(&mut self, request: Request) -> Result<(), SessionErrorKind> {
+        let Some(index) = self.index(request.ndx) else { return Ok(()) };
         if request.redo {
             self.tally.redo(index, &self.entries[index].name);
         }
@@ -263,11 +268,13 @@ impl<'a> Driver<'a> {
             && let Some(context) = self.client.answer_context()
         {
             let entries = Arc::clone(&self.entries);
-            self.answerer = Some(Answerer::start(&context, entries, Arc::clone(&self.source)));
+            let answerer = Answerer::start(&context, entries, Arc::clone(&self.source));
+            self.answerer = Some(answerer.map_err(wire)?);
         }
         if let Some(answerer) = &self.answerer {
             answerer.ask(Job { index, request });
         }
+        Ok(())
     }
 
     /// The caller's number of a list entry.

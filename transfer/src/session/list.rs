@@ -63,7 +63,7 @@ fn wire_entry<'a>(entry: &'a Entry, link_group: Option<u64>, checksum: &'a [u8])
 fn file_digest(entry: &Entry, source: &Source, sums: Checksum) -> Vec<u8> {
     let read = || source.open_file(entry.root, &entry.name)?.content(Vec::new());
     match read() {
-        Ok(content) => delta::file_digest(sums, &content),
+        Ok(content) => delta::file_digest(sums, &content).as_bytes().to_vec(),
         Err(_) => vec![0; sums.digest_len()],
     }
 }

@@ -113,6 +113,11 @@ pub trait Observer: Send {
     /// The daemon reported an entry. `link_name` is the basis or the name that it was linked to.
     fn item(&mut self, _item: &Item<'_>) {}
 
+    /// The daemon has this entry, by its position in the list, in its place. Only with
+    /// [`ServerOptions::acknowledge_files`](ebbtide_wire::proto::ServerOptions::acknowledge_files), and never for
+    /// directories.
+    fn stored(&mut self, _index: usize) {}
+
     /// The daemon removed a name.
     fn deleted(&mut self, _name: &[u8], _is_dir: bool) {}
 

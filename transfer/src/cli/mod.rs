@@ -1,0 +1,12 @@
+//! The stand-alone `ebbtide-send`: rsync's letters, words, output and exit codes.
+
+mod args;
+mod itemize;
+mod names;
+mod run;
+mod select;
+mod show;
+mod stats;
+
+pub use args::{Args, UsageError};
+pub use run::main;

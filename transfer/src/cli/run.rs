@@ -1,0 +1,278 @@
+//! One run of the stand-alone sender.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::{Args, UsageError, bytes};
+use super::names::{Named, read_list};
+use super::select::{Selection, select};
+use super::show::Screen;
+use super::stats::{self, Counts};
+use crate::ExitCode;
+use crate::session::{self, FileListInput, Report, SessionError};
+use crate::text::OsError;
+use crate::transport::{Password, Target};
+
+/// Runs with this command line, the program's name first; says on standard error why it could not.
+pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match Args::parse(line) {
+        Ok(args) => args,
+        Err(UsageError::Help(text)) => {
+            print!("{text}");
+            return ExitCode::OK;
+        }
+        Err(error) => return ending(&Stop::usage(error.to_string())),
+    };
+    match run(args) {
+        Ok(code) => code,
+        Err(stop) => ending(&stop),
+    }
+}
+
+/// Why a run ends before its session does.
+struct Stop {
+    code: ExitCode,
+    text: String,
+}
+
+impl Stop {
+    fn usage(text: String) -> Stop {
+        Stop { code: ExitCode::USAGE, text }
+    }
+
+    fn session(error: &SessionError) -> Stop {
+        Stop { code: error.exit_code(), text: error.to_string() }
+    }
+}
+
+fn run(mut args: Args) -> Result<ExitCode, Stop> {
+    let target = target(&args)?;
+    adopt_defaults(&mut args);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Stop { code: ExitCode::FILE_IO, text: format!("cannot start: {error}") })?;
+    let mut screen = Screen::new(&args);
+    let outcome = if args.sources.is_empty() && args.files_from.is_none() {
+        runtime.block_on(unless_interrupted(list_modules(&args, target, &mut screen)))
+    } else {
+        push(&args, &target, &mut screen, &runtime)
+    };
+    screen.flush();
+    // A thread that still reads a file for a session that is over must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Peer: rsync's manual page, option `--files-from`: it implies `--relative` and `--dirs`, and `-a` then implies no
+/// recursion.
+fn adopt_defaults(args: &mut Args) {
+    if args.files_from.is_some() {
+        let server = &mut args.push.server;
+        server.relative = !args.relative_denied;
+        server.recursive = args.recursive_by_name;
+        server.dirs |= !server.recursive && server.deletes();
+    }
+}
+
+async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Result<ExitCode, Stop> {
+    if !target.module.is_empty() {
+        return Err(Stop::usage("this sender only pushes: name a source and a destination".to_owned()));
+    }
+    let listed = session::list_modules(&target, &args.push, screen).await;
+    listed.map(|()| ExitCode::OK).map_err(|error| Stop::session(&error))
+}
+
+fn push(
+    args: &Args,
+    target: &Target,
+    screen: &mut Screen,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<ExitCode, Stop> {
+    let started = Instant::now();
+    let chosen = list(args)?;
+    chosen.problems.iter().for_each(|problem| screen.problem(problem));
+    let listing = started.elapsed();
+    let counts = count(&chosen.list);
+    if chosen.list.entries.is_empty() {
+        return Ok(verdict(chosen.list.io_errors.exit_code(false)));
+    }
+    let source = Arc::new(chosen.source);
+    screen.set_source(Arc::clone(&source));
+    let session = async {
+        let pushed = session::push(target, &args.push, chosen.list, source, screen).await;
+        pushed.map_err(|error| Stop::session(&error))
+    };
+    let report = runtime.block_on(unless_interrupted(session))?;
+    summarize(args, screen, &report, counts, started.elapsed(), listing);
+    Ok(verdict(report.exit))
+}
+
+/// What goes over. With arguments that are missing, and nothing else, there is nothing to connect for.
+fn list(args: &Args) -> Result<Selection, Stop> {
+    let named = named(args)?;
+    select(args, &named).map_err(|error| Stop { code: ExitCode::FILE_SELECT, text: error.to_string() })
+}
+
+fn named(args: &Args) -> Result<Vec<Named>, Stop> {
+    let relative = args.push.server.relative;
+    if let Some(file) = &args.files_from {
+        return named_in_file(args, file, relative);
+    }
+    let sources = args.sources.iter().map(|source| bytes(source));
+    if !relative {
+        return Ok(sources.map(Named::plain).collect());
+    }
+    let named: Result<Vec<_>, _> = sources.map(Named::relative).collect();
+    named.map_err(|error| Stop::usage(error.to_string()))
+}
+
+fn named_in_file(args: &Args, file: &Path, relative: bool) -> Result<Vec<Named>, Stop> {
+    let [root] = args.sources.as_slice() else {
+        return Err(Stop::usage("--files-from needs exactly one source directory".to_owned()));
+    };
+    let unreadable = |error: io::Error| Stop {
+        code: ExitCode::FILE_IO,
+        text: format!("failed to open files-from file {}: {}", file.display(), OsError(&error)),
+    };
+    let names = read_list(file, args.from0).map_err(unreadable)?;
+    let below = |name: &Vec<u8>| {
+        let named =
+            Named::below(PathBuf::from(root), name).map_err(|error| Stop::usage(error.to_string()))?;
+        Ok(if relative { named } else { plainly(root, &named, name) })
+    };
+    names.iter().map(below).collect()
+}
+
+/// The same below the root, but with nothing of the way there in its name on the wire.
+fn plainly(root: &OsString, named: &Named, name: &[u8]) -> Named {
+    let mut path = [bytes(root), b"/", &named.name].concat();
+    if name.ends_with(b"/") {
+        path.push(b'/');
+    }
+    Named::plain(&path)
+}
+
+fn count(list: &FileListInput) -> Counts {
+    let mut counts = Counts::default();
+    list.entries.iter().for_each(|entry| counts.add(entry));
+    counts
+}
+
+fn summarize(
+    args: &Args,
+    screen: &mut Screen,
+    report: &Report,
+    listed: Counts,
+    taken: Duration,
+    listing: Duration,
+) {
+    if args.quiet {
+        return;
+    }
+    let deletes = args.push.server.deletes() || args.push.server.delete_missing_args;
+    if args.stats {
+        let created = screen.created;
+        screen.line("");
+        screen.line(&stats::full(report, listed, created, deletes, listing));
+    }
+    if args.verbose > 0 || args.stats {
+        if !args.stats {
+            screen.line("");
+        }
+        let dry = if args.push.server.dry_run { " (DRY RUN)" } else { "" };
+        screen.line(&format!("{}{dry}", stats::summary(report, taken)));
+    }
+}
+
+fn target(args: &Args) -> Result<Target, Stop> {
+    let mut target =
+        Target::parse(bytes(&args.destination)).map_err(|error| Stop::usage(error.to_string()))?;
+    if let Some(port) = args.port {
+        target.port = port;
+    }
+    if !args.sources.is_empty() && target.module.is_empty() {
+        return Err(Stop::usage(format!("{target} names no module")));
+    }
+    if target.user.is_none() {
+        // Peer: rsync's clientserver.c asks the same two variables.
+        let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+        target.user = named.filter(|user| !user.is_empty());
+    }
+    Ok(target.with_password(password(args)?))
+}
+
+fn password(args: &Args) -> Result<Option<Password>, Stop> {
+    let Some(file) = &args.password_file else {
+        let variable = std::env::var_os("RSYNC_PASSWORD");
+        return Ok(variable.map(|password| Password::new(bytes(&password))));
+    };
+    let unreadable = |error: io::Error| {
+        Stop::usage(format!("could not open password file {}: {}", file.display(), OsError(&error)))
+    };
+    let mut text = Vec::new();
+    if file == Path::new("-") {
+        io::stdin().lock().read_to_end(&mut text).map_err(unreadable)?;
+    } else {
+        let mut opened = std::fs::File::open(file).map_err(unreadable)?;
+        check_owner(&opened.metadata().map_err(unreadable)?)?;
+        opened.read_to_end(&mut text).map_err(unreadable)?;
+    }
+    Ok(Some(Password::first_line(&text)))
+}
+
+/// Peer: rsync's authenticate.c asks for the same.
+fn check_owner(meta: &std::fs::Metadata) -> Result<(), Stop> {
+    if meta.mode() & 0o006 != 0 {
+        return Err(Stop::usage("password file must not be other-accessible".to_owned()));
+    }
+    if rustix::process::geteuid().is_root() && meta.uid() != 0 {
+        return Err(Stop::usage("password file must be owned by root when running as root".to_owned()));
+    }
+    Ok(())
+}
+
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+    tokio::select! {
+        done = work => done,
+        () = interrupted() => Err(Stop { code: ExitCode::SIGNAL, text: "interrupted".to_owned() }),
+    }
+}
+
+async fn interrupted() {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let Ok([mut one, mut two, mut three]) = kinds
+        .map(signal)
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(|signals| <[_; 3]>::try_from(signals).map_err(|_| io::Error::other("three signals")))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = one.recv() => {}, _ = two.recv() => {}, _ = three.recv() => {} }
+}
+
+/// Says how an incomplete session ended.
+fn verdict(code: ExitCode) -> ExitCode {
+    let grade = if code == ExitCode::VANISHED { "warning" } else { "error" };
+    if code != ExitCode::OK {
+        eprintln!(
+            "rsync {grade}: {} (code {code}) [ebbtide-send {}]",
+            code.meaning(),
+            env!("CARGO_PKG_VERSION")
+        );
+    }
+    code
+}
+
+fn ending(stop: &Stop) -> ExitCode {
+    eprintln!("ebbtide-send: {}", stop.text);
+    verdict(stop.code)
+}

@@ -1,0 +1,199 @@
+//! From what the user named to the list that is sent.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+
+use crate::session::{DirRole, Entry, FileListInput};
+use crate::source::Source;
+use crate::walk::{Depth, Kinds, Problem, ProblemKind, Walk};
+
+use super::args::{Args, MissingArgs};
+use super::names::Named;
+
+/// What is sent, and what could not be.
+pub(super) struct Selection {
+    pub(super) source: Source,
+    pub(super) list: FileListInput,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// How arguments become entries.
+struct Rules {
+    recursive: bool,
+    dirs: bool,
+    kinds: Kinds,
+    missing: MissingArgs,
+}
+
+/// Looks at all that was named.
+pub(super) fn select(args: &Args, named: &[Named]) -> io::Result<Selection> {
+    let server = &args.push.server;
+    let kinds = Kinds { links: server.links, devices: args.devices, specials: args.specials };
+    let dirs = args.dirs || args.files_from.is_some();
+    let rules = Rules { recursive: server.recursive, dirs, kinds, missing: args.missing };
+    let mut roots = Roots::default();
+    let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
+    let source = Source::open_all(&roots.paths)?;
+    let mut walk = Walk::new(&source, 0, kinds);
+    walk.problems = roots.problems;
+    for (named, root) in named.iter().zip(opened) {
+        if let Some(root) = root {
+            walk.set_root(root);
+            rules.add(&mut walk, &source, root, named);
+        }
+    }
+    let io_errors = walk.io_errors();
+    let (entries, problems) = (walk.entries, walk.problems);
+    let entries =
+        if named.len() > 1 || args.push.server.relative { without_repeats(entries) } else { entries };
+    Ok(Selection { source, list: FileListInput { entries: missing_first(entries), io_errors }, problems })
+}
+
+/// The roots that could be opened, each once.
+#[derive(Default)]
+struct Roots {
+    paths: Vec<PathBuf>,
+    numbers: HashMap<PathBuf, Option<u16>>,
+    problems: Vec<Problem>,
+}
+
+impl Roots {
+    fn open(&mut self, root: &PathBuf) -> Option<u16> {
+        if let Some(known) = self.numbers.get(root) {
+            return *known;
+        }
+        let path = std::path::absolute(root).unwrap_or_else(|_| root.clone());
+        let number = match Source::open(&path) {
+            Ok(_) => u16::try_from(self.paths.len()).ok(),
+            Err(error) => {
+                self.problems.push(Problem { path: path.clone(), kind: ProblemKind::Root(error) });
+                None
+            }
+        };
+        if number.is_some() {
+            self.paths.push(path);
+        }
+        self.numbers.insert(root.clone(), number);
+        number
+    }
+}
+
+impl Rules {
+    fn add(&self, walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
+        if named.with_parents {
+            add_parents(walk, source, root, named);
+        }
+        match source.look(root, &named.name) {
+            Ok(look) if look.meta.is_dir() => self.add_dir(walk, root, named, look.meta),
+            Ok(look) if !self.kinds.include(look.meta.kind()) => {
+                walk.problem(&named.name, ProblemKind::NotWanted);
+            }
+            Ok(look) => {
+                let entry = Entry::new(named.name.clone(), look.meta).with_link_target(look.link_target);
+                walk.entries.push(Entry { root, ..entry });
+            }
+            Err(error) => self.add_missing(walk, named, error),
+        }
+    }
+
+    fn add_dir(&self, walk: &mut Walk<'_>, root: u16, named: &Named, meta: crate::source::Meta) {
+        let listed = self.recursive || named.content && self.dirs;
+        if !listed && !self.dirs {
+            return walk.problem(&named.name, ProblemKind::DirectoryNotWanted);
+        }
+        let role = if listed { DirRole::Content } else { DirRole::Plain };
+        walk.entries.push(Entry { root, ..Entry::new(named.name.clone(), meta).with_role(role) });
+        if listed {
+            walk.below(&named.name, if self.recursive { Depth::Tree } else { Depth::Entries });
+        }
+    }
+
+    fn add_missing(&self, walk: &mut Walk<'_>, named: &Named, error: io::Error) {
+        let absent = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+        match self.missing {
+            MissingArgs::Ignore if absent => {}
+            MissingArgs::Delete if absent => walk.entries.push(Entry::missing(named.name.clone())),
+            _ => walk.problem(&named.name, ProblemKind::Argument(error)),
+        }
+    }
+}
+
+/// The directories on the way to a name, as far as they exist.
+fn add_parents(walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
+    let ends = named.name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+    let parents = ends.map(|end| &named.name[..end]);
+    for parent in named.with_root.then_some(&b"."[..]).into_iter().chain(parents) {
+        match source.look(root, parent) {
+            Ok(look) if look.meta.is_dir() => {
+                let entry = Entry::new(parent, look.meta).with_role(DirRole::Implied);
+                walk.entries.push(Entry { root, ..entry });
+            }
+            // The look at the name itself tells why.
+            _ => return,
+        }
+    }
+}
+
+/// Keeps the first of several entries with the same name; of directories, the role that says most.
+fn without_repeats(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+    let mut places: HashMap<Box<[u8]>, usize> = HashMap::with_capacity(entries.len());
+    for entry in entries {
+        match places.get(&entry.name) {
+            Some(place) => {
+                let role = &mut kept[*place].dir;
+                *role = stronger(*role, entry.dir);
+            }
+            None => {
+                places.insert(entry.name.clone(), kept.len());
+                kept.push(entry);
+            }
+        }
+    }
+    kept
+}
+
+fn stronger(one: DirRole, other: DirRole) -> DirRole {
+    let rank = |role| match role {
+        DirRole::Implied => 0,
+        DirRole::Plain => 1,
+        DirRole::Content => 2,
+    };
+    if rank(one) >= rank(other) { one } else { other }
+}
+
+/// rsync 3.4.3 takes names to be removed only where no entry came before them.
+fn missing_first(mut entries: Vec<Entry>) -> Vec<Entry> {
+    if entries.iter().any(|entry| entry.meta.mode == 0) {
+        entries.sort_by_key(|entry| entry.meta.mode != 0);
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Meta;
+
+    const DIR: Meta = Meta { mode: 0o040_755, ..Meta::MISSING };
+
+    #[test]
+    fn of_repeated_directories_the_role_that_says_most_stays() {
+        let entry = |name: &[u8], role| Entry::new(name, DIR).with_role(role);
+        let list = without_repeats(vec![
+            entry(b"a", DirRole::Implied),
+            entry(b"b", DirRole::Plain),
+            entry(b"a", DirRole::Content),
+            entry(b"b", DirRole::Implied),
+        ]);
+        let seen: Vec<_> = list.iter().map(|entry| (&*entry.name, entry.dir)).collect();
+        assert_eq!(seen, [(&b"a"[..], DirRole::Content), (&b"b"[..], DirRole::Plain)]);
+    }
+
+    #[test]
+    fn names_to_be_removed_come_first() {
+        let list = missing_first(vec![Entry::new(*b"a", DIR), Entry::missing(*b"x"), Entry::new(*b"b", DIR)]);
+        assert_eq!(list.iter().map(|entry| entry.name[0]).collect::<Vec<_>>(), b"xab");
+    }
+}

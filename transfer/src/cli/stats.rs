@@ -1,0 +1,150 @@
+//! The numbers at the end of a run.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use ebbtide_wire::sender::DeleteStats;
+use rustix::fs::FileType;
+
+use crate::session::{Entry, Report};
+
+/// Counts by kind of entry.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) files: u64,
+    pub(super) dirs: u64,
+    pub(super) links: u64,
+    pub(super) devices: u64,
+    pub(super) specials: u64,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, entry: &Entry) {
+        match entry.meta.kind() {
+            FileType::Directory => self.dirs += 1,
+            FileType::Symlink => self.links += 1,
+            FileType::CharacterDevice | FileType::BlockDevice => self.devices += 1,
+            FileType::Fifo | FileType::Socket => self.specials += 1,
+            _ => self.files += 1,
+        }
+    }
+
+    fn all(&self) -> u64 {
+        self.files + self.dirs + self.links + self.devices + self.specials
+    }
+}
+
+impl From<DeleteStats> for Counts {
+    fn from(stats: DeleteStats) -> Self {
+        Counts {
+            files: stats.files.into(),
+            dirs: stats.dirs.into(),
+            links: stats.symlinks.into(),
+            devices: stats.devices.into(),
+            specials: stats.specials.into(),
+        }
+    }
+}
+
+/// What `--stats` prints.
+pub(super) fn full(
+    report: &Report,
+    listed: Counts,
+    created: Counts,
+    deletes: bool,
+    listing: Duration,
+) -> String {
+    let totals = &report.totals;
+    let mut out = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(out, "{name}: {value}");
+    };
+    line("Number of files", by_kind(listed));
+    line("Number of created files", by_kind(created));
+    if deletes || totals.deleted.is_some() {
+        line("Number of deleted files", by_kind(totals.deleted.unwrap_or_default().into()));
+    }
+    line("Number of regular files transferred", grouped(totals.files_sent));
+    line("Total file size", format!("{} bytes", grouped(totals.size_listed)));
+    line("Total transferred file size", format!("{} bytes", grouped(totals.size_sent)));
+    line("Literal data", format!("{} bytes", grouped(totals.literal)));
+    line("Matched data", format!("{} bytes", grouped(totals.matched)));
+    line("File list generation time", format!("{:.3} seconds", listing.as_secs_f64()));
+    line("Total bytes sent", grouped(report.bytes_written));
+    line("Total bytes received", grouped(report.bytes_read));
+    out
+}
+
+/// The two lines that `-v` ends with.
+pub(super) fn summary(report: &Report, taken: Duration) -> String {
+    let moved = report.bytes_written + report.bytes_read;
+    let rate = moved as f64 / (0.5 + taken.as_secs_f64());
+    let speedup = report.totals.size_listed as f64 / moved.max(1) as f64;
+    format!(
+        "sent {} bytes  received {} bytes  {}.{:02} bytes/sec\ntotal size is {}  speedup is {}",
+        grouped(report.bytes_written),
+        grouped(report.bytes_read),
+        grouped(rate as u64),
+        (rate.fract() * 100.0) as u64,
+        grouped(report.totals.size_listed),
+        with_fraction(speedup),
+    )
+}
+
+fn by_kind(counts: Counts) -> String {
+    let kinds = [
+        ("reg", counts.files),
+        ("dir", counts.dirs),
+        ("link", counts.links),
+        ("dev", counts.devices),
+        ("special", counts.specials),
+    ];
+    let shown: Vec<_> = kinds
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{name}: {}", grouped(count)))
+        .collect();
+    if shown.is_empty() {
+        return grouped(counts.all());
+    }
+    format!("{} ({})", grouped(counts.all()), shown.join(", "))
+}
+
+fn with_fraction(number: f64) -> String {
+    let cents = (number * 100.0).round() as u64;
+    format!("{}.{:02}", grouped(cents / 100), cents % 100)
+}
+
+/// With a comma before each group of three digits.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_three_digits() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(with_fraction(1234.567), "1,234.57");
+    }
+
+    #[test]
+    fn counts_name_the_kinds_that_occur() {
+        let counts = Counts { files: 1200, dirs: 1, ..Counts::default() };
+        assert_eq!(by_kind(counts), "1,201 (reg: 1,200, dir: 1)");
+        assert_eq!(by_kind(Counts::default()), "0");
+    }
+}
