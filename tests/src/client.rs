@@ -97,12 +97,23 @@ impl Outcome {
         self
     }
 
-    /// The lines it printed, in order of their bytes: programs may walk a tree in different orders.
-    pub fn lines(&self) -> Vec<&str> {
-        let mut lines: Vec<&str> = self.stdout.lines().collect();
+    /// The lines of `-i`, in order of their bytes: programs may walk a tree in different orders.
+    pub fn itemized(&self) -> Vec<&str> {
+        let mut lines: Vec<&str> = self.stdout.lines().filter(|line| is_item(line)).collect();
         lines.sort_unstable();
         lines
     }
+}
+
+/// Whether this is a line such as `<f.st...... name` or `*deleting   name`.
+fn is_item(line: &str) -> bool {
+    let bytes = line.as_bytes();
+    let update = bytes.len() > 12
+        && b"<>ch.".contains(&bytes[0])
+        && b"fdLDS".contains(&bytes[1])
+        && bytes[2..11].iter().all(|b| b".+?cstpoguaxTn ".contains(b))
+        && bytes[11] == b' ';
+    update || line.starts_with("*deleting ")
 }
 
 /// After this many seconds a client has failed to end.

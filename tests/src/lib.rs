@@ -28,6 +28,7 @@ mod rsyncd;
 mod scratch;
 mod skip;
 mod tree;
+mod twins;
 
 pub use client::{Client, Outcome};
 pub use daemon::{Daemon, Setup};
@@ -43,6 +44,7 @@ pub use rsyncd::{Module, Rsyncd};
 pub use scratch::Scratch;
 pub use skip::{Skip, report};
 pub use tree::{Tree, bytes, name};
+pub use twins::{Pair, Twins};
 
 /// `n` KiB in bytes.
 pub const fn kib(n: usize) -> usize {

@@ -87,9 +87,19 @@ impl Verdict {
 
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
+        let text = String::from_utf8_lossy(&self.0);
+        for line in text.lines().take(MOST_LINES) {
+            writeln!(f, "{}", line.chars().take(MOST_CHARACTERS).collect::<String>())?;
+        }
+        let more = text.lines().count().saturating_sub(MOST_LINES);
+        if more > 0 { writeln!(f, "and {more} more") } else { Ok(()) }
     }
 }
+
+/// A difference in everything need not be shown in full.
+const MOST_LINES: usize = 100;
+/// Enough for any name that a person reads.
+const MOST_CHARACTERS: usize = 300;
 
 fn with_slash(path: &Path) -> std::ffi::OsString {
     let mut path = path.as_os_str().to_owned();

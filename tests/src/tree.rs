@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -126,6 +126,13 @@ impl Tree {
         self
     }
 
+    /// Makes every entry an hour older, the deepest first. A daemon compares whole seconds, so an entry that it made
+    /// in the second of its source keeps its own nanoseconds.
+    pub fn aged(self) -> Tree {
+        age(&self.root);
+        self
+    }
+
     /// Removes an entry, directories whole.
     pub fn remove(self, name: impl AsRef<[u8]>) -> Tree {
         let path = self.path(name);
@@ -245,7 +252,18 @@ pub fn bytes(seed: u64, length: usize) -> Vec<u8> {
     content
 }
 
-pub(crate) fn set_mtime(path: &Path, seconds: i64, nanoseconds: u32) {
+fn age(path: &Path) {
+    let found = fs::symlink_metadata(path).expect("nobody else changes the tree");
+    if found.is_dir() {
+        for entry in fs::read_dir(path).expect("root can read it").flatten() {
+            age(&entry.path());
+        }
+    }
+    let nanoseconds = u32::try_from(found.mtime_nsec()).expect("below a thousand million");
+    set_mtime(path, found.mtime() - 3_600, nanoseconds);
+}
+
+fn set_mtime(path: &Path, seconds: i64, nanoseconds: u32) {
     let at = Timespec { tv_sec: seconds, tv_nsec: i64::from(nanoseconds) };
     let times = Timestamps { last_access: at, last_modification: at };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).expect("times can be set");
