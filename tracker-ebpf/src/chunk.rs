@@ -29,7 +29,8 @@ fn find(key: &ChunkKey) -> Option<u32> {
     let index = unsafe { *maps::DIRECTORY.get(key)? };
     let head = maps::HEADS.get_ptr(index)?;
     // SAFETY: the map holds a whole head at this address; a torn read fails the comparison.
-    let (high, slot) = unsafe { (atomic::load(&raw const (*head).high), atomic::load(&raw const (*head).slot)) };
+    let (high, slot) =
+        unsafe { (atomic::load(&raw const (*head).high), atomic::load(&raw const (*head).slot)) };
     (high == key.high && slot == u64::from(key.slot)).then_some(index)
 }
 

@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    kernel::{Inode, inode_of_kiocb},
+    kernel::{Inode, inode_written},
     maps::layout,
     note::{Evidence, note},
 };
@@ -56,12 +56,14 @@ fn ext4_journalled_write_end(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// A direct read or write has reached the disk. A direct overwrite marks the inode only before it starts, and not
-/// at all in the clock tick of the last mark. Reads are marked too: they cost one look.
+/// A direct write has reached the disk. A direct overwrite marks the inode only before it starts, and not at all in
+/// the clock tick of the last mark.
 ///
 /// <https://github.com/torvalds/linux/blob/v6.18/fs/iomap/direct-io.c> (`iomap_dio_complete`)
 #[btf_tracepoint(function = "iomap_dio_complete")]
 fn iomap_dio_complete(ctx: BtfTracePointContext) -> i32 {
-    note(&ctx, inode_of_kiocb(ctx.arg(0)), Evidence::Data);
+    if let Some(inode) = inode_written(ctx.arg(0)) {
+        note(&ctx, inode, Evidence::Data);
+    }
     0
 }

@@ -139,11 +139,15 @@ impl Dentry {
     }
 }
 
-/// The inode of a file that is read or written through `kiocb`.
+/// The inode of a file that is written through `kiocb`; `None` when it is being read.
 #[inline(always)]
-pub(crate) fn inode_of_kiocb(kiocb: *const u8) -> Inode {
+pub(crate) fn inode_written(kiocb: *const u8) -> Option<Inode> {
+    let write = layout!(iocb_write);
+    if write != 0 && field::<u32>(kiocb, layout!(kiocb_flags)) & write == 0 {
+        return None;
+    }
     let file: *const u8 = field(kiocb, layout!(kiocb_file));
-    Inode(field(file, layout!(file_inode)))
+    Some(Inode(field(file, layout!(file_inode))))
 }
 
 /// Reads a field behind a pointer that the verifier knows.

@@ -3,7 +3,11 @@
 //! Each program finds its inode and what the event proves about it, and calls [`note::note`]; user space does all
 //! thinking. The programs are loaded by `ebbtide`, which sets their read-only globals from the running kernel's BTF.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features, reason = "atomics on this target"))]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    allow(internal_features, reason = "atomics on this target")
+)]
 
 #[cfg(target_arch = "bpf")]
 mod atomic;

@@ -59,10 +59,11 @@ pub(crate) static LAYOUT: Layout = Layout {
     dentry_seq: 0,
     dentry_alias: 0,
     kiocb_file: 0,
+    kiocb_flags: 0,
     file_inode: 0,
     dirty_pages: 0,
+    iocb_write: 0,
     plain_loads: 0,
-    pad: 0,
 };
 
 #[unsafe(no_mangle)]

@@ -2,6 +2,9 @@
 //!
 //! Together with the BPF half this is the only place of the crate where `unsafe` is allowed.
 
+pub mod bpf;
+pub mod bpf_format;
+pub mod btf;
 pub mod file;
 pub mod handle;
 pub mod mounts;

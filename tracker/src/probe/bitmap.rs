@@ -1,0 +1,216 @@
+//! User space's half of the double-buffered bitmap: flips it, reads and zeroes the side that the programs left, and
+//! gives chunks that nobody needs back to them.
+//!
+//! The programs write side `epoch % 2`. [`Bitmap::flip`] moves the epoch and waits until no program still writes
+//! the old side; then the old side stands still until it is zeroed and flipped to again.
+
+mod recycle;
+
+use std::{
+    mem::offset_of,
+    sync::atomic::{AtomicU64, Ordering, fence},
+    time::{Duration, Instant},
+};
+
+use ebbtide_abi::{CHUNK_SHIFT, Chunk, ChunkHead, Control, Cpu, PLANES, Plane, SIDES, WORDS_PER_PLANE};
+use roaring::RoaringTreemap;
+
+use crate::sys::bpf::Words;
+
+pub(crate) use recycle::{Recycler, Retired};
+
+/// The shared memory of the bitmap.
+#[derive(Debug)]
+pub(crate) struct Bitmap {
+    slab: Words,
+    heads: Words,
+    dirty: Words,
+    control: Words,
+    cpus: Words,
+    chunks: u32,
+}
+
+/// Whose bits a chunk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Index of the device.
+    pub(crate) slot: u32,
+    /// Inode number `>> CHUNK_SHIFT`.
+    pub(crate) high: u64,
+}
+
+/// The inodes of one device that were marked in one epoch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Marks {
+    /// Something about them changed.
+    pub changed: RoaringTreemap,
+    /// Their bytes may have changed; each is also in `changed`.
+    pub data: RoaringTreemap,
+    /// They were mapped shared and writable while they were marked; each is also in `changed`. Before such a file
+    /// is read, and after the flip, its dirty pages must be written back (`sync_file_range` with
+    /// `SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE`), so that the next store faults and marks again.
+    pub mapped: RoaringTreemap,
+}
+
+/// A program entered the old side and did not leave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stuck;
+
+impl Bitmap {
+    /// `map` gives the memory of a map: its name in the object, and its length in words.
+    pub(crate) fn new<E>(
+        chunks: u32,
+        cpus: u32,
+        map: impl Fn(&'static str, usize) -> Result<Words, E>,
+    ) -> Result<Self, E> {
+        use ebbtide_abi::maps;
+        let count = chunks as usize;
+        Ok(Bitmap {
+            slab: map(maps::SLAB, count * words::<Chunk>())?,
+            heads: map(maps::HEADS, count * words::<ChunkHead>())?,
+            dirty: map(maps::DIRTY, SIDES * dirty_words(chunks))?,
+            control: map(maps::CONTROL, words::<Control>())?,
+            cpus: map(maps::CPUS, cpus as usize * words::<Cpu>())?,
+            chunks,
+        })
+    }
+
+    /// The epoch that programs mark in.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch_word().load(Ordering::SeqCst)
+    }
+
+    /// Starts a new epoch on the other side, and returns when no program writes the old one.
+    pub(crate) fn flip(&self, patience: Duration) -> Result<u64, Stuck> {
+        let ended = self.epoch_word().fetch_add(1, Ordering::SeqCst);
+        let deadline = Instant::now() + patience;
+        let mut tries = 0_u32;
+        while !self.is_quiet(side_of(ended)) {
+            if Instant::now() > deadline {
+                return Err(Stuck);
+            }
+            match tries {
+                ..SPINS => std::thread::yield_now(),
+                _ => std::thread::sleep(NAP),
+            }
+            tries = tries.saturating_add(1);
+        }
+        Ok(ended)
+    }
+
+    /// Whether every program that entered this side has left it. Leavings are summed first: one that is counted
+    /// belongs to an entry that the second sum counts too.
+    fn is_quiet(&self, side: usize) -> bool {
+        let exits = self.sum(offset_of!(Cpu, exit) / WORD + side);
+        fence(Ordering::SeqCst);
+        exits == self.sum(offset_of!(Cpu, enter) / WORD + side)
+    }
+
+    /// The sum over all CPUs of word `at` of their [`Cpu`].
+    pub(crate) fn sum(&self, at: usize) -> u64 {
+        let cpus = self.cpus.all().chunks_exact(words::<Cpu>());
+        cpus.map(|cpu| cpu[at].load(Ordering::SeqCst)).fold(0, u64::wrapping_add)
+    }
+
+    /// What the side of an ended epoch holds, given to `each` chunk by chunk.
+    pub(crate) fn read(&self, epoch: u64, mut each: impl FnMut(Head, &dyn Fn(Plane, &mut RoaringTreemap))) {
+        let side = side_of(epoch);
+        self.dirty_chunks(side, |index| {
+            let head = self.head(index);
+            let base = head.high << CHUNK_SHIFT;
+            each(head, &|plane, into| collect(self.plane(index, side, plane), base, into));
+        });
+    }
+
+    /// Zeroes the side of an ended epoch; `each` is told the chunks that had bits.
+    pub(crate) fn clear(&self, epoch: u64, mut each: impl FnMut(u32, Head)) {
+        let side = side_of(epoch);
+        self.dirty_chunks(side, |index| {
+            for plane in [Plane::Changed, Plane::Data, Plane::Mapped] {
+                self.plane(index, side, plane).iter().for_each(|word| word.store(0, Ordering::Relaxed));
+            }
+            each(index, self.head(index));
+        });
+        self.dirty_side(side).iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        fence(Ordering::SeqCst);
+    }
+
+    /// Whether a chunk has bits on either side, as far as programs have got.
+    pub(crate) fn is_dirty(&self, index: u32) -> bool {
+        let (word, bit) = (index as usize / 64, 1 << (index % 64));
+        (0..SIDES).any(|side| self.dirty_side(side)[word].load(Ordering::SeqCst) & bit != 0)
+    }
+
+    /// Whose bits a chunk that has bits holds.
+    fn head(&self, index: u32) -> Head {
+        let at = index as usize * words::<ChunkHead>();
+        let word = |offset: usize| self.heads.all()[at + offset / WORD].load(Ordering::SeqCst);
+        // The programs write slots, which are 32 bits wide, as whole words: the cast is lossless.
+        Head { high: word(offset_of!(ChunkHead, high)), slot: word(offset_of!(ChunkHead, slot)) as u32 }
+    }
+
+    fn dirty_chunks(&self, side: usize, mut each: impl FnMut(u32)) {
+        for (i, word) in self.dirty_side(side).iter().enumerate() {
+            for_each_bit(word.load(Ordering::SeqCst), |bit| {
+                let index = i as u32 * 64 + bit;
+                if index < self.chunks {
+                    each(index);
+                }
+            });
+        }
+    }
+
+    fn dirty_side(&self, side: usize) -> &[AtomicU64] {
+        let count = dirty_words(self.chunks);
+        &self.dirty.all()[side * count..][..count]
+    }
+
+    fn plane(&self, index: u32, side: usize, plane: Plane) -> &[AtomicU64] {
+        let at = index as usize * words::<Chunk>() + (side * PLANES + plane as usize) * WORDS_PER_PLANE;
+        &self.slab.all()[at..][..WORDS_PER_PLANE]
+    }
+
+    fn epoch_word(&self) -> &AtomicU64 {
+        &self.control.all()[offset_of!(Control, epoch) / WORD]
+    }
+}
+
+/// Adds the numbers of the set bits, which come in order.
+fn collect(plane: &[AtomicU64], base: u64, into: &mut RoaringTreemap) {
+    for (i, word) in plane.iter().enumerate() {
+        for_each_bit(word.load(Ordering::SeqCst), |bit| {
+            into.insert(base + i as u64 * 64 + u64::from(bit));
+        });
+    }
+}
+
+fn for_each_bit(mut word: u64, mut each: impl FnMut(u32)) {
+    while word != 0 {
+        each(word.trailing_zeros());
+        word &= word - 1;
+    }
+}
+
+fn side_of(epoch: u64) -> usize {
+    epoch as usize % SIDES
+}
+
+/// Words of one side of the summary.
+fn dirty_words(chunks: u32) -> usize {
+    chunks.div_ceil(64) as usize
+}
+
+fn words<T>() -> usize {
+    size_of::<T>() / WORD
+}
+
+const WORD: usize = size_of::<u64>();
+
+/// Looks at the counters before the flip stops burning CPU: a program ends within microseconds.
+const SPINS: u32 = 200;
+
+/// Pause between further looks.
+const NAP: Duration = Duration::from_micros(50);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,392 @@
+//! The eBPF half of the probe: loads the programs that mark changed inodes, and drains their marks.
+//!
+//! One round: [`Bpf::flip`] → [`Bpf::read_ring`] and [`Bpf::old_side`] → hand over → "durable" →
+//! [`Bpf::clear_old`]. Between flip and clear the old side stands still; the next flip is refused until it is
+//! cleared. [`Bpf::taints`] tells where marks were lost: that is the only way to lose one.
+
+mod error;
+mod layout;
+mod object;
+mod programs;
+mod record;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    mem::offset_of,
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use aya::maps::{HashMap, MapData, Queue, RingBuf};
+use ebbtide_abi::{ChunkKey, Cpu, MAX_SLOTS, Plane, SlotState};
+
+use super::bitmap::{Bitmap, Head, Recycler, Retired};
+use crate::sys::bpf::{DirectoryKey, Words};
+
+pub use super::bitmap::Marks;
+pub use error::BpfError;
+pub use object::{Object, Options};
+pub use programs::{Coverage, Hook, Program, State};
+pub use record::{Place, Record};
+
+/// The loaded programs and their maps. Dropping it detaches the programs.
+pub struct Bpf {
+    programs: programs::Attached,
+    bitmap: Bitmap,
+    recycler: Recycler,
+    slots: Vec<SlotUse>,
+    /// The epoch whose side is being drained, from flip to clear.
+    ended: Option<Epoch>,
+    states: Words,
+    devices: HashMap<MapData, u32, u32>,
+    directory: HashMap<MapData, DirectoryKey, u32>,
+    free: Queue<MapData, u32>,
+    ring: RingBuf<MapData>,
+    seen: Losses,
+}
+
+/// A device as `/proc/self/mountinfo` names it (`super_block.s_dev`; on btrfs that is not `st_dev`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Dev {
+    /// At most 12 bits.
+    pub major: u32,
+    /// At most 20 bits.
+    pub minor: u32,
+}
+
+/// Index of a device whose inodes are marked, below [`MAX_SLOTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(u32);
+
+/// One period of marking; grows by one at each flip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(u64);
+
+/// What the programs have counted since they were loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events of watched devices that set their bit or found it set.
+    pub marks: u64,
+    /// Inodes marked for the first time in their epoch.
+    pub transitions: u64,
+    /// Records written to the ring.
+    pub records: u64,
+    /// Records that found no room in the ring: the bit stands, the name must be found otherwise.
+    pub records_lost: u64,
+    /// Marks lost because the slab had no chunk left.
+    pub exhausted: u64,
+    /// Marks lost because the epoch would not hold still.
+    pub skipped: u64,
+    /// Marks lost because the kernel would not run the program within itself.
+    pub misses: u64,
+}
+
+/// Marks of a device were lost: what changed on it is no longer known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taint {
+    /// The device.
+    pub slot: Slot,
+    /// What happened.
+    pub reason: TaintReason,
+    /// Marks lost since the last look.
+    pub lost: u64,
+}
+
+/// How marks were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaintReason {
+    /// The slab had no chunk left: [`Options::chunks`] is too small for what changes.
+    Exhausted,
+    /// The epoch would not hold still.
+    Skipped,
+    /// The kernel would not run the program within itself.
+    Missed,
+}
+
+impl Bpf {
+    /// Reads the kernel's types, loads the programs, and attaches each that the kernel has and permits.
+    ///
+    /// # Errors
+    ///
+    /// When the binary was built without programs, when the kernel's types lack a field, when maps cannot be made,
+    /// or when not one program could be attached. Use fanotify alone then.
+    pub fn load(options: &Options) -> Result<Self, BpfError> {
+        let mut loaded = object::load(options)?;
+        let list = programs::load(&mut loaded)?;
+        let chunks = options.chunks();
+        if let Some(dir) = &options.pin {
+            object::pin_maps(&loaded.ebpf, dir)?;
+        }
+        let bitmap =
+            Bitmap::new(chunks, loaded.cpus, |name, words| object::memory(&loaded.ebpf, name, words))?;
+        let states = object::memory(&loaded.ebpf, ebbtide_abi::maps::SLOTS, MAX_SLOTS as usize * SLOT_WORDS)?;
+        Ok(Bpf {
+            bitmap,
+            recycler: Recycler::new(chunks),
+            slots: vec![SlotUse::Free; MAX_SLOTS as usize],
+            ended: None,
+            states,
+            devices: object::take(&mut loaded.ebpf, ebbtide_abi::maps::DEVICES)?,
+            directory: object::take(&mut loaded.ebpf, ebbtide_abi::maps::DIRECTORY)?,
+            free: object::take(&mut loaded.ebpf, ebbtide_abi::maps::FREE)?,
+            ring: object::take(&mut loaded.ebpf, ebbtide_abi::maps::RECORDS)?,
+            programs: programs::Attached::attach(loaded, list, options.pin.as_deref())?,
+            seen: Losses::default(),
+        })
+    }
+
+    /// Each program, and whether it is attached or why not.
+    pub fn programs(&self) -> &[Program] {
+        self.programs.list()
+    }
+
+    /// What the attached programs see on a file system of this type (`ext4`, as mountinfo names it).
+    pub fn coverage(&self, fs_type: &str) -> Coverage {
+        self.programs.coverage(fs_type)
+    }
+
+    /// Marks the inodes of this device from now on. A device that is on already keeps its slot.
+    ///
+    /// # Errors
+    ///
+    /// When all slots are in use, or the kernel refuses the entry.
+    pub fn enable(&mut self, dev: Dev) -> Result<Slot, BpfError> {
+        let key = dev.kernel();
+        if let Some(slot) = self.slots.iter().position(|used| *used == SlotUse::Active(key)) {
+            return Ok(Slot(slot as u32));
+        }
+        let slot = self.slots.iter().position(|used| *used == SlotUse::Free).ok_or(BpfError::NoSlot)? as u32;
+        self.seen.exhausted[slot as usize] = self.slot_count(slot, offset_of!(SlotState, exhausted));
+        self.devices.insert(key, slot, 0).map_err(|source| BpfError::map("DEVICES", source))?;
+        self.slots[slot as usize] = SlotUse::Active(key);
+        Ok(Slot(slot))
+    }
+
+    /// Stops marking a device. Its marks are dropped; its slot is used again when its chunks have come back.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to remove the entry.
+    pub fn disable(&mut self, slot: Slot) -> Result<(), BpfError> {
+        let SlotUse::Active(key) = self.slots[slot.0 as usize] else { return Ok(()) };
+        self.devices.remove(&key).map_err(|source| BpfError::map("DEVICES", source))?;
+        self.slots[slot.0 as usize] = SlotUse::Dropped { since: self.bitmap.epoch() };
+        Ok(())
+    }
+
+    /// Readable when records wait.
+    pub fn ring_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+
+    /// Gives each waiting record to `each`; how many there were. Right after a flip the ring holds all records of
+    /// the epoch that ended, and may hold some of the one that runs: a record names its epoch.
+    pub fn read_ring(&mut self, mut each: impl FnMut(Record<'_>)) -> usize {
+        let mut count = 0;
+        while let Some(item) = self.ring.next() {
+            if let Some(record) = Record::parse(&item) {
+                each(record);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Ends the epoch: programs mark on the other side from now on, and none writes the old one any more. Returns
+    /// the epoch that ended.
+    ///
+    /// # Errors
+    ///
+    /// [`BpfError::NotCleared`] when the side that would be written next was not cleared; [`BpfError::Stuck`] when
+    /// a program does not end.
+    pub fn flip(&mut self) -> Result<Epoch, BpfError> {
+        if self.ended.is_some() {
+            return Err(BpfError::NotCleared);
+        }
+        let ended = Epoch(self.bitmap.epoch());
+        self.ended = Some(ended);
+        self.bitmap.flip(PATIENCE).map_err(|_stuck| BpfError::Stuck { patience: PATIENCE })?;
+        Ok(ended)
+    }
+
+    /// The inodes that were marked in the epoch that ended, per device. Reading changes nothing.
+    pub fn old_side(&self) -> BTreeMap<Slot, Marks> {
+        let mut all = BTreeMap::<Slot, Marks>::new();
+        let Some(ended) = self.ended else { return all };
+        self.bitmap.read(ended.0, |head, bits| {
+            if matches!(self.slots.get(head.slot as usize), Some(SlotUse::Active(_))) {
+                let marks = all.entry(Slot(head.slot)).or_default();
+                bits(Plane::Changed, &mut marks.changed);
+                bits(Plane::Data, &mut marks.data);
+                bits(Plane::Mapped, &mut marks.mapped);
+            }
+        });
+        all
+    }
+
+    /// Zeroes the old side. To be called only when all it stood for is durable.
+    ///
+    /// # Errors
+    ///
+    /// When chunks cannot be given back to the programs; the side is cleared nevertheless.
+    pub fn clear_old(&mut self) -> Result<(), BpfError> {
+        let Some(ended) = self.ended.take() else { return Ok(()) };
+        let recycler = &mut self.recycler;
+        self.bitmap.clear(ended.0, |index, head| recycler.saw(index, head, ended.0));
+        self.give_back(ended)?;
+        self.retire(ended)
+    }
+
+    /// What the programs have counted.
+    pub fn counters(&self) -> Counters {
+        let sum = |offset: usize| self.bitmap.sum(offset / WORD);
+        let entered = sum(offset_of!(Cpu, enter)) + sum(offset_of!(Cpu, enter) + WORD);
+        let (retries, skipped) = (sum(offset_of!(Cpu, retries)), sum(offset_of!(Cpu, skipped)));
+        let exhausted =
+            (0..MAX_SLOTS).map(|slot| self.slot_count(slot, offset_of!(SlotState, exhausted))).sum();
+        Counters {
+            marks: entered.saturating_sub(retries).saturating_sub(exhausted),
+            transitions: sum(offset_of!(Cpu, transitions)),
+            records: sum(offset_of!(Cpu, records)),
+            records_lost: sum(offset_of!(Cpu, records_lost)),
+            exhausted,
+            skipped,
+            misses: self.programs.misses(),
+        }
+    }
+
+    /// Marks lost since the last call, per device that is on. After one the device must be looked at as a whole,
+    /// and that look must begin after this call.
+    pub fn taints(&mut self) -> Vec<Taint> {
+        let skipped = self.bitmap.sum(offset_of!(Cpu, skipped) / WORD);
+        let misses = self.programs.misses();
+        let everywhere = [
+            (TaintReason::Skipped, growth(&mut self.seen.skipped, skipped)),
+            (TaintReason::Missed, growth(&mut self.seen.misses, misses)),
+        ];
+        let mut taints = Vec::new();
+        for slot in self.active() {
+            let now = self.slot_count(slot.0, offset_of!(SlotState, exhausted));
+            let here = (TaintReason::Exhausted, growth(&mut self.seen.exhausted[slot.0 as usize], now));
+            let lost = everywhere.into_iter().chain([here]).filter(|(_, lost)| *lost > 0);
+            taints.extend(lost.map(|(reason, lost)| Taint { slot, reason, lost }));
+        }
+        taints
+    }
+
+    /// Records of this device that found no room in the ring, since the programs were loaded.
+    pub fn records_lost(&self, slot: Slot) -> u64 {
+        self.slot_count(slot.0, offset_of!(SlotState, records_lost))
+    }
+
+    /// Passes what the programs have to say on to the log.
+    pub fn log(&mut self) {
+        self.programs.log();
+    }
+
+    fn active(&self) -> Vec<Slot> {
+        let slots = (0..).zip(&self.slots).filter(|(_, used)| matches!(used, SlotUse::Active(_)));
+        slots.map(|(slot, _)| Slot(slot)).collect()
+    }
+
+    fn give_back(&mut self, ended: Epoch) -> Result<(), BpfError> {
+        for Retired { index, .. } in self.recycler.take_free(ended.0) {
+            self.free.push(index, 0).map_err(|source| BpfError::map("FREE", source))?;
+        }
+        for slot in 0..MAX_SLOTS {
+            let drained = matches!(self.slots[slot as usize], SlotUse::Dropped { since } if since <= ended.0);
+            if drained && !self.recycler.holds(slot) {
+                self.slots[slot as usize] = SlotUse::Free;
+            }
+        }
+        Ok(())
+    }
+
+    fn retire(&mut self, ended: Epoch) -> Result<(), BpfError> {
+        let (bitmap, slots) = (&self.bitmap, &self.slots);
+        let dropped = |slot: u32| matches!(slots.get(slot as usize), Some(SlotUse::Dropped { .. }));
+        for Retired { head, .. } in self.recycler.retire(ended.0 + 1, |index| bitmap.is_dirty(index), dropped)
+        {
+            self.directory.remove(&key(head)).map_err(|source| BpfError::map("DIRECTORY", source))?;
+        }
+        Ok(())
+    }
+
+    fn slot_count(&self, slot: u32, offset: usize) -> u64 {
+        let at = slot as usize * SLOT_WORDS + offset / WORD;
+        self.states.all()[at].load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for Bpf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bpf")
+            .field("programs", &self.programs())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dev {
+    /// As the kernel encodes it in `super_block.s_dev`.
+    fn kernel(self) -> u32 {
+        self.major << 20 | self.minor & 0xf_ffff
+    }
+}
+
+impl Slot {
+    /// The number.
+    pub fn index(self) -> u32 {
+        self.0
+    }
+}
+
+impl Epoch {
+    /// The half that records carry.
+    pub fn low(self) -> u32 {
+        // The low half is what is asked for.
+        self.0 as u32
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SlotUse {
+    Free,
+    /// Of the device with this kernel number.
+    Active(u32),
+    /// Switched off in this epoch; its chunks are still to be taken back.
+    Dropped {
+        since: u64,
+    },
+}
+
+/// Losses already told.
+#[derive(Debug)]
+struct Losses {
+    skipped: u64,
+    misses: u64,
+    /// Per slot.
+    exhausted: Vec<u64>,
+}
+
+impl Default for Losses {
+    fn default() -> Self {
+        Losses { skipped: 0, misses: 0, exhausted: vec![0; MAX_SLOTS as usize] }
+    }
+}
+
+/// By how much a count has grown since it was last asked.
+fn growth(seen: &mut u64, now: u64) -> u64 {
+    now - std::mem::replace(seen, now).min(now)
+}
+
+fn key(head: Head) -> DirectoryKey {
+    DirectoryKey(ChunkKey { high: head.high, slot: head.slot, pad: 0 })
+}
+
+const WORD: usize = size_of::<u64>();
+const SLOT_WORDS: usize = size_of::<SlotState>() / WORD;
+
+/// A program runs for microseconds; one that has not ended after this long never will.
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,107 @@
+//! Finds where the running kernel keeps what the programs read. This file and `kernel.rs` of the programs are the
+//! only ones that know the kernel's structures.
+
+use std::path::Path;
+
+use ebbtide_abi::{Layout, NO_FIELD};
+
+use crate::sys::{
+    bpf_format::{Tracefs, printed_value},
+    btf::{Btf, BtfError},
+};
+
+/// The kernel's types, as far as we ask for them.
+pub(super) fn kernel_types() -> Result<Btf, BtfError> {
+    Btf::read(Path::new(VMLINUX), &["inode", "super_block", "address_space", "dentry", "kiocb", "file"])
+}
+
+/// Looks up every field.
+pub(super) fn find(btf: &Btf) -> Result<Layout, BtfError> {
+    let [mtime_sec, mtime_nsec, ctime_sec, ctime_nsec] = times(btf)?;
+    Ok(Layout {
+        inode_ino: btf.field_of_size("inode", &["i_ino"], 8)?,
+        inode_sb: btf.field_of_size("inode", &["i_sb"], 8)?,
+        inode_generation: btf.field_of_size("inode", &["i_generation"], 4)?,
+        inode_nlink: btf.field_of_size("inode", &["i_nlink"], 4)?,
+        inode_mode: btf.field_of_size("inode", &["i_mode"], 2)?,
+        inode_mtime_sec: mtime_sec,
+        inode_mtime_nsec: mtime_nsec,
+        inode_ctime_sec: ctime_sec,
+        inode_ctime_nsec: ctime_nsec,
+        inode_mapping: btf.field_of_size("inode", &["i_mapping"], 8)?,
+        inode_dentry: btf.field_of_size("inode", &["i_dentry", "first"], 8)?,
+        mapping_mmap_writable: btf.field_of_size("address_space", &["i_mmap_writable"], 4)?,
+        sb_dev: btf.field_of_size("super_block", &["s_dev"], 4)?,
+        dentry_parent: btf.field_of_size("dentry", &["d_parent"], 8)?,
+        dentry_inode: btf.field_of_size("dentry", &["d_inode"], 8)?,
+        dentry_name_len: btf.field_of_size("dentry", &["d_name", "len"], 4)?,
+        dentry_name: btf.field_of_size("dentry", &["d_name", "name"], 8)?,
+        dentry_seq: btf.field("dentry", &["d_seq"])?.offset,
+        dentry_alias: btf.field_of_size("dentry", &["d_u", "d_alias", "next"], 8)?,
+        kiocb_file: optional(btf, "kiocb", "ki_filp"),
+        kiocb_flags: optional(btf, "kiocb", "ki_flags"),
+        file_inode: optional(btf, "file", "f_inode"),
+        dirty_pages: dirty_pages(btf),
+        iocb_write: printed("iomap/iomap_dio_complete", "WRITE").unwrap_or(0),
+        plain_loads: 1,
+    })
+}
+
+/// Seconds and nanoseconds of modification and change time. Kernels have had plain `timespec64` fields, then
+/// `__i_ctime` behind accessors (6.6), then fields of their own (6.11).
+fn times(btf: &Btf) -> Result<[u32; 4], BtfError> {
+    if btf.field("inode", &["i_mtime_sec"]).is_ok() {
+        return Ok([
+            btf.field_of_size("inode", &["i_mtime_sec"], 8)?,
+            btf.field("inode", &["i_mtime_nsec"])?.offset,
+            btf.field_of_size("inode", &["i_ctime_sec"], 8)?,
+            btf.field("inode", &["i_ctime_nsec"])?.offset,
+        ]);
+    }
+    let pick = |plain: &'static str, hidden: &'static str| {
+        if btf.field("inode", &[hidden]).is_ok() { hidden } else { plain }
+    };
+    let (mtime, ctime) = (pick("i_mtime", "__i_mtime"), pick("i_ctime", "__i_ctime"));
+    Ok([
+        btf.field_of_size("inode", &[mtime, "tv_sec"], 8)?,
+        btf.field("inode", &[mtime, "tv_nsec"])?.offset,
+        btf.field_of_size("inode", &[ctime, "tv_sec"], 8)?,
+        btf.field("inode", &[ctime, "tv_nsec"])?.offset,
+    ])
+}
+
+fn optional(btf: &Btf, of: &'static str, member: &str) -> u32 {
+    btf.field(of, &[member]).map_or(NO_FIELD, |field| field.offset)
+}
+
+/// `I_DIRTY_PAGES`: an enumerator in newer kernels, before that a macro, which the tracepoint's own description
+/// spells out. Without tracefs we take both values it has had as a macro, bit 2 and since 6.12 bit 5: what the other
+/// bit meant in either time is never passed to the tracepoint.
+fn dirty_pages(btf: &Btf) -> u32 {
+    let enumerator = btf.enumerator("I_DIRTY_PAGES").and_then(|value| u32::try_from(value).ok());
+    enumerator
+        .or_else(|| printed("writeback/writeback_mark_inode_dirty", "I_DIRTY_PAGES"))
+        .unwrap_or(1 << 2 | 1 << 5)
+}
+
+fn printed(tracepoint: &str, label: &str) -> Option<u32> {
+    printed_value(&Tracefs::open().ok()?.format(tracepoint).ok()?, label)
+}
+
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_every_field_that_the_programs_need() {
+        if !Path::new(VMLINUX).exists() {
+            return;
+        }
+        let layout = find(&kernel_types().unwrap()).unwrap();
+        assert_ne!(layout.dirty_pages, 0);
+        assert_ne!(layout.inode_mtime_sec, layout.inode_ctime_sec);
+        assert!(layout.inode_ino > 0 && layout.dentry_name > 0);
+    }
+}

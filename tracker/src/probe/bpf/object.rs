@@ -1,0 +1,178 @@
+//! The object file that holds programs and maps: where it comes from, and how it is prepared for this kernel.
+
+use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Btf as KernelBtf, Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Map, MapError},
+    pin::PinError,
+};
+use ebbtide_abi::{Layout, SIDES, globals, maps};
+
+use super::{error::BpfError, layout};
+use crate::sys::{
+    bpf::{LayoutGlobal, Words},
+    btf::Btf,
+};
+
+/// How to load the programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Chunks in the slab, of 4096 inodes and 3 KiB each; at least 1. They are shared by all devices and are
+    /// taken for inodes that change, so the default of 16384 (48 MiB) covers 67 million inodes that change at once.
+    pub chunks: u32,
+    /// Size of the ring that carries names, in bytes; rounded up to a power of two of whole pages. A record is 104
+    /// bytes, or 312 for a name of more than 48 bytes. Default 8 MiB.
+    pub ring_bytes: u32,
+    /// Where the programs are.
+    pub object: Object,
+    /// A directory on a bpffs where programs, their links and maps are pinned, so that they stay when this process
+    /// ends. It must exist and be empty.
+    pub pin: Option<PathBuf>,
+}
+
+/// Where the programs are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// In this binary.
+    Embedded,
+    /// In a file.
+    Path(PathBuf),
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { chunks: 1 << 14, ring_bytes: 8 << 20, object: Object::Embedded, pin: None }
+    }
+}
+
+impl Options {
+    pub(super) fn chunks(&self) -> u32 {
+        self.chunks.clamp(1, MAX_CHUNKS)
+    }
+
+    fn ring_bytes(&self) -> u32 {
+        self.ring_bytes.clamp(page_size(), 1 << 30).next_power_of_two()
+    }
+}
+
+/// An object whose maps exist and whose programs wait to be loaded.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    /// The kernel's types as the loader wants them.
+    pub(super) btf: KernelBtf,
+    /// The kernel's types as we read them.
+    pub(super) types: Btf,
+    pub(super) layout: Layout,
+    /// One more than the highest number of a CPU that may ever be there.
+    pub(super) cpus: u32,
+    source: Vec<u8>,
+    options: Options,
+}
+
+pub(super) fn load(options: &Options) -> Result<Loaded, BpfError> {
+    let source = bytes(&options.object)?;
+    let types = layout::kernel_types()?;
+    let layout = layout::find(&types)?;
+    let btf = KernelBtf::from_sys_fs().map_err(|error| BpfError::Load(Box::new(error.into())))?;
+    let cpus = possible_cpus();
+    let ebpf = prepare(&source, options, &layout, &btf, cpus)?;
+    Ok(Loaded { ebpf, btf, types, layout, cpus, source, options: options.clone() })
+}
+
+impl Loaded {
+    /// Starts over with a layout that makes the programs read kernel memory through the helper.
+    pub(super) fn without_plain_loads(&mut self) -> Result<(), BpfError> {
+        self.layout.plain_loads = 0;
+        self.ebpf = prepare(&self.source, &self.options, &self.layout, &self.btf, self.cpus)?;
+        Ok(())
+    }
+}
+
+/// The mapped memory of a map.
+pub(super) fn memory(ebpf: &Ebpf, name: &'static str, words: usize) -> Result<Words, BpfError> {
+    let Some(Map::Array(map)) = ebpf.map(name) else { return Err(BpfError::Missing { what: "map", name }) };
+    Ok(Words::of_map(map.fd().as_fd(), words)?)
+}
+
+/// Takes a map out of the object.
+pub(super) fn take<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<M, BpfError> {
+    let map = ebpf.take_map(name).ok_or(BpfError::Missing { what: "map", name })?;
+    M::try_from(map).map_err(|source| BpfError::map(name, source))
+}
+
+/// Pins every map.
+pub(super) fn pin_maps(ebpf: &Ebpf, dir: &Path) -> Result<(), BpfError> {
+    ebpf.maps().try_for_each(|(name, map)| pin(name, dir, |path| map.pin(path)))
+}
+
+/// Pins something below `dir` by its name, and says what if that fails.
+pub(super) fn pin(
+    name: &str,
+    dir: &Path,
+    pin: impl FnOnce(&Path) -> Result<(), PinError>,
+) -> Result<(), BpfError> {
+    let path = dir.join(name.trim_start_matches('.'));
+    pin(&path).map_err(|source| BpfError::Pin { path, source: Box::new(source) })
+}
+
+fn prepare(
+    source: &[u8],
+    options: &Options,
+    layout: &Layout,
+    btf: &KernelBtf,
+    cpus: u32,
+) -> Result<Ebpf, BpfError> {
+    let (layout, chunks) = (LayoutGlobal(*layout), options.chunks());
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(Some(btf))
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .override_global(globals::LAYOUT, &layout, true)
+        .override_global(globals::CHUNKS, &chunks, true)
+        .map_max_entries(maps::RECORDS, options.ring_bytes())
+        .map_max_entries(maps::DIRTY, SIDES as u32 * chunks.div_ceil(64))
+        .map_max_entries(maps::CPUS, cpus);
+    for name in [maps::DIRECTORY, maps::SLAB, maps::HEADS, maps::FREE] {
+        loader.map_max_entries(name, chunks);
+    }
+    loader.load(source).map_err(|error| BpfError::Load(Box::new(error)))
+}
+
+fn bytes(object: &Object) -> Result<Vec<u8>, BpfError> {
+    let bytes = match object {
+        Object::Embedded => EMBEDDED.to_vec(),
+        Object::Path(path) => read(path)?,
+    };
+    if bytes.is_empty() { Err(BpfError::NotBuilt) } else { Ok(bytes) }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BpfError> {
+    let error = |error| BpfError::Load(Box::new(aya::EbpfError::FileError { path: path.to_owned(), error }));
+    std::fs::read(path).map_err(error)
+}
+
+/// One more than the highest number in a list such as `0-3,8-11`.
+fn possible_cpus() -> u32 {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
+    let last = text.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<u32>().ok());
+    last.map_or(MAX_CPUS, |last| last + 1)
+}
+
+fn page_size() -> u32 {
+    rustix::param::page_size() as u32
+}
+
+static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ebbtide.o"));
+
+/// 12 GiB of bitmap: more than any use, and its sizes still fit 32 bits.
+const MAX_CHUNKS: u32 = 1 << 22;
+
+/// When the kernel does not tell; 1 MiB of counters.
+const MAX_CPUS: u32 = 8192;
