@@ -107,6 +107,7 @@ impl<'a> Walk<'a> {
         while let Some(dir) = pending.pop() {
             let first = self.entries.len();
             self.entries_of(&dir, depth, &mut buffer);
+            self.drop_repeats(first);
             if depth == Depth::Tree {
                 let subdirs = self.entries[first..].iter().rev().filter(|entry| entry.meta.is_dir());
                 pending.extend(subdirs.map(|entry| entry.name.clone()));
@@ -129,6 +130,17 @@ impl<'a> Walk<'a> {
                 Ok(found) => self.found(&opened, dir, found.file_name(), depth),
                 Err(error) => return self.problem(dir, ProblemKind::ReadDir(error.into())),
             }
+        }
+    }
+
+    /// A directory that changes while it is read can show a name twice; a list must not.
+    fn drop_repeats(&mut self, first: usize) {
+        let found = &mut self.entries[first..];
+        found.sort_by(|one, other| one.name.cmp(&other.name));
+        if found.windows(2).any(|pair| pair[0].name == pair[1].name) {
+            let mut found = self.entries.split_off(first);
+            found.dedup_by(|later, earlier| later.name == earlier.name);
+            self.entries.append(&mut found);
         }
     }
 

@@ -71,6 +71,9 @@ pub enum UsageError {
     /// An option that rsync may have and we do not.
     #[error("{0}: unknown option")]
     Unknown(String),
+    /// An algorithm that we do not have.
+    #[error("{0}")]
+    Unsupported(String),
     /// Anything else.
     #[error("{0}")]
     Wrong(String),
@@ -365,7 +368,7 @@ impl Reader<'_> {
             Some("none") => Ok(CompressWish::Off),
             Some(name) => Compression::from_name(name.as_bytes())
                 .map(CompressWish::Only)
-                .ok_or_else(|| UsageError::Wrong(format!("unknown compress name: {name}"))),
+                .ok_or_else(|| UsageError::Unsupported(format!("unknown compress name: {name}"))),
         }
     }
 
@@ -377,12 +380,12 @@ impl Reader<'_> {
             return Ok(None);
         }
         let known = |name: &str| {
-            let unknown = || UsageError::Wrong(format!("unknown checksum name: {name}"));
+            let unknown = || UsageError::Unsupported(format!("unknown checksum name: {name}"));
             Checksum::from_name(name.as_bytes()).ok_or_else(unknown)
         };
         if known(transfer)? != known(list)? {
             let text = format!("--checksum-choice={choice}: this sender uses one checksum for both");
-            return Err(UsageError::Wrong(text));
+            return Err(UsageError::Unsupported(text));
         }
         known(transfer).map(Some)
     }

@@ -28,6 +28,9 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
             print!("{text}");
             return ExitCode::OK;
         }
+        Err(error @ UsageError::Unsupported(_)) => {
+            return ending(&Stop { code: ExitCode::UNSUPPORTED, text: error.to_string() });
+        }
         Err(error) => return ending(&Stop::usage(error.to_string())),
     };
     match run(args) {

@@ -59,6 +59,8 @@ enum Woken {
     Answers(Option<Vec<Part>>),
     Built(Result<Result<FileList, ebbtide_wire::Error>, task::JoinError>),
     Tick,
+    /// There is nothing to wait for.
+    Stuck,
 }
 
 /// No more answers are taken in while this many bytes wait to be written.
@@ -140,6 +142,9 @@ impl<'a> Driver<'a> {
                 Woken::Answers(batch) => self.on_batch(batch)?,
                 Woken::Built(list) => self.on_list(list)?,
                 Woken::Tick => self.on_tick()?,
+                Woken::Stuck => {
+                    return Err(SessionErrorKind::Local("the session waits for nothing".to_owned()));
+                }
             }
         }
     }
@@ -155,6 +160,7 @@ impl<'a> Driver<'a> {
             batch = next_batch(answerer), if room && answerer.is_some() => Woken::Answers(batch),
             list = built(building), if building.is_some() => Woken::Built(list),
             () = sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => Woken::Tick,
+            else => Woken::Stuck,
         }
     }
 
