@@ -9,9 +9,12 @@
 //! listens to the kernel, `daemon` drives, `control` answers `ebbtide status` and `wait`, `sys` is the door to the
 //! kernel. See `docs/ARCHITECTURE.md` for the way of a change through all of it.
 
+pub mod cli;
+pub mod daemon;
 pub mod engine;
 pub mod fact;
 pub mod id;
+pub mod probe;
 pub mod resolve;
 pub mod scope;
 pub mod sys;

@@ -25,6 +25,13 @@ pub enum Hint {
         /// The directory.
         dir: Handle,
     },
+    /// An inode of which no name is known, such as a file that an NFS server opened by its handle.
+    Inode {
+        /// The inode.
+        inode: Handle,
+        /// What happened to it.
+        seen: Seen,
+    },
     /// A rename.
     Renamed {
         /// Directory and name before.
@@ -83,6 +90,8 @@ pub struct Marked {
 pub struct Fold {
     /// By directory.
     pub dirs: HashMap<Handle, DirHints>,
+    /// Inodes without a known name.
+    pub inodes: HashMap<Handle, Seen>,
     /// Renames, both ends: hints about what to reuse. Both names are among `dirs`, too.
     pub moves: Vec<Move>,
     /// Records of marks, by epoch and inode. An inode may be marked again in the next epoch before this one is drained.
@@ -114,7 +123,7 @@ pub struct DirHints {
 impl Fold {
     /// Whether there is nothing to look at.
     pub fn is_empty(&self) -> bool {
-        self.dirs.is_empty() && self.marks.is_empty()
+        self.dirs.is_empty() && self.inodes.is_empty() && self.marks.is_empty()
     }
 
     /// Names, directories and marked inodes to look at.
@@ -140,6 +149,7 @@ impl Fold {
                 let new = !std::mem::replace(&mut hints.itself, true);
                 self.items += u64::from(new);
             }
+            Hint::Inode { inode, seen } => self.inode(inode, seen),
             Hint::Renamed { from, to, directory, child } => self.renamed(from, to, directory, child),
             Hint::Marked(marked) => self.marked(marked),
         }
@@ -177,6 +187,14 @@ impl Fold {
             self.folded += folded;
             self.items -= folded;
         }
+    }
+
+    fn inode(&mut self, inode: Handle, seen: Seen) {
+        let before = self.inodes.entry(inode).or_insert_with(|| {
+            self.items += 1;
+            seen
+        });
+        *before |= seen;
     }
 
     fn dir(&mut self, dir: Handle) -> &mut DirHints {

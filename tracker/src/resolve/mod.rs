@@ -78,6 +78,14 @@ impl Counts {
     pub fn total(&self) -> u64 {
         self.told + self.outside + self.gone + self.untraced
     }
+
+    /// Adds those of another drain.
+    pub fn add(&mut self, other: Counts) {
+        self.told += other.told;
+        self.outside += other.outside;
+        self.gone += other.gone;
+        self.untraced += other.untraced;
+    }
 }
 
 /// Looks up the drains of one file system.
@@ -93,6 +101,7 @@ pub struct Resolver {
 /// A drain that is being looked up.
 pub struct Work {
     dirs: hash_map::IntoIter<Handle, DirHints>,
+    inodes: hash_map::IntoIter<Handle, Seen>,
     changed: treemap::IntoIter,
     bits: Bits,
     fold: Fold,
@@ -125,7 +134,15 @@ impl Resolver {
         }
         fold.stirred.iter().for_each(|&ino| self.cache.stir(ino));
         let dirs = std::mem::take(&mut fold.dirs).into_iter();
-        Work { dirs, changed: bits.changed.clone().into_iter(), bits, fold, counts: Counts::default() }
+        let inodes = std::mem::take(&mut fold.inodes).into_iter();
+        Work {
+            dirs,
+            inodes,
+            changed: bits.changed.clone().into_iter(),
+            bits,
+            fold,
+            counts: Counts::default(),
+        }
     }
 
     /// Looks up some more, about `budget` names. Returns whether all is done.
@@ -167,6 +184,9 @@ impl<L: Look> Pass<'_, L> {
             if let Some((dir, hints)) = work.dirs.next() {
                 spent += 1 + hints.names.len();
                 self.directory(&dir, &hints);
+            } else if let Some((inode, seen)) = work.inodes.next() {
+                spent += 1;
+                self.by_handle(seen.contains(Seen::DATA), false, Some(inode));
             } else if let Some(ino) = work.changed.next() {
                 spent += 1;
                 self.mark(Ino(ino), work);
@@ -267,7 +287,7 @@ impl<L: Look> Pass<'_, L> {
             // It had no name when it was marked, so it got each of its names later, and every one of them is among
             // the names, as changed content.
             Some(marked) if marked.entries.is_empty() && about.arrived && !about.mapped => {
-                self.counts.told += 1
+                self.counts.told += 1;
             }
             Some(marked) if marked.directory => self.marked_directory(&about, marked),
             Some(marked) => self.marked_file(&about, marked),
@@ -319,7 +339,7 @@ impl<L: Look> Pass<'_, L> {
         } else if outside {
             self.marked_outside(about, marked);
         } else {
-            self.by_handle(about, self.resolver.form.encode(about.ino, marked.generation));
+            self.by_handle(about.data, about.mapped, self.resolver.form.encode(about.ino, marked.generation));
         }
     }
 
@@ -337,10 +357,10 @@ impl<L: Look> Pass<'_, L> {
         } else {
             None
         };
-        self.by_handle(about, handle);
+        self.by_handle(about.data, about.mapped, handle);
     }
 
-    fn by_handle(&mut self, about: &About, handle: Option<Handle>) {
+    fn by_handle(&mut self, data: bool, mapped: bool, handle: Option<Handle>) {
         let fs = self.resolver.fs;
         let found = handle.as_ref().map_or(Found::Unknown, |handle| self.look.inode(fs, handle));
         match (found, handle) {
@@ -348,13 +368,13 @@ impl<L: Look> Pass<'_, L> {
             (Found::Outside, _) => self.counts.outside += 1,
             (Found::At(path), Some(handle)) => {
                 let places = self.scope.place_of_entry(fs, &path);
-                if !places.is_empty() && about.mapped && !self.look.clean_inode(fs, &handle) {
+                if !places.is_empty() && mapped && !self.look.clean_inode(fs, &handle) {
                     self.counts.untraced += 1;
                     return;
                 }
                 self.count(!places.is_empty());
                 for (mirror, path) in places {
-                    self.tell(mirror, Fact::Touched { path, data: about.data });
+                    self.tell(mirror, Fact::Touched { path, data });
                 }
             }
             _ => self.counts.untraced += 1,

@@ -268,6 +268,13 @@ fn a_lost_record_that_leads_nowhere_is_counted_as_untraced() {
 }
 
 #[test]
+fn a_write_through_a_handle_without_a_name_is_told_where_the_inode_is() {
+    let mut world = World::new().inode(12, 1, b"/src/a");
+    let facts = Tracker::new().facts(&mut world, &[Hint::Inode { inode: handle(12), seen: Seen::DATA }]);
+    assert_eq!(facts, [touched(b"a", true)]);
+}
+
+#[test]
 fn a_fresh_inode_gets_its_name_from_the_event_of_its_creation() {
     let create = Hint::Entry { dir: handle(2), name: name(b"a"), seen: Seen::CREATED, child: Some(Ino(12)) };
     let mut world = World::new();

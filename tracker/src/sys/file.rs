@@ -103,8 +103,18 @@ pub fn is_outside_of_mount(dir: BorrowedFd<'_>) -> Result<bool> {
 pub fn start_writeback(dir: BorrowedFd<'_>, name: &[u8], ino: Ino) -> Result<bool> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let found = rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::empty()).named("openat")?;
-    let look = look_at_open(found.as_fd())?;
-    if look.kind != Kind::Regular || look.ino != ino {
+    if look_at_open(found.as_fd())?.ino != ino {
+        return Ok(false);
+    }
+    start_writeback_of(found.as_fd())
+}
+
+/// The same for a file that is open with `O_PATH`. Returns `false`, having done nothing, if it is no regular file.
+///
+/// # Errors
+/// As `open(2)` and `sync_file_range(2)`.
+pub fn start_writeback_of(found: BorrowedFd<'_>) -> Result<bool> {
+    if look_at_open(found)?.kind != Kind::Regular {
         return Ok(false);
     }
     // Only what was just seen to be a regular file is really opened: opening a FIFO or device could do things.

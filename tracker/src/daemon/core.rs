@@ -1,0 +1,221 @@
+//! Select, then apply: waits for the kernel's queues and for time, feeds the engine, and does what it says.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant, SystemTime};
+
+use ebbtide_feed::ToSender;
+
+use super::tracker::{Loss, Tracker};
+use crate::engine::{Effect, Engine, Event, Reason, Tainted, Waiter};
+use crate::fact::Facts;
+use crate::sys::poll::{Poller, Timer};
+use crate::sys::{self, SysError, file};
+
+/// The tracker with its engine and its waiting. Messages for the sender are left in [`Core::outbox`].
+pub(super) struct Core {
+    pub(super) engine: Engine,
+    pub(super) tracker: Tracker,
+    pub(super) poller: Poller,
+    /// What the engine wants done by others.
+    pub(super) outbox: VecDeque<Out>,
+    settle_timer: Timer,
+    settle: Duration,
+    tick: Duration,
+    mount_table: File,
+    resolving: bool,
+    /// Facts that wait for the clock to tick once since the flip.
+    ready: Option<(Instant, Vec<Facts>)>,
+    roots_checked: Instant,
+}
+
+/// For others to do.
+#[derive(Debug)]
+pub(super) enum Out {
+    Send(ToSender),
+    Reached(Waiter),
+}
+
+impl Core {
+    pub(super) fn new(tracker: Tracker, mirrors: usize, settle: Duration) -> sys::Result<Self> {
+        let poller = Poller::new()?;
+        let settle_timer = Timer::new()?;
+        let mount_table =
+            File::open("/proc/self/mountinfo").map_err(|e| SysError::new("open of mountinfo", e))?;
+        for queue in tracker.queues() {
+            poller.add(queue, QUEUE)?;
+        }
+        if let Some(ring) = tracker.ring() {
+            poller.add(ring, QUEUE)?;
+        }
+        poller.add(settle_timer.as_fd(), SETTLE)?;
+        poller.add_priority(mount_table.as_fd(), MOUNTS)?;
+        let engine = Engine::new(mirrors, &tainted(Reason::Start));
+        Ok(Core {
+            engine,
+            tracker,
+            poller,
+            outbox: VecDeque::new(),
+            settle_timer,
+            settle,
+            tick: file::clock_tick(),
+            mount_table,
+            resolving: false,
+            ready: None,
+            roots_checked: Instant::now(),
+        })
+    }
+
+    /// Waits until something happens, does what concerns the kernel's queues, and returns the tokens of others.
+    pub(super) fn turn(&mut self) -> sys::Result<Vec<u64>> {
+        let mut others = Vec::new();
+        for token in self.poller.wait(Some(self.patience()))? {
+            match token {
+                QUEUE => self.read(),
+                SETTLE => {
+                    self.settle_timer.clear();
+                    self.apply(Event::SettleOver);
+                }
+                MOUNTS => self.mounts_changed(),
+                other => others.push(other),
+            }
+        }
+        self.advance();
+        Ok(others)
+    }
+
+    /// Tells the engine, and does what it says.
+    pub(super) fn apply(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for effect in self.engine.apply(event) {
+                match effect {
+                    Effect::Settle => self.start_settling(),
+                    Effect::Drain => events.extend(self.begin_drain()),
+                    Effect::Send(message) => self.outbox.push_back(Out::Send(message)),
+                    Effect::Forget => self.tracker.forget(),
+                    Effect::Reached(waiter) => self.outbox.push_back(Out::Reached(waiter)),
+                }
+            }
+        }
+    }
+
+    /// How long nothing may happen: not at all while there is something to look up.
+    fn patience(&self) -> Duration {
+        match &self.ready {
+            _ if self.resolving => Duration::ZERO,
+            Some((at, _)) => at.saturating_duration_since(Instant::now()),
+            None => ROOTS,
+        }
+    }
+
+    /// The window ends so that, with the tick that marks need after the flip, it has the length that was asked for.
+    fn start_settling(&mut self) {
+        let tick = if self.tracker.has_marks() { self.tick } else { Duration::ZERO };
+        if let Err(e) = self.settle_timer.set(self.settle.saturating_sub(tick)) {
+            tracing::error!(error = %e, cause = %e.source, "the settle timer could not be set");
+        }
+    }
+
+    fn read(&mut self) {
+        let mut losses = Vec::new();
+        let noted = self.tracker.read(&mut losses);
+        self.lose(losses);
+        // Records that come while a drain is looked up are of the next one.
+        if noted {
+            self.apply(Event::Noted);
+        }
+    }
+
+    fn begin_drain(&mut self) -> Vec<Event> {
+        let mut losses = Vec::new();
+        let mut events = self.check_roots();
+        self.tracker.begin_drain(&mut losses);
+        self.resolving = true;
+        let after = if self.tracker.has_marks() { self.tick } else { Duration::ZERO };
+        self.ready = Some((Instant::now() + after, Vec::new()));
+        events.extend(losses.into_iter().map(event));
+        events
+    }
+
+    /// Goes on with what takes longer than a turn.
+    fn advance(&mut self) {
+        if self.resolving {
+            self.resolve_some();
+        }
+        let over = |at: &Instant| *at <= Instant::now();
+        if !self.resolving && self.ready.as_ref().is_some_and(|(at, _)| over(at)) {
+            let (_, facts) = self.ready.take().expect("just seen");
+            self.apply(Event::Drained(facts));
+        }
+        if self.roots_checked.elapsed() >= ROOTS {
+            self.check_roots().into_iter().for_each(|event| self.apply(event));
+        }
+    }
+
+    /// The roots are checked again before anything is told: had one moved meanwhile, paths below it were taken for
+    /// paths outside.
+    fn resolve_some(&mut self) {
+        let mut losses = Vec::new();
+        let done = self.tracker.step_drain(&mut losses);
+        self.lose(losses);
+        if let Some(facts) = done {
+            self.resolving = false;
+            self.check_roots().into_iter().for_each(|event| self.apply(event));
+            if let Some((_, ready)) = &mut self.ready {
+                *ready = facts;
+            }
+        }
+    }
+
+    fn lose(&mut self, losses: Vec<Loss>) {
+        losses.into_iter().for_each(|loss| self.apply(event(loss)));
+    }
+
+    fn check_roots(&mut self) -> Vec<Event> {
+        self.roots_checked = Instant::now();
+        let changed = self.tracker.check_roots();
+        changed
+            .into_iter()
+            .map(|(mirror, found)| match found {
+                Ok(()) => {
+                    tracing::info!(mirror, source = %self.tracker.source_path(mirror).display(), "the source directory is back");
+                    Event::RootBack(mirror, tainted(Reason::RootWasAway))
+                }
+                Err(why) => {
+                    let source = self.tracker.source_path(mirror).display();
+                    tracing::error!(mirror, %source, why, "the source directory is not the one it was: this mirror stops");
+                    Event::RootLost(mirror, tainted(Reason::Root(why)))
+                }
+            })
+            .collect()
+    }
+
+    fn mounts_changed(&mut self) {
+        // Reading it takes note that it changed.
+        let _ = std::io::copy(&mut &self.mount_table, &mut std::io::sink());
+        let mut losses = Vec::new();
+        self.tracker.mounts_changed(&mut losses);
+        self.lose(losses);
+        self.check_roots().into_iter().for_each(|event| self.apply(event));
+    }
+}
+
+fn event(loss: Loss) -> Event {
+    tracing::warn!(mirror = loss.mirror, reason = %loss.reason, "coverage is lost: the whole mirror will be compared");
+    Event::Lost(loss.mirror, tainted(loss.reason))
+}
+
+fn tainted(reason: Reason) -> Tainted {
+    Tainted { since: SystemTime::now(), reason }
+}
+
+const QUEUE: u64 = 0;
+const SETTLE: u64 = 1;
+const MOUNTS: u64 = 2;
+/// Tokens from here on are the caller's.
+pub(super) const FIRST_FREE: u64 = 16;
+
+/// How often the roots are looked at when nothing else asks for it.
+const ROOTS: Duration = Duration::from_secs(2);

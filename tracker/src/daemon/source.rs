@@ -1,0 +1,94 @@
+//! Source directories and the file systems they are on.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::id::{Handle, HandleForm};
+use crate::sys::file::{self, Kind, Look};
+use crate::sys::mounts::{self, Mount};
+use crate::sys::{self, SysError, handle};
+
+/// The source directory of a mirror.
+#[derive(Debug)]
+pub(super) struct Source {
+    /// Its path without symlinks, as it was at the start.
+    pub(super) path: PathBuf,
+    /// Keeps it open, and its mount busy.
+    pub(super) fd: OwnedFd,
+    /// What it was at the start.
+    look: Look,
+    /// The mount it is on.
+    pub(super) mount: Mount,
+    /// Its own handle.
+    pub(super) handle: Handle,
+}
+
+/// Why a source cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// There is no such directory, or we may not see it.
+    #[error("source {}: cannot be opened as a directory", .path.display())]
+    Open {
+        /// As configured.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: SysError,
+    },
+    /// It is on no mount that the mount table shows.
+    #[error("source {}: no line of /proc/self/mountinfo is about it", .0.display())]
+    NoMount(PathBuf),
+    /// The file system gives no handles.
+    #[error("source {}: {fs_type} gives no file handles, which changes are traced by", .path.display())]
+    NoHandles {
+        /// As configured.
+        path: PathBuf,
+        /// Such as `overlay`.
+        fs_type: String,
+        /// What the kernel said.
+        #[source]
+        source: SysError,
+    },
+}
+
+impl Source {
+    pub(super) fn open(configured: &Path, mounts: &[Mount]) -> Result<Self, SourceError> {
+        let open = |source| SourceError::Open { path: configured.to_owned(), source };
+        let path = mounts::real_path(configured).map_err(open)?;
+        let fd = file::open_dir(&path).map_err(open)?;
+        let look = file::look_at_open(fd.as_fd()).map_err(open)?;
+        let mount = mounts::of_path(mounts, path.as_os_str().as_bytes())
+            .ok_or_else(|| SourceError::NoMount(configured.to_owned()))?
+            .clone();
+        let handle = handle::handle_of(fd.as_fd()).map_err(|source| SourceError::NoHandles {
+            path: configured.to_owned(),
+            fs_type: mount.fs_type.clone(),
+            source,
+        })?;
+        Ok(Source { path, fd, look, mount, handle })
+    }
+
+    /// How inodes and generations are laid into the handles of its file system.
+    pub(super) fn form(&self) -> HandleForm {
+        HandleForm::of(&self.mount.fs_type, &self.handle)
+    }
+
+    /// Whether its path still leads to it; otherwise what it leads to.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match file::look_at_path(self.path.as_os_str().as_bytes()) {
+            Ok(now) if (now.dev, now.ino) == (self.look.dev, self.look.ino) => Ok(()),
+            Ok(now) if now.kind == Kind::Directory => Err("another directory is at its path".into()),
+            Ok(_) => Err("something else than a directory is at its path".into()),
+            Err(e) => Err(format!("{}: {}", e.call, e.source)),
+        }
+    }
+}
+
+/// Opens the root of the whole file system that this mount is a part of, if that is mounted somewhere.
+pub(super) fn open_whole(part: &Mount, mounts: &[Mount]) -> Option<OwnedFd> {
+    let whole = mounts.iter().find(|m| m.dev == part.dev && m.shows_all())?;
+    let path = Path::new(std::ffi::OsStr::from_bytes(&whole.point));
+    let fd: sys::Result<OwnedFd> = file::open_dir(path);
+    fd.ok()
+}

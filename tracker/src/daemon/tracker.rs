@@ -1,0 +1,377 @@
+//! Everything that listens, put together: file systems, their queues, their resolvers and the scope.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use ebbtide_feed::MirrorId;
+
+use super::look::{Anchor, Looker};
+use super::source::{self, Source, SourceError};
+use crate::engine::{Fold, Hint, Reason};
+use crate::fact::Facts;
+use crate::id::Fs;
+use crate::probe::{Marks, Names, NamesError, Plan, ProbeChoice, Via};
+use crate::resolve::{Bits, Counts, Resolver, Work};
+use crate::scope::{Root, Scope};
+use crate::sys::SysError;
+use crate::sys::mounts::{self, Mount};
+
+/// Why tracking cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum TrackError {
+    /// A source cannot be watched.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The kernel refuses name events.
+    #[error("source {}: its file system ({fs_type}) cannot be listened to", .path.display())]
+    Names {
+        /// The first source on it.
+        path: PathBuf,
+        /// Such as `overlay`.
+        fs_type: String,
+        /// Why.
+        #[source]
+        source: NamesError,
+    },
+    /// The mount table.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+}
+
+impl TrackError {
+    /// What the user can do about it, where that is known.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            TrackError::Names { source, .. } => Some(source.advice()),
+            TrackError::Source(SourceError::NoHandles { .. }) => {
+                Some("mirror the file system underneath, or one that can be exported over NFS")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A file system that is listened to.
+struct Watched {
+    anchor: Anchor,
+    names: Names,
+    resolver: Resolver,
+    fold: Fold,
+    plan: Plan,
+}
+
+/// What has been seen, and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events of fanotify.
+    pub events: u64,
+    /// What was looked up, by outcome.
+    pub looked_up: Counts,
+    /// Drains.
+    pub drains: u64,
+    /// Removed names that were left to a listing of their directory.
+    pub folded: u64,
+}
+
+/// Something of a mirror's coverage broke.
+pub(super) struct Loss {
+    pub(super) mirror: MirrorId,
+    pub(super) reason: Reason,
+}
+
+/// All that listens.
+pub(super) struct Tracker {
+    watched: Vec<Watched>,
+    sources: Vec<Source>,
+    scope: Scope,
+    marks: Option<Box<dyn Marks>>,
+    drain: Option<Drain>,
+    tally: Tally,
+}
+
+/// A drain under way.
+struct Drain {
+    work: Vec<(Fs, Work)>,
+    facts: Vec<Facts>,
+}
+
+/// Attaches the programs and enables them for these file systems; tells what they see there.
+pub(super) type MarksFor<'a> = &'a dyn Fn(&mut [Plan], &[Mount]) -> Option<Box<dyn Marks>>;
+
+impl Tracker {
+    /// Listens to the file systems of all sources. When this returns, nothing that happens below them goes unseen.
+    pub(super) fn start(
+        sources: &[PathBuf],
+        choice: ProbeChoice,
+        marks: MarksFor<'_>,
+    ) -> Result<Self, TrackError> {
+        let table = mounts::read()?;
+        let sources: Vec<_> =
+            sources.iter().map(|path| Source::open(path, &table)).collect::<Result<_, _>>()?;
+        let mut firsts: Vec<&Source> = Vec::new();
+        let mut roots = Vec::new();
+        for source in &sources {
+            let known = firsts.iter().position(|first| first.mount.dev == source.mount.dev);
+            let fs = Fs(known.unwrap_or(firsts.len()));
+            if known.is_none() {
+                firsts.push(source);
+            }
+            roots.push(Root { fs, path: Some(source.path.as_os_str().as_bytes().to_vec()) });
+        }
+        let (mut plans, on): (Vec<_>, Vec<_>) =
+            firsts.iter().map(|s| (plan(&s.mount), s.mount.clone())).unzip();
+        let marks = match choice {
+            ProbeChoice::Auto => marks(&mut plans, &on),
+            ProbeChoice::Fanotify => {
+                plans.iter_mut().for_each(|plan| plan.notes.push("fanotify alone was asked for".into()));
+                None
+            }
+        };
+        let watched = firsts.iter().zip(plans).enumerate();
+        let watched = watched
+            .map(|(fs, (source, plan))| watch(Fs(fs), source, plan, &table))
+            .collect::<Result<_, _>>()?;
+        let scope = Scope { roots, mount_points: Vec::new() };
+        let mut tracker = Tracker { watched, sources, scope, marks, drain: None, tally: Tally::default() };
+        tracker.scope.mount_points = tracker.points_below(&table);
+        for point in &tracker.scope.mount_points {
+            tracing::warn!(at = %point.escape_ascii(), "another file system is mounted below a source: it is not tracked");
+        }
+        Ok(tracker)
+    }
+
+    /// Queues to wait for, by index of file system.
+    pub(super) fn queues(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.watched.iter().map(|watched| watched.names.as_fd())
+    }
+
+    /// The ring of records to wait for, where there is one.
+    pub(super) fn ring(&self) -> Option<BorrowedFd<'_>> {
+        self.marks.as_ref().map(|marks| marks.as_fd())
+    }
+
+    /// How each file system is watched.
+    pub(super) fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.watched.iter().map(|watched| &watched.plan)
+    }
+
+    /// The plan of the file system that a mirror is on.
+    pub(super) fn plan_of(&self, mirror: MirrorId) -> &Plan {
+        &self.watched[self.scope.roots[mirror as usize].fs.0].plan
+    }
+
+    /// The path of a mirror's source.
+    pub(super) fn source_path(&self, mirror: MirrorId) -> &PathBuf {
+        &self.sources[mirror as usize].path
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// What is noted and not looked up yet.
+    pub(super) fn pending(&self) -> u64 {
+        self.watched.iter().map(|watched| watched.fold.items()).sum()
+    }
+
+    /// Whether marks are in use, so that a tick of the clock must pass between a flip and the hand-over.
+    pub(super) fn has_marks(&self) -> bool {
+        self.marks.is_some()
+    }
+
+    /// Takes what the kernel's queues hold. Returns whether there is anything new.
+    pub(super) fn read(&mut self, losses: &mut Vec<Loss>) -> bool {
+        self.read_marks(losses);
+        for fs in 0..self.watched.len() {
+            self.read_names(Fs(fs), losses);
+        }
+        self.watched.iter().any(|watched| !watched.fold.is_empty())
+    }
+
+    fn read_names(&mut self, fs: Fs, losses: &mut Vec<Loss>) {
+        let Watched { names, fold, .. } = &mut self.watched[fs.0];
+        match names.read(|hint| fold.note(hint)) {
+            Ok(pass) => {
+                self.tally.events += pass.events;
+                if pass.lost {
+                    self.lose(Some(fs), &Reason::QueueOverflow, losses);
+                }
+            }
+            Err(e) => self.lose(Some(fs), &Reason::Failed(e.to_string()), losses),
+        }
+    }
+
+    fn read_marks(&mut self, losses: &mut Vec<Loss>) {
+        let Some(marks) = &mut self.marks else { return };
+        let watched = &mut self.watched;
+        let read = marks.read(&mut |fs, marked| watched[fs.0].fold.note(Hint::Marked(marked)));
+        let lost = marks.lost();
+        if let Err(e) = read {
+            self.lose(None, &Reason::Failed(e.to_string()), losses);
+        }
+        for lost in lost {
+            let reason = if lost.full { Reason::BitmapFull } else { Reason::MarksSkipped };
+            self.lose(lost.fs, &reason, losses);
+        }
+    }
+
+    fn lose(&self, fs: Option<Fs>, reason: &Reason, losses: &mut Vec<Loss>) {
+        for (mirror, root) in (0..).zip(&self.scope.roots) {
+            if fs.is_none_or(|fs| fs == root.fs) {
+                losses.push(Loss { mirror, reason: reason.clone() });
+            }
+        }
+    }
+
+    /// Begins to look up everything that is known by now.
+    pub(super) fn begin_drain(&mut self, losses: &mut Vec<Loss>) {
+        let flipped = self.marks.as_mut().map(|marks| marks.flip());
+        // Names are read after the flip: whatever moved before an inode was marked on the old side is among them.
+        self.read(losses);
+        let epoch = match flipped {
+            None => 0,
+            Some(Ok(epoch)) => epoch,
+            Some(Err(e)) => {
+                self.lose(None, &Reason::Failed(format!("{e}: {}", e.source)), losses);
+                u64::MAX
+            }
+        };
+        let mut work = Vec::new();
+        for (fs, watched) in self.watched.iter_mut().enumerate() {
+            let fs = Fs(fs);
+            let bits = self.marks.as_mut().map_or_else(Bits::default, |marks| marks.bits(fs));
+            let fold = watched.fold.take_until(epoch);
+            self.tally.folded += fold.folded();
+            work.push((fs, watched.resolver.begin(fold, bits)));
+        }
+        self.tally.drains += 1;
+        let facts = self.sources.iter().map(|_| Facts::default()).collect();
+        self.drain = Some(Drain { work, facts });
+    }
+
+    /// Looks up some more of the drain; gives the facts when all is looked up.
+    pub(super) fn step_drain(&mut self, losses: &mut Vec<Loss>) -> Option<Vec<Facts>> {
+        let mut drain = self.drain.take()?;
+        let mut untraced = Vec::new();
+        let (anchors, mut rest): (Vec<_>, Vec<_>) =
+            self.watched.iter_mut().map(|watched| (&watched.anchor, &mut watched.resolver)).unzip();
+        let mut look = Looker::new(anchors);
+        if let Some((fs, work)) = drain.work.last_mut() {
+            let resolver = &mut rest[fs.0];
+            if resolver.step(work, &self.scope, &mut look, &mut drain.facts, STEP) {
+                let counts = work.counts();
+                self.tally.looked_up.add(counts);
+                untraced.push((*fs, counts.untraced));
+                drain.work.pop();
+            }
+        }
+        for (fs, count) in untraced.into_iter().filter(|(_, count)| *count > 0) {
+            self.lose(Some(fs), &Reason::Untraceable(count), losses);
+        }
+        if drain.work.is_empty() {
+            return Some(drain.facts);
+        }
+        self.drain = Some(drain);
+        None
+    }
+
+    /// What the last drain was about is durable.
+    pub(super) fn forget(&mut self) {
+        if let Some(marks) = &mut self.marks {
+            marks.forget();
+        }
+    }
+
+    /// Looks whether each root is where it was. Tells the mirrors whose root went or came back, with the reason.
+    pub(super) fn check_roots(&mut self) -> Vec<(MirrorId, Result<(), String>)> {
+        let mut changed = Vec::new();
+        for (mirror, (root, source)) in (0..).zip(self.scope.roots.iter_mut().zip(&self.sources)) {
+            let found = source.check();
+            if found.is_ok() != root.path.is_some() {
+                root.path = found.is_ok().then(|| source.path.as_os_str().as_bytes().to_vec());
+                changed.push((mirror, found));
+            }
+        }
+        if !changed.is_empty() {
+            self.watched.iter_mut().for_each(|watched| watched.resolver.forget());
+        }
+        changed
+    }
+
+    /// Reads the mount table again. What was hidden below a mount point, or is now, taints its mirrors.
+    pub(super) fn mounts_changed(&mut self, losses: &mut Vec<Loss>) {
+        let Ok(table) = mounts::read() else {
+            return self.lose(None, &Reason::Failed("the mount table is not readable".into()), losses);
+        };
+        let points = self.points_below(&table);
+        if points == self.scope.mount_points {
+            return;
+        }
+        let other = |point: &&Vec<u8>| !(points.contains(point) && self.scope.mount_points.contains(point));
+        for point in points.iter().chain(&self.scope.mount_points).filter(other) {
+            for (mirror, source) in (0..).zip(&self.sources) {
+                if is_below(point, source) {
+                    losses.push(Loss { mirror, reason: Reason::MountsChanged });
+                }
+            }
+        }
+        self.scope.mount_points = points;
+        self.watched.iter_mut().for_each(|watched| watched.resolver.forget());
+    }
+
+    fn points_below(&self, table: &[Mount]) -> Vec<Vec<u8>> {
+        let below =
+            table.iter().filter(|mount| self.sources.iter().any(|source| is_below(&mount.point, source)));
+        below.map(|mount| mount.point.clone()).collect()
+    }
+}
+
+fn is_below(point: &[u8], source: &Source) -> bool {
+    let root = source.path.as_os_str().as_bytes();
+    point != root && mounts::is_within(point, root)
+}
+
+fn plan(mount: &Mount) -> Plan {
+    Plan {
+        fs_type: mount.fs_type.clone(),
+        device: mount.source.clone(),
+        dev: format!("{}:{}", mount.dev.0, mount.dev.1),
+        names: Via::Fanotify,
+        content: Via::Fanotify,
+        attributes: Via::Fanotify,
+        mapped: Via::Nothing,
+        notes: Vec::new(),
+    }
+}
+
+fn watch(fs: Fs, source: &Source, mut plan: Plan, table: &[Mount]) -> Result<Watched, TrackError> {
+    let refused = |error| TrackError::Names {
+        path: source.path.clone(),
+        fs_type: source.mount.fs_type.clone(),
+        source: error,
+    };
+    let contents = plan.content == Via::Fanotify || plan.attributes == Via::Fanotify;
+    let names = match Names::listen(source.fd.as_fd(), source.form(), contents) {
+        Err(NamesError::Subvolume(why)) => match source::open_whole(&source.mount, table) {
+            Some(whole) => Names::listen(whole.as_fd(), source.form(), contents),
+            None => Err(NamesError::Subvolume(why)),
+        },
+        other => other,
+    };
+    if plan.mapped == Via::Nothing {
+        plan.notes
+            .push("stores through a shared mapping are seen only when the file changes otherwise".into());
+    }
+    let fd = source.fd.try_clone().map_err(|e| SysError::new("dup", e))?;
+    Ok(Watched {
+        anchor: Anchor { fd, shows_all: source.mount.shows_all() },
+        names: names.map_err(refused)?,
+        resolver: Resolver::new(fs, source.form()),
+        fold: Fold::default(),
+        plan,
+    })
+}
+
+/// Names looked up between two looks at the kernel's queues and at the clients: some 5 ms.
+const STEP: usize = 2000;

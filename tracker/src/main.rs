@@ -1,0 +1,5 @@
+//! The `ebbtide` command.
+
+fn main() -> std::process::ExitCode {
+    ebbtide::cli::main()
+}

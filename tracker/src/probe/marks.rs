@@ -1,0 +1,41 @@
+//! The bitmap of changed inodes, as the rest of the tracker sees it.
+
+use std::os::fd::BorrowedFd;
+
+use crate::engine::Marked;
+use crate::id::Fs;
+use crate::resolve::Bits;
+use crate::sys;
+
+/// The kernel half that marks changed inodes: two sides of a bitmap, one written while the other is drained, and
+/// records about the inodes that were marked for the first time in an epoch.
+pub trait Marks {
+    /// Readable while there are records.
+    fn as_fd(&self) -> BorrowedFd<'_>;
+    /// Hands over the records that are there.
+    ///
+    /// # Errors
+    /// The records cannot be read.
+    fn read(&mut self, note: &mut dyn FnMut(Fs, Marked)) -> sys::Result<()>;
+    /// Lets the programs write the other side, waits until none writes the old one any more, and returns the epoch
+    /// that ended.
+    ///
+    /// # Errors
+    /// The side that would be written next was not forgotten yet, or a program does not end.
+    fn flip(&mut self) -> sys::Result<u64>;
+    /// The bits of the ended epoch.
+    fn bits(&mut self, fs: Fs) -> Bits;
+    /// Zeroes the bits of the ended epoch: what they stand for is durable.
+    fn forget(&mut self);
+    /// Marks lost for good since this was asked last.
+    fn lost(&mut self) -> Vec<MarksLost>;
+}
+
+/// Marks that were lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarksLost {
+    /// On this file system, or on all.
+    pub fs: Option<Fs>,
+    /// Because the bitmap was full; otherwise because it was flipped too often while a program tried.
+    pub full: bool,
+}

@@ -1,0 +1,246 @@
+//! Names: fanotify on a whole file system, with handles of directories and entries.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use fanotify_fid::consts::{
+    FAN_ATTRIB, FAN_CLASS_NOTIF, FAN_CLOEXEC, FAN_CREATE, FAN_DELETE, FAN_MARK_ADD, FAN_MARK_FILESYSTEM,
+    FAN_MODIFY, FAN_NONBLOCK, FAN_ONDIR, FAN_RENAME, FAN_REPORT_DFID_NAME_TARGET, FAN_UNLIMITED_MARKS,
+    FAN_UNLIMITED_QUEUE,
+};
+use fanotify_fid::{Fanotify, FanotifyError, FidEvent, RenameSide};
+
+use crate::engine::{Hint, Seen};
+use crate::id::{Handle, HandleForm, Name};
+
+/// The queue of name events of one file system.
+#[derive(Debug)]
+pub struct Names {
+    group: Fanotify,
+    form: HandleForm,
+    buffer: Vec<u8>,
+}
+
+/// What a read of the queue met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Events read.
+    pub events: u64,
+    /// The kernel had to drop events, or some could not be understood.
+    pub lost: bool,
+}
+
+/// Why a file system cannot be listened to.
+#[derive(Debug, thiserror::Error)]
+pub enum NamesError {
+    /// The capability is missing.
+    #[error(
+        "fanotify on a whole file system was refused: it needs CAP_SYS_ADMIN in the initial user namespace"
+    )]
+    Permission(#[source] FanotifyError),
+    /// The kernel is too old, or built without fanotify.
+    #[error(
+        "the kernel knows no fanotify with directory handles, names and rename pairs: it needs Linux 5.17"
+    )]
+    Kernel(#[source] FanotifyError),
+    /// A subvolume of btrfs.
+    #[error("the source is in a btrfs subvolume, and the file system's own root is not mounted anywhere")]
+    Subvolume(#[source] FanotifyError),
+    /// The file system has no stable handles.
+    #[error("the file system has no stable file handles, so its events would not say what they are about")]
+    Unsupported(#[source] FanotifyError),
+    /// Reading or something else failed.
+    #[error("fanotify failed")]
+    Other(#[source] FanotifyError),
+}
+
+impl NamesError {
+    /// What the user can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            NamesError::Permission(_) => "run ebbtide as root, outside of an unprivileged container",
+            NamesError::Kernel(_) => "run a newer kernel",
+            NamesError::Subvolume(_) => {
+                "mount the file system's root somewhere, such as with `mount -o subvolid=5 DEVICE /mnt/btrfs-root`"
+            }
+            NamesError::Unsupported(_) => {
+                "mirror the file system underneath (for overlayfs its upper directory)"
+            }
+            NamesError::Other(_) => "see the cause",
+        }
+    }
+}
+
+impl Names {
+    /// Listens to the whole file system that `anchor` is on; `contents` asks for changed content and attributes, too.
+    ///
+    /// # Errors
+    /// The kernel refuses; nothing is listened to then.
+    pub fn listen(anchor: BorrowedFd<'_>, form: HandleForm, contents: bool) -> Result<Self, NamesError> {
+        let flags = FAN_CLASS_NOTIF
+            | FAN_REPORT_DFID_NAME_TARGET
+            | FAN_UNLIMITED_QUEUE
+            | FAN_UNLIMITED_MARKS
+            | FAN_NONBLOCK
+            | FAN_CLOEXEC;
+        let group = Fanotify::new(flags).map_err(refused)?;
+        let names = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ONDIR;
+        let mask = if contents { names | FAN_MODIFY | FAN_ATTRIB } else { names };
+        group.mark_fd(anchor, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, mask).map_err(refused)?;
+        Ok(Names { group, form, buffer: Vec::with_capacity(BUFFER) })
+    }
+
+    /// Hands over what is in the queue now. What arrives meanwhile may stay for the next time, so that this ends.
+    ///
+    /// # Errors
+    /// The queue cannot be read.
+    pub fn read(&mut self, mut note: impl FnMut(Hint)) -> Result<Pass, NamesError> {
+        let mut pass = Pass::default();
+        // The kernel answers with the bytes of the events' fixed parts.
+        let queued = rustix::io::ioctl_fionread(&self.group).unwrap_or(u64::MAX) / METADATA;
+        while pass.events < queued {
+            let (events, report) = match self.group.read_events_reported(&mut self.buffer) {
+                Ok(read) => read,
+                Err(e) if e.is_would_block() => break,
+                Err(e) => return Err(NamesError::Other(e)),
+            };
+            pass.lost |= !report.is_complete();
+            pass.events += events.len() as u64;
+            for event in &events {
+                match understand(self.form, event) {
+                    Some(hint) => hint.into_iter().for_each(&mut note),
+                    None => pass.lost = true,
+                }
+            }
+        }
+        Ok(pass)
+    }
+}
+
+impl AsFd for Names {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.group.as_fd()
+    }
+}
+
+/// `fanotify_mark(2)`: EXDEV for a subvolume, ENODEV and EOPNOTSUPP where handles are missing or not stable.
+fn refused(error: FanotifyError) -> NamesError {
+    match (error.errno(), &error) {
+        (Some(libc::EPERM), _) => NamesError::Permission(error),
+        (Some(libc::ENOSYS), _) | (Some(libc::EINVAL), FanotifyError::Init(_) | FanotifyError::Mark(_)) => {
+            NamesError::Kernel(error)
+        }
+        (Some(libc::EXDEV), _) => NamesError::Subvolume(error),
+        (Some(libc::EOPNOTSUPP | libc::ENODEV), _) => NamesError::Unsupported(error),
+        _ => NamesError::Other(error),
+    }
+}
+
+/// What an event hints at: nothing, one thing, or (`None`) something that is not understood.
+fn understand(form: HandleForm, event: &FidEvent<'_>) -> Option<Option<Hint>> {
+    if event.is_overflow() {
+        return None;
+    }
+    let child = event.self_handle().and_then(Handle::new);
+    let ino = child.as_ref().and_then(|handle| form.decode(handle)).map(|(ino, _)| ino);
+    let directory = event.mask() & FAN_ONDIR != 0;
+    if event.mask() & FAN_RENAME != 0 {
+        let (from, to) = (side(event.rename_source()?)?, side(event.rename_target()?)?);
+        return Some(Some(Hint::Renamed { from, to, directory, child: ino }));
+    }
+    let seen = seen(event.mask());
+    let Some(dir) = event.dfid_name_handle() else {
+        // An inode's link count changed: the name that came or went has its own event.
+        let only_links = seen.is_empty() || seen == Seen::ATTRIBUTES;
+        return if only_links { Some(None) } else { Some(Some(Hint::Inode { inode: child?, seen })) };
+    };
+    let dir = Handle::new(dir)?;
+    Some(Some(match Name::new(event.dfid_name_raw()) {
+        Some(name) => Hint::Entry { dir, name, seen, child: ino },
+        // "." for the directory itself, "/" for what has no name that the kernel knows.
+        None if directory => Hint::Directory { dir },
+        None => Hint::Inode { inode: dir, seen },
+    }))
+}
+
+fn side(side: &RenameSide<'_>) -> Option<(Handle, Name)> {
+    Some((Handle::new(side.handle())?, Name::new(&side.name)?))
+}
+
+fn seen(mask: u64) -> Seen {
+    let directory = mask & FAN_ONDIR != 0;
+    let mut seen = Seen::empty();
+    seen.set(if directory { Seen::CREATED_DIR } else { Seen::CREATED | Seen::DATA }, mask & FAN_CREATE != 0);
+    seen.set(if directory { Seen::REMOVED_DIR } else { Seen::REMOVED }, mask & FAN_DELETE != 0);
+    if mask & FAN_MODIFY != 0 {
+        seen |= Seen::DATA;
+    }
+    if mask & FAN_ATTRIB != 0 {
+        seen |= Seen::ATTRIBUTES;
+    }
+    seen
+}
+
+/// Room for some 2000 events per read.
+const BUFFER: usize = 256 << 10;
+
+/// Bytes of `struct fanotify_event_metadata`.
+const METADATA: u64 = 24;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Ino;
+
+    fn handle(bytes: &[u8]) -> Vec<u8> {
+        let mut all = (bytes.len() as u32).to_ne_bytes().to_vec();
+        all.extend_from_slice(&1i32.to_ne_bytes());
+        all.extend_from_slice(bytes);
+        all
+    }
+
+    fn event(mask: u64, dir: Option<&[u8]>, child: Option<u32>) -> FidEvent<'static> {
+        let mut event = FidEvent::new();
+        event.set_mask(mask);
+        if let Some(name) = dir {
+            event.set_dfid_name(handle(&[2, 0, 0, 0, 1, 0, 0, 0]), name.to_vec());
+        }
+        if let Some(ino) = child {
+            event.set_self_handle(handle(&[ino.to_ne_bytes(), [7, 0, 0, 0]].concat()));
+        }
+        event
+    }
+
+    fn hint(event: &FidEvent<'_>) -> Hint {
+        understand(HandleForm::Ino32, event).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_merged_event_tells_all_that_happened_to_the_name() {
+        let Hint::Entry { seen, child, .. } =
+            hint(&event(FAN_CREATE | FAN_MODIFY | FAN_DELETE, Some(b"a\n"), Some(12)))
+        else {
+            panic!()
+        };
+        assert_eq!(seen, Seen::CREATED | Seen::DATA | Seen::REMOVED);
+        assert_eq!(child, Some(Ino(12)));
+    }
+
+    #[test]
+    fn an_event_about_a_directory_itself_names_it_by_a_dot() {
+        assert!(matches!(hint(&event(FAN_ATTRIB | FAN_ONDIR, Some(b"."), Some(2))), Hint::Directory { .. }));
+    }
+
+    #[test]
+    fn a_write_without_a_known_name_is_kept_by_inode_and_a_changed_link_count_is_not() {
+        assert!(matches!(hint(&event(FAN_MODIFY, Some(b"/"), Some(12))), Hint::Inode { .. }));
+        assert!(matches!(hint(&event(FAN_MODIFY, None, Some(12))), Hint::Inode { .. }));
+        assert_eq!(understand(HandleForm::Ino32, &event(FAN_ATTRIB, None, Some(12))), Some(None));
+    }
+
+    #[test]
+    fn an_overflow_and_half_a_rename_count_as_loss() {
+        let overflow = event(fanotify_fid::consts::FAN_Q_OVERFLOW, None, None);
+        assert_eq!(understand(HandleForm::Ino32, &overflow), None);
+        assert_eq!(understand(HandleForm::Ino32, &event(FAN_RENAME, None, Some(12))), None);
+    }
+}
