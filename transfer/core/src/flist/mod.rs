@@ -1,7 +1,12 @@
-//! The file list: entries, rsync's order, indexes.
+//! The file list: entries, rsync's order, indexes, and its form on the wire.
 
 mod builder;
+mod encode;
 mod entry;
+mod list;
+mod order;
 
-pub use builder::{FileList, FileListBuilder, IdKind};
+pub use builder::FileListBuilder;
+pub(crate) use encode::{Layout, ListEncoder};
 pub use entry::{Device, DirKind, Entry, EntryRef, Mtime, mode};
+pub use list::{FileList, IdKind};

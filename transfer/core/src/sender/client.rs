@@ -1,11 +1,20 @@
 //! The session's public face.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::handshake::Handshake;
+use super::messages::LastWords;
+use super::output::Output;
+use super::stream::Stream;
+use super::transfer::Transfer;
 use super::{Event, Ndx, NoSend};
-use crate::answer::{AnswerContext, Pieces, Source};
-use crate::flist::FileList;
-use crate::proto::{Checksum, Dialect, IoErrors, Protocol, ServerOptions};
+use crate::answer::{AnswerContext, Piece, Pieces, Source};
+use crate::error::ErrorKind;
+use crate::flist::{FileList, Layout, ListEncoder};
+use crate::proto::filter::put_filters;
+use crate::proto::{Checksum, CompatFlags, Dialect, IoErrors, Protocol, ServerOptions};
+use crate::wire::mux::{Code, Demux, frame};
 use crate::{Error, Stage};
 
 /// What a session needs to know.
@@ -30,6 +39,10 @@ pub struct Config {
     pub compress_level: Option<i32>,
     /// The newest protocol to speak.
     pub protocol: Protocol,
+    /// Send the arguments together with the module's name, without waiting for the daemon's OK: one round trip less.
+    /// Only without a password. If the daemon then refuses the module, its words may be lost with the connection, so
+    /// use it where a session went well before.
+    pub eager: bool,
 }
 
 impl Config {
@@ -45,6 +58,7 @@ impl Config {
             checksum: None,
             compress_level: None,
             protocol: Protocol::V32,
+            eager: false,
         }
     }
 }
@@ -55,10 +69,53 @@ impl Config {
 /// and writes what [`Client::output`] shows.
 #[derive(Debug)]
 pub struct Client {
-    config: Config,
-    stage: Stage,
-    dialect: Option<Dialect>,
-    list: Option<Arc<FileList>>,
+    pub(super) config: Config,
+    pub(super) state: State,
+    pub(super) stage: Stage,
+    /// The first failure; every later call fails the same way.
+    failure: Option<Error>,
+    pub(super) handshake: Handshake,
+    pub(super) dialect: Option<Dialect>,
+    pub(super) demux: Demux,
+    pub(super) stream: Stream,
+    pub(super) transfer: Transfer,
+    pub(super) list: List,
+    pub(super) events: VecDeque<Event>,
+    pub(super) output: Output,
+    pub(super) last_words: LastWords,
+    /// The filter list, if the daemon reads one.
+    filters: Vec<u8>,
+}
+
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Lines and raw numbers.
+    Handshake,
+    /// Frames.
+    Frames,
+    /// Frames, until the daemon closes: it said that it gives up with this code.
+    Leaving {
+        /// The daemon's exit code.
+        code: u8,
+        /// Bytes that it may still say before we no longer listen.
+        patience: usize,
+    },
+    /// Nothing any more.
+    Finished,
+}
+
+/// Where the list is.
+#[derive(Debug)]
+pub(super) enum List {
+    /// The driver has not given it.
+    Missing,
+    /// The session is not ready for it.
+    Waiting(Arc<FileList>),
+    /// Parts of it are in the output.
+    Sending(Arc<FileList>, Box<ListEncoder>),
+    /// All of it is in the output.
+    Sent(Arc<FileList>),
 }
 
 impl Client {
@@ -67,7 +124,27 @@ impl Client {
     /// # Errors
     /// Misuse: options, filters or names that cannot be sent.
     pub fn new(config: Config) -> Result<Self, Error> {
-        Ok(Client { config, stage: Stage::Greeting, dialect: None, list: None })
+        let handshake = Handshake::new(&config)?;
+        let mut filters = Vec::new();
+        if config.options.sends_filters() {
+            put_filters(&config.filters, &mut filters)?;
+        }
+        Ok(Client {
+            config,
+            state: State::Handshake,
+            stage: Stage::Greeting,
+            failure: None,
+            handshake,
+            dialect: None,
+            demux: Demux::default(),
+            stream: Stream::default(),
+            transfer: Transfer::default(),
+            list: List::Missing,
+            events: VecDeque::new(),
+            output: Output::default(),
+            last_words: LastWords::default(),
+            filters,
+        })
     }
 
     /// How far the session has come.
@@ -82,7 +159,20 @@ impl Client {
 
     /// What answers depend on, once the session is set up.
     pub fn answer_context(&self) -> Option<AnswerContext> {
-        None
+        let dialect = self.dialect.as_ref()?;
+        Some(AnswerContext {
+            checksum: dialect.checksum,
+            seed_first: dialect.compat.has(CompatFlags::CHECKSUM_SEED_FIX),
+            seed: dialect.seed,
+            compression: dialect.compression,
+            level: self.config.compress_level,
+            append: self.config.options.append,
+        })
+    }
+
+    /// Whether [`Event::Finished`] was given out or waits.
+    pub fn is_finished(&self) -> bool {
+        self.state == State::Finished
     }
 
     /// Takes bytes that arrived.
@@ -90,8 +180,13 @@ impl Client {
     /// # Errors
     /// The session failed, now or earlier. [`Client::output`] may still hold the error exit for the daemon.
     pub fn handle_input(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let _ = (bytes, &self.config);
-        Ok(())
+        self.check()?;
+        let result = match self.state {
+            State::Handshake => self.handle_handshake(bytes),
+            State::Frames | State::Leaving { .. } => self.handle_frames(bytes),
+            State::Finished => Ok(()),
+        };
+        self.settle(result)
     }
 
     /// Takes the news that nothing more will arrive.
@@ -99,41 +194,61 @@ impl Client {
     /// # Errors
     /// The session was not at its end; after an error exit of the daemon this returns its code and text.
     pub fn handle_eof(&mut self) -> Result<(), Error> {
-        Ok(())
+        self.check()?;
+        let kind = match self.state {
+            State::Finished => return Ok(()),
+            State::Leaving { code, .. } => self.last_words.exit(code),
+            State::Handshake | State::Frames => self.last_words.closed(),
+        };
+        let error = kind.at(self.stage);
+        self.failure = Some(error.clone());
+        Err(error)
     }
 
     /// Whether the driver should read from the socket. It is `false` while too much that was read waits for answers
     /// or too much output waits to be written; a daemon that stops reading then cannot make us grow.
+    ///
+    /// A daemon reads whatever it is sent before it needs anything read, so waiting here cannot block both sides as
+    /// long as the driver keeps writing and answering.
     pub fn wants_input(&self) -> bool {
-        true
+        self.transfer.retained() + self.stream.waiting() <= MAX_RETAINED && self.output.len() <= MAX_OUTPUT
     }
 
     /// The next event. Take all of them after each [`Client::handle_input`].
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop_front()
     }
 
     /// What is to be written, in order, as slices for a gathered write.
     pub fn output(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::empty()
+        self.output.slices()
     }
 
-    /// Bytes that wait to be written. The driver encodes ahead only while this is small.
+    /// Bytes that wait to be written. The driver encodes ahead only while this is small, such as 1 MiB.
     pub fn output_len(&self) -> usize {
-        0
+        self.output.len()
     }
 
     /// Forgets the first `written` bytes of the output, and makes more of a list that is being sent.
     pub fn advance(&mut self, written: usize) {
-        let _ = written;
+        self.output.advance(written);
+        self.refill();
     }
 
     /// Gives the list. May be called before [`Event::Ready`], unless entries need checksums.
     ///
     /// # Errors
-    /// Misuse: there is one already, or it does not fit the options.
+    /// Misuse: there is one already, or it is empty.
     pub fn send_list(&mut self, list: Arc<FileList>) -> Result<(), Error> {
-        self.list = Some(list);
+        self.check()?;
+        if list.is_empty() {
+            return Err(self.misuse("an empty list says nothing to a daemon"));
+        }
+        if !matches!(self.list, List::Missing) {
+            return Err(self.misuse("a session has one list"));
+        }
+        self.list = List::Waiting(list);
+        self.begin_list();
         Ok(())
     }
 
@@ -142,7 +257,10 @@ impl Client {
     /// # Errors
     /// Misuse: no such request is unanswered, or another answer is open.
     pub fn begin_answer(&mut self, ndx: Ndx) -> Result<(), Error> {
-        let _ = ndx;
+        self.check()?;
+        if !self.transfer.begin(ndx, self.output.data()) {
+            return Err(self.misuse("an answer begins to what is no open request"));
+        }
         Ok(())
     }
 
@@ -151,7 +269,16 @@ impl Client {
     /// # Errors
     /// Misuse: no answer is open, or a range lies outside.
     pub fn push_pieces(&mut self, pieces: &mut Pieces, source: &Source) -> Result<(), Error> {
-        let _ = source;
+        self.check()?;
+        let file_len = (**source).as_ref().len();
+        let fits = |piece: &Piece| match piece {
+            Piece::Scratch(range) => range.start <= range.end && range.end <= pieces.scratch.len(),
+            Piece::Source(range) => range.start <= range.end && range.end <= file_len,
+        };
+        if !self.transfer.is_open() || !pieces.list.iter().all(fits) {
+            return Err(self.misuse("pieces of no open answer, or outside of their bytes"));
+        }
+        self.output.pieces(pieces, source);
         pieces.clear();
         Ok(())
     }
@@ -159,32 +286,127 @@ impl Client {
     /// Ends the open answer; its last piece was pushed.
     ///
     /// # Errors
-    /// Misuse: no answer is open.
+    /// Misuse: no answer is open. A failure of the session that what came in meanwhile brings to light.
     pub fn end_answer(&mut self) -> Result<(), Error> {
-        Ok(())
+        self.check()?;
+        if !self.transfer.end(self.output.data()) {
+            return Err(self.misuse("an answer ends that was not begun"));
+        }
+        let result = self.read_stream();
+        self.settle(result)
     }
 
     /// Answers a request with: this file will not come.
     ///
     /// # Errors
-    /// Misuse: no such request is unanswered, or its answer was begun.
+    /// Misuse: no such request is unanswered, or its answer was begun. A failure of the session that what came in
+    /// meanwhile brings to light.
     pub fn no_send(&mut self, ndx: Ndx, why: NoSend) -> Result<(), Error> {
-        let _ = (ndx, why);
-        Ok(())
+        self.check()?;
+        if !self.transfer.drop_request(ndx) {
+            return Err(self.misuse("what is no open request is not sent"));
+        }
+        self.add_io_errors(match why {
+            NoSend::Gone => IoErrors::VANISHED,
+            NoSend::Other => IoErrors::GENERAL,
+        });
+        self.output.message(Code::NoSend, &ndx.0.to_le_bytes());
+        let result = self.read_stream();
+        self.settle(result)
     }
 
     /// Adds to the I/O errors of our side. Before the end of the list they travel with it, later in a message of
     /// their own.
     pub fn add_io_errors(&mut self, errors: IoErrors) {
-        let _ = errors;
+        self.transfer.io_errors.add(errors);
     }
 
     /// Puts an empty frame into the output if it is empty and frames are spoken: a sign of life.
-    pub fn keep_alive(&mut self) {}
+    pub fn keep_alive(&mut self) {
+        if self.state == State::Frames && self.output.len() == 0 && self.failure.is_none() {
+            self.output.raw(frame(Code::Data, &[]));
+        }
+    }
 
     /// Ends the session from our side: drops the output that was not begun and tells the daemon our exit code, where
-    /// the protocol can. Every later call fails.
-    pub fn abort(&mut self, error: Error) {
-        let _ = error;
+    /// the protocol can. Every later call fails with `error`.
+    pub fn abort(&mut self, error: &Error) {
+        if self.failure.is_some() || self.state == State::Finished {
+            return;
+        }
+        self.failure = Some(error.clone());
+        let speaks = self.dialect.as_ref().is_some_and(|dialect| dialect.protocol >= Protocol::V31);
+        if self.state == State::Frames && speaks {
+            self.output.cut();
+            self.output.raw(frame(Code::ErrorExit, &i32::from(error.exit_code().0).to_le_bytes()));
+        }
+    }
+
+    /// Sends what comes before the list, and the list as far as it should be.
+    pub(super) fn begin_list(&mut self) {
+        let Some(dialect) = &self.dialect else { return };
+        if let List::Waiting(list) = &self.list {
+            let layout = Layout::new(&self.config.options, dialect);
+            self.output.data().append(&mut self.filters);
+            let encoder = Box::new(ListEncoder::new(Arc::clone(list), layout));
+            self.list = List::Sending(Arc::clone(list), encoder);
+            self.refill();
+        }
+    }
+
+    fn refill(&mut self) {
+        while self.output.len() < LIST_AHEAD {
+            let List::Sending(list, encoder) = &mut self.list else { return };
+            let done = encoder.encode(self.output.data(), LIST_PART);
+            if done {
+                let all = self.transfer.io_errors;
+                let errors = if self.config.options.ignore_errors { IoErrors::NONE } else { all };
+                encoder.end(errors, self.output.data());
+                if encoder.end_carries_errors() {
+                    self.transfer.io_errors_sent = all;
+                }
+                self.list = List::Sent(Arc::clone(list));
+                self.stage = Stage::Transfer;
+                self.events.push_back(Event::ListSent);
+            }
+            self.output.seal();
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// Frames what was said, or latches the failure.
+    fn settle(&mut self, result: Result<(), ErrorKind>) -> Result<(), Error> {
+        match result {
+            Ok(()) => {
+                self.output.seal();
+                self.refill();
+                Ok(())
+            }
+            Err(kind) => {
+                let error = kind.at(self.stage);
+                self.abort(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn misuse(&self, what: &str) -> Error {
+        Error::misuse(self.stage, what)
     }
 }
+
+/// What may wait for answers before we stop reading, in bytes: the sums of one file of several TB, or of all the
+/// requests that a daemon sends ahead.
+const MAX_RETAINED: usize = 64 << 20;
+
+/// What may wait to be written before we stop reading, in bytes: echoes of items are made while reading.
+const MAX_OUTPUT: usize = 8 << 20;
+
+/// How much of the list is encoded before it is written, in bytes.
+const LIST_AHEAD: usize = 256 << 10;
+
+/// How much of the list is encoded at once, in bytes.
+const LIST_PART: usize = 64 << 10;

@@ -2,6 +2,11 @@
 
 mod client;
 mod event;
+mod handshake;
+mod messages;
+mod output;
+mod stream;
+mod transfer;
 
 pub use client::{Client, Config};
 pub use event::{

@@ -1,0 +1,166 @@
+//! A finished list: compact records over one store of bytes.
+
+use std::ops::Range;
+
+use super::entry::{Device, DirKind, EntryRef, Mtime, mode};
+use crate::sender::Ndx;
+
+/// Which kind of id a name is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IdKind {
+    /// A user.
+    User,
+    /// A group.
+    Group,
+}
+
+/// A sorted list. Positions in it are the indexes that the protocol uses from then on.
+///
+/// Memory: about 52 bytes and the last component of the name for each entry, and the path of each directory.
+#[derive(Debug)]
+pub struct FileList {
+    pub(super) store: Store,
+    /// Record numbers in rsync's order.
+    pub(super) order: Vec<u32>,
+    /// Names of users, then of groups: sorted by id.
+    pub(super) names: [Vec<(u32, Vec<u8>)>; 2],
+}
+
+impl FileList {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// The entry at an index.
+    pub fn get(&self, ndx: Ndx) -> Option<EntryRef<'_>> {
+        let record = self.record(ndx)?;
+        Some(EntryRef {
+            parent: self.store.dir_path(record.dir),
+            base: self.store.base(record),
+            mode: record.mode,
+            size: record.size,
+            mtime: record.mtime(),
+            target: self.store.extra(record).map_or(&[], |extra| self.store.text(&extra.target)),
+        })
+    }
+
+    /// Which call of [`push`](super::FileListBuilder::push) brought the entry at an index.
+    pub fn pushed(&self, ndx: Ndx) -> Option<usize> {
+        self.order.get(ndx.0 as usize).map(|number| *number as usize)
+    }
+
+    /// The index of the entry with this path, if the list has it.
+    pub fn find(&self, path: &[u8]) -> Option<Ndx> {
+        (0..self.order.len() as u32)
+            .map(Ndx)
+            .find(|ndx| self.get(*ndx).is_some_and(|entry| entry.path() == path))
+    }
+
+    /// All entries in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Ndx, EntryRef<'_>)> {
+        (0..self.order.len() as u32).map(Ndx).filter_map(|ndx| Some((ndx, self.get(ndx)?)))
+    }
+
+    pub(super) fn record(&self, ndx: Ndx) -> Option<&Record> {
+        self.order.get(ndx.0 as usize).map(|number| &self.store.records[*number as usize])
+    }
+
+    pub(crate) fn names(&self, kind: IdKind) -> &[(u32, Vec<u8>)] {
+        &self.names[kind as usize]
+    }
+}
+
+/// Records in the order in which they came, and the bytes they point to.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) records: Vec<Record>,
+    pub(super) dirs: Vec<Dir>,
+    pub(super) extras: Vec<Extra>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// An entry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Record {
+    /// Number of the directory that holds it.
+    pub(super) dir: u32,
+    /// Where the last component of its name begins in the bytes.
+    pub(super) base: u32,
+    /// Length of that component, 1 to 4095.
+    pub(super) base_len: u16,
+    pub(super) kind: DirKind,
+    pub(super) mode: u32,
+    pub(super) size: u64,
+    pub(super) secs: i64,
+    pub(super) nanos: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Number of its extra, or [`NONE`].
+    pub(super) extra: u32,
+}
+
+/// What only some entries have.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extra {
+    pub(super) device: Device,
+    pub(super) target: Range<u32>,
+    pub(super) checksum: Range<u32>,
+    pub(super) link_group: Option<u64>,
+}
+
+/// A directory that some entry lies in; the first one is the root of the transfer, with an empty path.
+#[derive(Clone, Debug)]
+pub(super) struct Dir {
+    pub(super) path: Range<u32>,
+    /// Number of its own record, or [`NONE`].
+    pub(super) record: u32,
+}
+
+impl Record {
+    pub(super) fn mtime(&self) -> Mtime {
+        Mtime { secs: self.secs, nanos: self.nanos }
+    }
+
+    pub(super) fn is_dir(&self) -> bool {
+        self.mode & mode::TYPE == mode::DIRECTORY
+    }
+}
+
+impl Store {
+    pub(super) fn text(&self, range: &Range<u32>) -> &[u8] {
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    pub(super) fn base(&self, record: &Record) -> &[u8] {
+        let start = record.base as usize;
+        &self.bytes[start..start + usize::from(record.base_len)]
+    }
+
+    pub(super) fn dir_path(&self, dir: u32) -> &[u8] {
+        self.text(&self.dirs[dir as usize].path)
+    }
+
+    pub(super) fn extra(&self, record: &Record) -> Option<&Extra> {
+        self.extras.get(record.extra as usize)
+    }
+
+    /// Writes the whole path of an entry over `out`.
+    pub(super) fn path(&self, record: &Record, out: &mut Vec<u8>) {
+        out.clear();
+        let parent = self.dir_path(record.dir);
+        if !parent.is_empty() {
+            out.extend_from_slice(parent);
+            out.push(b'/');
+        }
+        out.extend_from_slice(self.base(record));
+    }
+}
+
+/// No record, no extra.
+pub(super) const NONE: u32 = u32::MAX;

@@ -1,0 +1,287 @@
+//! From the first line to the seed (protocol note, sections 1 and 2).
+
+use super::Event;
+use super::client::{Client, Config, State};
+use crate::error::ErrorKind;
+use crate::proto::auth::AuthDigest;
+use crate::proto::greeting::{Greeting, PREFIX};
+use crate::proto::negotiate::{self, MAX_NAMES};
+use crate::proto::{Checksum, CompatFlags, CompressWish, Compression, Dialect, ExitCode, IoErrors, Protocol};
+use crate::sender::Outcome;
+use crate::wire::varint::{put_vstring, varint, vstring};
+use crate::wire::{Reader, WireError};
+use crate::{Error, Stage};
+
+/// What is known before the session speaks frames.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    /// Bytes that arrived and were not understood yet.
+    input: Vec<u8>,
+    step: Step,
+    greeting: Option<Greeting>,
+    protocol: Protocol,
+    compat: CompatFlags,
+    checksum: Checksum,
+    compression: Compression,
+    /// Bytes of text lines so far.
+    text: usize,
+    /// The argument vector; empty once it is sent.
+    arguments: Vec<u8>,
+}
+
+/// What is expected next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Greeting,
+    /// Text, a challenge, the daemon's OK, or modules.
+    Lines,
+    Compat,
+    Names,
+    Seed,
+}
+
+impl Handshake {
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        let odd = |text: &[u8]| text.iter().any(|byte| b"\n\r\0".contains(byte));
+        if odd(&config.module) || config.module.contains(&b'/') || config.module.len() > MAX_MODULE {
+            return Err(Error::misuse(
+                Stage::Greeting,
+                "module name holds a slash or a line end, or is too long",
+            ));
+        }
+        if config
+            .user
+            .as_ref()
+            .is_some_and(|user| odd(user) || user.contains(&b' ') || user.len() > MAX_MODULE)
+        {
+            return Err(Error::misuse(Stage::Auth, "user name holds a space or a line end, or is too long"));
+        }
+        let path = [&config.module, &b"/"[..], &config.path].concat();
+        let listing = config.module.is_empty();
+        let arguments = if listing { Vec::new() } else { config.options.arguments(&path)? };
+        Ok(Handshake {
+            input: Vec::new(),
+            step: Step::Greeting,
+            greeting: None,
+            protocol: config.protocol,
+            compat: CompatFlags::default(),
+            checksum: Checksum::Md5,
+            compression: Compression::None,
+            text: 0,
+            arguments,
+        })
+    }
+
+    /// The next line, without its end.
+    fn line(&mut self) -> Result<Option<Vec<u8>>, ErrorKind> {
+        let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else {
+            return match self.input.len() > MAX_LINE {
+                true => {
+                    Err(ErrorKind::misbehaved("line", format!("more than {MAX_LINE} bytes without an end")))
+                }
+                false => Ok(None),
+            };
+        };
+        let mut line: Vec<u8> = self.input.drain(..=end).collect();
+        line.pop();
+        line.retain(|byte| *byte != b'\r');
+        self.text += line.len() + 1;
+        if self.text > MAX_TEXT {
+            return Err(ErrorKind::misbehaved("greeting text", format!("more than {MAX_TEXT} bytes")));
+        }
+        if line.contains(&0) {
+            return Err(ErrorKind::malformed("line", "it holds a NUL byte"));
+        }
+        Ok(Some(line))
+    }
+
+    /// Reads a number or string from the front, if it is there.
+    fn read<T>(
+        &mut self,
+        what: &'static str,
+        read: impl FnOnce(&mut Reader<'_>) -> Result<T, WireError>,
+    ) -> Result<Option<T>, ErrorKind> {
+        let mut reader = Reader::new(&self.input);
+        match read(&mut reader) {
+            Ok(value) => {
+                let taken = reader.position();
+                self.input.drain(..taken);
+                Ok(Some(value))
+            }
+            Err(WireError::Short) => Ok(None),
+            Err(WireError::Malformed(why)) => Err(ErrorKind::malformed(what, why)),
+        }
+    }
+}
+
+impl Client {
+    pub(super) fn handle_handshake(&mut self, bytes: &[u8]) -> Result<(), ErrorKind> {
+        self.handshake.input.extend_from_slice(bytes);
+        while self.state == State::Handshake {
+            let went_on = match self.handshake.step {
+                Step::Greeting => self.read_greeting()?,
+                Step::Lines => self.read_line()?,
+                Step::Compat => self.read_compat()?,
+                Step::Names => self.read_names()?,
+                Step::Seed => self.read_seed()?,
+            };
+            if !went_on {
+                return Ok(());
+            }
+        }
+        let rest = std::mem::take(&mut self.handshake.input);
+        if self.state == State::Frames { self.handle_frames(&rest) } else { Ok(()) }
+    }
+
+    fn read_greeting(&mut self) -> Result<bool, ErrorKind> {
+        let Some(line) = self.handshake.line()? else { return Ok(false) };
+        if let Some(text) = error_text(&line) {
+            return Err(ErrorKind::DaemonError(text));
+        }
+        let greeting = Greeting::parse(&line)?;
+        self.handshake.protocol = greeting.agree(self.config.protocol)?;
+        let mut reply = greeting.reply(self.config.protocol);
+        if self.config.module.is_empty() {
+            reply.extend_from_slice(b"#list");
+        }
+        reply.extend_from_slice(&self.config.module);
+        reply.push(b'\n');
+        if self.config.eager && self.config.password.is_none() {
+            reply.append(&mut self.handshake.arguments);
+        }
+        self.output.raw(reply);
+        self.handshake.greeting = Some(greeting);
+        self.handshake.step = Step::Lines;
+        self.stage = Stage::Auth;
+        Ok(true)
+    }
+
+    fn read_line(&mut self) -> Result<bool, ErrorKind> {
+        let Some(line) = self.handshake.line()? else { return Ok(false) };
+        let listing = self.config.module.is_empty();
+        if let Some(text) = error_text(&line) {
+            return Err(ErrorKind::DaemonError(text));
+        }
+        match line.strip_prefix(PREFIX.as_bytes()) {
+            Some(b"OK") if !listing => self.begin_setup(),
+            Some(b"EXIT") => self.end_listing(),
+            Some(rest) if rest.starts_with(b"AUTHREQD ") && !listing => self.authenticate(&rest[9..])?,
+            _ if listing => self.events.push_back(Event::Listing(line)),
+            _ => self.events.push_back(Event::Motd(line)),
+        }
+        Ok(true)
+    }
+
+    fn authenticate(&mut self, challenge: &[u8]) -> Result<(), ErrorKind> {
+        let Some(password) = &self.config.password else { return Err(ErrorKind::PasswordRequired) };
+        let greeting = self.handshake.greeting.as_ref();
+        let digest: AuthDigest = greeting.and_then(Greeting::best_digest).ok_or_else(|| {
+            let offer = greeting.map(|greeting| greeting.digests.join(" ")).unwrap_or_default();
+            ErrorKind::unsupported("auth digest", format!("daemon offers \"{}\"", offer.escape_debug()))
+        })?;
+        let user = self.config.user.as_deref().unwrap_or(b"nobody");
+        let response = digest.respond(password, challenge);
+        self.output.raw([user, b" ", response.as_bytes(), b"\n"].concat());
+        Ok(())
+    }
+
+    fn begin_setup(&mut self) {
+        let arguments = std::mem::take(&mut self.handshake.arguments);
+        self.output.raw(arguments);
+        self.handshake.step = Step::Compat;
+        self.stage = Stage::Setup;
+    }
+
+    fn end_listing(&mut self) {
+        self.finish(Outcome {
+            exit: ExitCode::OK,
+            transfer_errors: 0,
+            io_errors: IoErrors::NONE,
+            deleted: None,
+        });
+    }
+
+    fn read_compat(&mut self) -> Result<bool, ErrorKind> {
+        let Some(flags) = self.handshake.read("compat flags", varint)? else { return Ok(false) };
+        let compat = CompatFlags(flags as u32);
+        if flags < 0 || compat.has(CompatFlags::INC_RECURSE) {
+            let found = format!("{flags:#x}, but we did not offer incremental recursion");
+            return Err(ErrorKind::misbehaved("compat flags", found));
+        }
+        self.handshake.compat = compat;
+        self.handshake.step = Step::Names;
+        Ok(true)
+    }
+
+    fn read_names(&mut self) -> Result<bool, ErrorKind> {
+        if self.handshake.compat.has(CompatFlags::VARINT_FLIST_FLAGS) {
+            return self.negotiate();
+        }
+        self.handshake.checksum = negotiate::implied_checksum(self.config.checksum)?;
+        self.handshake.compression = negotiate::implied_compression(self.config.options.compress)?;
+        self.handshake.step = Step::Seed;
+        Ok(true)
+    }
+
+    /// Both lists, if compression is on; then one name each.
+    fn negotiate(&mut self) -> Result<bool, ErrorKind> {
+        let wish = self.config.options.compress;
+        let compresses = !matches!(wish, CompressWish::Off | CompressWish::Only(Compression::None));
+        let read = self.handshake.read("negotiated names", |reader| {
+            let checksums = vstring(reader, MAX_NAMES)?.to_vec();
+            let compressions = if compresses { Some(vstring(reader, MAX_NAMES)?.to_vec()) } else { None };
+            Ok((checksums, compressions))
+        })?;
+        let Some((checksums, compressions)) = read else { return Ok(false) };
+        let mut reply = Vec::new();
+        self.handshake.checksum = negotiate::checksum(&checksums, self.config.checksum)?;
+        put_vstring(&mut reply, self.handshake.checksum.name().as_bytes());
+        if let Some(compressions) = compressions {
+            self.handshake.compression = negotiate::compression(&compressions, wish)?;
+            put_vstring(&mut reply, self.handshake.compression.name().as_bytes());
+        }
+        self.output.raw(reply);
+        self.handshake.step = Step::Seed;
+        Ok(true)
+    }
+
+    fn read_seed(&mut self) -> Result<bool, ErrorKind> {
+        let Some(seed) =
+            self.handshake.read("checksum seed", |reader| Ok(i32::from_le_bytes(reader.array()?)))?
+        else {
+            return Ok(false);
+        };
+        let handshake = &mut self.handshake;
+        let greeting = handshake.greeting.take();
+        let dialect = Dialect {
+            protocol: handshake.protocol,
+            daemon_protocol: greeting.as_ref().map_or(0, |greeting| greeting.version),
+            digests: greeting.map(|greeting| greeting.digests).unwrap_or_default(),
+            compat: handshake.compat,
+            checksum: handshake.checksum,
+            compression: handshake.compression,
+            seed,
+        };
+        self.dialect = Some(dialect.clone());
+        self.state = State::Frames;
+        self.stage = Stage::List;
+        self.events.push_back(Event::Ready(dialect));
+        self.begin_list();
+        Ok(true)
+    }
+}
+
+/// The text behind `@ERROR`, without the colon.
+fn error_text(line: &[u8]) -> Option<Vec<u8>> {
+    let text = line.strip_prefix(b"@ERROR")?;
+    Some(text.strip_prefix(b":").unwrap_or(text).trim_ascii().to_vec())
+}
+
+/// The daemon reads the module's name into 1024 bytes.
+const MAX_MODULE: usize = 1023;
+
+/// Longest line we take, in bytes; rsync's own limit is 5120, but text of the day has none.
+const MAX_LINE: usize = 64 << 10;
+
+/// Most text before the session is set up, in bytes: listings of 100,000 modules fit.
+const MAX_TEXT: usize = 16 << 20;

@@ -1,0 +1,263 @@
+//! The daemon's data stream: items, block sums, ends of phases (protocol note, sections 7.1 and 7.2).
+
+use std::sync::Arc;
+
+use super::client::{Client, List, State};
+use super::{Basis, DeleteStats, Event, Iflags, Item, Ndx, Outcome, Request};
+use crate::Stage;
+use crate::delta::{BlockSums, MAX_SUM_BYTES, SumHeader};
+use crate::error::ErrorKind;
+use crate::proto::{Append, CompatFlags, Protocol};
+use crate::wire::mux::Code;
+use crate::wire::ndx::{DEL_STATS, DONE, NdxState};
+use crate::wire::varint::{varint, vstring};
+use crate::wire::{Reader, WireError};
+
+/// Bytes of the stream that were not understood yet.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    data: Vec<u8>,
+    /// Bytes at the front of `data` that are done with.
+    at: usize,
+    ndx: NdxState,
+    /// The request whose block sums are arriving.
+    sums: Option<Arriving>,
+}
+
+#[derive(Debug)]
+struct Arriving {
+    item: Item,
+    header: SumHeader,
+    bytes: Vec<u8>,
+    /// Bytes that have not arrived.
+    missing: u64,
+    /// Whether they are kept, or there are too many of them.
+    kept: bool,
+}
+
+/// What stands at the front of the stream.
+enum Head {
+    Done,
+    DeleteStats(DeleteStats),
+    Item {
+        index: i32,
+        iflags: Iflags,
+        basis: Option<Basis>,
+        xname: Option<Vec<u8>>,
+        header: Option<SumHeader>,
+    },
+}
+
+impl Stream {
+    pub(super) fn push(&mut self, data: &[u8]) {
+        self.data.drain(..self.at);
+        self.at = 0;
+        self.data.extend_from_slice(data);
+    }
+
+    /// Bytes held.
+    pub(super) fn waiting(&self) -> usize {
+        self.data.len() - self.at + self.sums.as_ref().map_or(0, |sums| sums.bytes.len())
+    }
+
+    /// The next head; `None` when it has not all arrived.
+    fn head(&mut self, dry_run: bool) -> Result<Option<Head>, ErrorKind> {
+        let mut reader = Reader::new(&self.data[self.at..]);
+        let mut ndx = self.ndx;
+        match read_head(&mut reader, &mut ndx, dry_run) {
+            Ok(head) => {
+                self.at += reader.position();
+                self.ndx = ndx;
+                Ok(Some(head))
+            }
+            Err(WireError::Short) => Ok(None),
+            Err(WireError::Malformed(why)) => Err(ErrorKind::malformed("request", why)),
+        }
+    }
+
+    /// The request whose block sums are complete now.
+    fn arrived(&mut self) -> Option<Arriving> {
+        let sums = self.sums.as_mut()?;
+        let rest = &self.data[self.at..];
+        let here = rest.len().min(usize::try_from(sums.missing).unwrap_or(usize::MAX));
+        if sums.kept {
+            sums.bytes.extend_from_slice(&rest[..here]);
+        }
+        sums.missing -= here as u64;
+        self.at += here;
+        if sums.missing == 0 { self.sums.take() } else { None }
+    }
+}
+
+fn read_head(reader: &mut Reader<'_>, ndx: &mut NdxState, dry_run: bool) -> Result<Head, WireError> {
+    match ndx.get(reader)? {
+        DONE => Ok(Head::Done),
+        DEL_STATS => read_delete_stats(reader).map(Head::DeleteStats),
+        index if index < 0 => Err(WireError::Malformed("index is negative and none of the special ones")),
+        index => {
+            let iflags = Iflags(reader.u16()?);
+            let basis = if iflags.has(Iflags::BASIS_TYPE_FOLLOWS) { Some(Basis(reader.u8()?)) } else { None };
+            let named = iflags.has(Iflags::XNAME_FOLLOWS);
+            let xname = if named { Some(vstring(reader, MAX_XNAME)?.to_vec()) } else { None };
+            let wants_data = iflags.has(Iflags::TRANSFER) && !dry_run;
+            let header = if wants_data { Some(SumHeader::read(reader)?) } else { None };
+            Ok(Head::Item { index, iflags, basis, xname, header })
+        }
+    }
+}
+
+fn read_delete_stats(reader: &mut Reader<'_>) -> Result<DeleteStats, WireError> {
+    let mut count = || {
+        let count = varint(reader)?;
+        u32::try_from(count).map_err(|_| WireError::Malformed("count of deletions is negative"))
+    };
+    Ok(DeleteStats {
+        files: count()?,
+        dirs: count()?,
+        symlinks: count()?,
+        devices: count()?,
+        specials: count()?,
+    })
+}
+
+impl Client {
+    /// Goes on with the stream as far as it has arrived and answers allow.
+    pub(super) fn read_stream(&mut self) -> Result<(), ErrorKind> {
+        while self.state == State::Frames {
+            if self.transfer.done_waits && !self.answer_done() {
+                break;
+            }
+            if self.state != State::Frames {
+                break;
+            }
+            if self.stream.sums.is_some() {
+                let Some(Arriving { item, header, bytes, kept, .. }) = self.stream.arrived() else { break };
+                let sums = if kept { BlockSums::new(header, bytes) } else { None };
+                self.request(item, sums.unwrap_or_default());
+                continue;
+            }
+            match self.stream.head(self.config.options.dry_run)? {
+                None => break,
+                Some(Head::Done) => self.handle_done()?,
+                Some(Head::DeleteStats(stats)) => {
+                    self.transfer.deleted = Some(stats);
+                    self.events.push_back(Event::DeleteStats(stats));
+                }
+                Some(Head::Item { index, iflags, basis, xname, header }) => {
+                    let ndx = self.known_index(index)?;
+                    self.handle_item(Item { ndx, iflags, basis, xname }, header)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_item(&mut self, item: Item, header: Option<SumHeader>) -> Result<(), ErrorKind> {
+        self.events.push_back(Event::Item(item.clone()));
+        let Some(header) = header else {
+            self.transfer.echo(&item, self.output.data());
+            return Ok(());
+        };
+        self.check_request(item.ndx)?;
+        let appends = self.config.options.append != Append::Off && self.transfer.dones == 0;
+        if header.count == 0 || appends {
+            self.request(item, BlockSums::without_sums(header));
+            return Ok(());
+        }
+        let missing = u64::from(header.count) * header.stride() as u64;
+        let kept = missing <= MAX_SUM_BYTES;
+        self.stream.sums = Some(Arriving { item, header, bytes: Vec::new(), missing, kept });
+        Ok(())
+    }
+
+    /// Only regular files of the list can be wanted, and each once in a phase.
+    fn check_request(&mut self, ndx: Ndx) -> Result<(), ErrorKind> {
+        let List::Sent(list) = &self.list else { return Ok(()) };
+        let wrong = if !list.get(ndx).is_some_and(|entry| entry.is_file()) {
+            "is no regular file"
+        } else if self.transfer.dones > 1 {
+            "is wanted after the redo phase"
+        } else if !self.transfer.note_request(ndx, list.len()) {
+            "is wanted twice in one phase"
+        } else {
+            return Ok(());
+        };
+        Err(ErrorKind::misbehaved("request", format!("entry {} {wrong}", ndx.0)))
+    }
+
+    fn request(&mut self, item: Item, sums: BlockSums) {
+        let basis = item.basis.unwrap_or(Basis::DESTINATION);
+        let compat = self.dialect.as_ref().map(|dialect| dialect.compat).unwrap_or_default();
+        let overwrites = self.config.options.inplace || self.config.options.append != Append::Off;
+        let partial = compat.has(CompatFlags::INPLACE_PARTIAL_DIR) && basis == Basis::PARTIAL_DIR;
+        let request = Request {
+            ndx: item.ndx,
+            in_place: overwrites && basis == Basis::DESTINATION || partial,
+            redo: self.transfer.dones > 0,
+            sums: Arc::new(sums),
+        };
+        self.transfer.add_request(item, request.sums.memory());
+        self.events.push_back(Event::Request(request));
+    }
+
+    fn handle_done(&mut self) -> Result<(), ErrorKind> {
+        if !matches!(self.list, List::Sent(_)) {
+            return Err(ErrorKind::misbehaved("end of phase", "before the list was sent"));
+        }
+        self.transfer.dones += 1;
+        self.transfer.done_waits = true;
+        Ok(())
+    }
+
+    /// Answers the last DONE, unless answers to requests must come first.
+    fn answer_done(&mut self) -> bool {
+        if self.transfer.is_busy() {
+            return false;
+        }
+        self.transfer.done_waits = false;
+        let newer = self.dialect.as_ref().is_some_and(|dialect| dialect.protocol >= Protocol::V31);
+        match (self.transfer.dones, newer) {
+            (1 | 2, _) => self.put_done(),
+            (3, _) => {
+                self.report_io_errors();
+                self.put_done();
+                self.stage = Stage::Goodbye;
+            }
+            (4, true) => self.put_done(),
+            _ => self.finish_transfer(),
+        }
+        true
+    }
+
+    fn put_done(&mut self) {
+        self.transfer.put_done(self.output.data());
+    }
+
+    /// What happened to our files after the list was sent, for deletions that come late.
+    fn report_io_errors(&mut self) {
+        let errors = self.transfer.io_errors;
+        if errors != self.transfer.io_errors_sent {
+            self.transfer.io_errors_sent = errors;
+            self.output.message(Code::IoError, &errors.bits().to_le_bytes());
+        }
+    }
+
+    fn finish_transfer(&mut self) {
+        let mut io_errors = self.transfer.io_errors;
+        io_errors.add(self.transfer.daemon_io_errors);
+        self.finish(Outcome {
+            exit: io_errors.exit_code(self.transfer.errors > 0),
+            transfer_errors: self.transfer.errors,
+            io_errors,
+            deleted: self.transfer.deleted,
+        });
+    }
+
+    pub(super) fn finish(&mut self, outcome: Outcome) {
+        self.state = State::Finished;
+        self.events.push_back(Event::Finished(outcome));
+    }
+}
+
+/// Longest name that comes with an item, in bytes: rsync's MAXPATHLEN.
+const MAX_XNAME: usize = 4096;

@@ -1,0 +1,147 @@
+//! Requests, answers and phases (protocol note, sections 7.1 to 7.4).
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{Basis, Iflags, Item, Ndx};
+use crate::proto::IoErrors;
+use crate::sender::DeleteStats;
+use crate::wire::ndx::{DONE, NdxState};
+use crate::wire::varint::put_vstring;
+
+/// What is asked and not answered, and how far both sides have counted.
+#[derive(Debug, Default)]
+pub(super) struct Transfer {
+    ndx_out: NdxState,
+    /// Requests that wait for their answer.
+    requests: HashMap<u32, Waiting>,
+    /// The request whose answer is being written.
+    open: Option<u32>,
+    /// Items to be echoed once the open answer is complete.
+    held: VecDeque<Item>,
+    /// Which files were requested in phase 0 and in phase 1: one bit each.
+    requested: [Vec<u64>; 2],
+    /// Bytes of block sums that requests hold.
+    retained: usize,
+    /// DONEs that arrived.
+    pub(super) dones: u8,
+    /// Whether the last of them is not answered.
+    pub(super) done_waits: bool,
+    /// Transfer errors that the daemon reported.
+    pub(super) errors: u64,
+    /// Our own I/O errors.
+    pub(super) io_errors: IoErrors,
+    /// Those that the daemon knows of.
+    pub(super) io_errors_sent: IoErrors,
+    /// The daemon's I/O errors.
+    pub(super) daemon_io_errors: IoErrors,
+    pub(super) deleted: Option<DeleteStats>,
+}
+
+/// What an answer repeats of its request.
+#[derive(Debug)]
+struct Waiting {
+    iflags: Iflags,
+    basis: Option<Basis>,
+    xname: Option<Box<[u8]>>,
+    /// Bytes of its block sums.
+    memory: usize,
+}
+
+impl Transfer {
+    /// Whether this is the first request for the file in this phase; notes it.
+    pub(super) fn note_request(&mut self, ndx: Ndx, list_len: usize) -> bool {
+        let bits = &mut self.requested[usize::from(self.dones > 0)];
+        bits.resize(list_len.div_ceil(64), 0);
+        let (word, bit) = (ndx.0 as usize / 64, 1 << (ndx.0 % 64));
+        let first = bits[word] & bit == 0;
+        bits[word] |= bit;
+        first
+    }
+
+    /// A request that the driver will answer.
+    pub(super) fn add_request(&mut self, item: Item, memory: usize) {
+        self.retained += memory;
+        let Item { ndx, iflags, basis, xname } = item;
+        let xname = xname.map(Vec::into_boxed_slice);
+        self.requests.insert(ndx.0, Waiting { iflags, basis, xname, memory });
+    }
+
+    /// Begins an answer: repeats the request. `false` when there is none or an answer is open.
+    pub(super) fn begin(&mut self, ndx: Ndx, out: &mut Vec<u8>) -> bool {
+        let Some(waiting) = self.requests.get(&ndx.0).filter(|_| self.open.is_none()) else { return false };
+        put_head(&mut self.ndx_out, ndx, waiting.iflags, waiting.basis, waiting.xname.as_deref(), out);
+        self.open = Some(ndx.0);
+        true
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Ends the open answer. `false` when there is none.
+    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> bool {
+        let Some(ndx) = self.open.take() else { return false };
+        self.forget(ndx);
+        while let Some(item) = self.held.pop_front() {
+            self.put_echo(&item, out);
+        }
+        true
+    }
+
+    /// Forgets a request whose answer was not begun. `false` when there is none.
+    pub(super) fn drop_request(&mut self, ndx: Ndx) -> bool {
+        self.open != Some(ndx.0) && self.forget(ndx.0)
+    }
+
+    /// Repeats an item that wants no data, now or after the open answer.
+    pub(super) fn echo(&mut self, item: &Item, out: &mut Vec<u8>) {
+        if self.open.is_some() {
+            self.held.push_back(item.clone());
+        } else {
+            self.put_echo(item, out);
+        }
+    }
+
+    pub(super) fn put_done(&mut self, out: &mut Vec<u8>) {
+        self.ndx_out.put(out, DONE);
+    }
+
+    /// Whether some request has no answer yet.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// Bytes that requests and held items hold.
+    pub(super) fn retained(&self) -> usize {
+        self.retained + self.held.len() * size_of::<Item>()
+    }
+
+    fn put_echo(&mut self, item: &Item, out: &mut Vec<u8>) {
+        put_head(&mut self.ndx_out, item.ndx, item.iflags, item.basis, item.xname.as_deref(), out);
+    }
+
+    fn forget(&mut self, ndx: u32) -> bool {
+        let Some(waiting) = self.requests.remove(&ndx) else { return false };
+        self.retained -= waiting.memory;
+        true
+    }
+}
+
+fn put_head(
+    state: &mut NdxState,
+    ndx: Ndx,
+    iflags: Iflags,
+    basis: Option<Basis>,
+    xname: Option<&[u8]>,
+    out: &mut Vec<u8>,
+) {
+    // Lossless: indexes arrived as positive ints.
+    state.put(out, ndx.0 as i32);
+    out.extend_from_slice(&iflags.0.to_le_bytes());
+    if let Some(basis) = basis {
+        out.push(basis.0);
+    }
+    if let Some(xname) = xname {
+        put_vstring(out, xname);
+    }
+}
