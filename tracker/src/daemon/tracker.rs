@@ -11,7 +11,7 @@ use super::source::{self, Source, SourceError};
 use crate::engine::{Fold, Hint, Reason};
 use crate::fact::Facts;
 use crate::id::Fs;
-use crate::probe::{Marks, Names, NamesError, Plan, ProbeChoice, Via};
+use crate::probe::{self, Device, Marks, Names, NamesError, Plan, ProbeChoice, Via};
 use crate::resolve::{Bits, Counts, Resolver, Work};
 use crate::scope::{Root, Scope};
 use crate::sys::SysError;
@@ -96,16 +96,9 @@ struct Drain {
     facts: Vec<Facts>,
 }
 
-/// Attaches the programs and enables them for these file systems; tells what they see there.
-pub(super) type MarksFor<'a> = &'a dyn Fn(&mut [Plan], &[Mount]) -> Option<Box<dyn Marks>>;
-
 impl Tracker {
     /// Listens to the file systems of all sources. When this returns, nothing that happens below them goes unseen.
-    pub(super) fn start(
-        sources: &[PathBuf],
-        choice: ProbeChoice,
-        marks: MarksFor<'_>,
-    ) -> Result<Self, TrackError> {
+    pub(super) fn start(sources: &[PathBuf], choice: ProbeChoice) -> Result<Self, TrackError> {
         let table = mounts::read()?;
         let sources: Vec<_> =
             sources.iter().map(|path| Source::open(path, &table)).collect::<Result<_, _>>()?;
@@ -119,10 +112,11 @@ impl Tracker {
             }
             roots.push(Root { fs, path: Some(source.path.as_os_str().as_bytes().to_vec()) });
         }
-        let (mut plans, on): (Vec<_>, Vec<_>) =
-            firsts.iter().map(|s| (plan(&s.mount), s.mount.clone())).unzip();
+        let mut plans: Vec<_> = firsts.iter().map(|source| plan(&source.mount)).collect();
+        let devices = firsts.iter().map(|source| Device { dev: source.mount.dev, form: source.form() });
+        let devices: Vec<_> = devices.collect();
         let marks = match choice {
-            ProbeChoice::Auto => marks(&mut plans, &on),
+            ProbeChoice::Auto => probe::attach(&mut plans, &devices),
             ProbeChoice::Fanotify => {
                 plans.iter_mut().for_each(|plan| plan.notes.push("fanotify alone was asked for".into()));
                 None
@@ -278,8 +272,8 @@ impl Tracker {
 
     /// What the last drain was about is durable.
     pub(super) fn forget(&mut self) {
-        if let Some(marks) = &mut self.marks {
-            marks.forget();
+        if let Some(Err(e)) = self.marks.as_mut().map(|marks| marks.forget()) {
+            tracing::error!(error = %e, cause = %e.source, "the bitmap of changed inodes runs short");
         }
     }
 

@@ -50,7 +50,7 @@ pub fn watch(
     mut tell: impl FnMut(&[Fact]) -> std::io::Result<()>,
 ) -> Result<(), WatchError> {
     let signals = EndSignals::block()?;
-    let tracker = Tracker::start(&[PathBuf::from(dir)], choice, &|_, _| None)?;
+    let tracker = Tracker::start(&[PathBuf::from(dir)], choice)?;
     let mut core = Core::new(tracker, 1, settle)?;
     core.poller.add(signals.as_fd(), FIRST_FREE)?;
     started(core.tracker.plan_of(0));

@@ -81,6 +81,8 @@ pub struct Marked {
     pub directory: bool,
     /// Its number of names.
     pub nlink: u32,
+    /// It had no name in the kernel's cache, such as a file that is just being created.
+    pub nameless: bool,
     /// The names that the kernel's dentries told, each with the directory it is in.
     pub entries: Vec<(Handle, Name)>,
 }
@@ -338,6 +340,7 @@ mod tests {
             epoch,
             directory: false,
             nlink: 1,
+            nameless: false,
             entries: vec![(handle(1), name(entry))],
         })
     }

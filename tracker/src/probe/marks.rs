@@ -26,7 +26,10 @@ pub trait Marks {
     /// The bits of the ended epoch.
     fn bits(&mut self, fs: Fs) -> Bits;
     /// Zeroes the bits of the ended epoch: what they stand for is durable.
-    fn forget(&mut self);
+    ///
+    /// # Errors
+    /// The programs cannot be given back what they need; the bits are zero nevertheless.
+    fn forget(&mut self) -> sys::Result<()>;
     /// Marks lost for good since this was asked last.
     fn lost(&mut self) -> Vec<MarksLost>;
 }

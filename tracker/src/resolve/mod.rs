@@ -286,7 +286,7 @@ impl<L: Look> Pass<'_, L> {
         match work.fold.marks.values().rev().find_map(|marks| marks.get(&ino)) {
             // It had no name when it was marked, so it got each of its names later, and every one of them is among
             // the names, as changed content.
-            Some(marked) if marked.entries.is_empty() && about.arrived && !about.mapped => {
+            Some(marked) if marked.nameless && about.arrived && !about.mapped => {
                 self.counts.told += 1;
             }
             Some(marked) if marked.directory => self.marked_directory(&about, marked),
