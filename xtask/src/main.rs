@@ -1,2 +1,87 @@
-//! (skeleton)
-fn main() {}
+//! `cargo xtask`: all that is done to this repository beyond `cargo build`. Each verb is one module.
+
+mod bench;
+mod build;
+mod demo;
+mod load;
+mod process;
+mod setup;
+mod toolchain;
+mod world;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use build::Profile;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, loads, tests and measures ebbtide")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Installs what this machine lacks, and says what and why.
+    Setup,
+    /// Builds the eBPF programs, then the binaries.
+    Build {
+        /// With optimization.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Pins the eBPF programs and maps in bpffs, for looking at them with bpftool, and shows what attached.
+    Load {
+        /// A path on a file system whose inodes are to be marked; may be given more than once.
+        #[arg(long = "dev", value_name = "PATH")]
+        devices: Vec<PathBuf>,
+    },
+    /// Removes what `load` pinned.
+    Unload,
+    /// Mirrors a tree of real files to a stock rsync daemon, and shows what each kind of change costs.
+    Demo {
+        /// Use a copy of this folder.
+        folder: Option<PathBuf>,
+    },
+    /// Measures ebbtide beside the tools it replaces.
+    Bench(bench::Options),
+    /// Part of `bench`.
+    #[command(hide = true)]
+    BenchWorker {
+        #[command(subcommand)]
+        worker: bench::worker::Worker,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().verb {
+        Verb::Setup => setup::run(),
+        Verb::Build { release } => ready(Profile::of(release)).map(drop),
+        Verb::Load { devices } => load::load(&ready(Profile::Debug)?, &devices),
+        Verb::Unload => load::unload(),
+        Verb::Demo { folder } => {
+            let built = ready(Profile::Release)?;
+            world::enter()?;
+            demo::run_demo(&built, folder.as_deref())
+        }
+        Verb::Bench(options) => {
+            let built = ready(Profile::Release)?;
+            world::enter()?;
+            bench::run_bench(&built, &options)
+        }
+        Verb::BenchWorker { worker } => bench::worker::work(&worker),
+    }
+}
+
+/// Everything installed and built. Returns the folder of the binaries. In the inner process of [`world::enter`] the
+/// outer one has seen to that.
+fn ready(profile: Profile) -> Result<PathBuf> {
+    if !world::inside() {
+        setup::run()?;
+        build::run(profile)?;
+    }
+    build::folder(profile)
+}

@@ -1,0 +1,173 @@
+//! `cargo xtask setup`: installs what this machine lacks to build, test and measure, and says what and why.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::{self, as_root, cargo};
+use crate::toolchain::{self, Toolchain};
+use crate::world;
+
+/// Installs what is missing; quick when nothing is.
+pub(crate) fn run() -> Result<()> {
+    packages()?;
+    let toolchain = toolchain::find().context(
+        "no compiler for eBPF: install Debian's rustc-web and rust-web-src, \
+         or a rustup toolchain with `rustup component add rust-src`",
+    )?;
+    install_linker(&toolchain)?;
+    old_rsync()
+}
+
+/// Where tools of our own are.
+pub(crate) fn tools() -> Result<PathBuf> {
+    Ok(world::target()?.join("tools"))
+}
+
+/// The linker for eBPF programs.
+pub(crate) fn bpf_linker() -> Result<PathBuf> {
+    Ok(tools()?.join("bin/bpf-linker"))
+}
+
+fn packages() -> Result<()> {
+    if !on_path("apt-get") {
+        return without_apt();
+    }
+    let missing: Vec<_> = PACKAGES.iter().filter(|(name, ..)| !is_installed(name)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("setup: these packages are missing and will be installed with apt-get:");
+    missing.iter().for_each(|(name, _, why)| println!("  {name}: {why}"));
+    let apt = || {
+        let mut apt = as_root("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive");
+        apt
+    };
+    process::run(apt().args(["update", "-q"]), "check /etc/apt/sources.list and the network")?;
+    let mut install = apt();
+    install.args(["install", "-q", "-y", "--no-install-recommends"]);
+    install.args(missing.iter().map(|(name, ..)| name));
+    process::run(&mut install, "install these packages by hand, then run setup again")
+}
+
+/// Not Debian or its kin: looks for the programs themselves.
+fn without_apt() -> Result<()> {
+    let missing: Vec<_> =
+        PACKAGES.iter().filter(|(_, program, _)| !program.is_empty() && !on_path(program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for (name, program, why) in &missing {
+        println!("  {program} (Debian package {name}): {why}");
+    }
+    bail!("there is no apt-get here; install the {} programs above by hand", missing.len())
+}
+
+fn is_installed(package: &str) -> bool {
+    let query = Command::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", package])
+        .stderr(Stdio::null())
+        .output();
+    query.is_ok_and(|output| output.stdout == b"installed")
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(more).any(|folder| folder.join(program).is_file())
+}
+
+/// Builds bpf-linker for the compiler's LLVM, if it is not there or is for another.
+fn install_linker(toolchain: &Toolchain) -> Result<()> {
+    let (tools, llvm) = (tools()?, toolchain.llvm);
+    let stamp = tools.join("bpf-linker.for");
+    let wanted = format!("{BPF_LINKER} llvm {llvm}\n");
+    if bpf_linker()?.is_file() && fs::read_to_string(&stamp).is_ok_and(|text| text == wanted) {
+        return Ok(());
+    }
+    println!(
+        "setup: building bpf-linker {BPF_LINKER} into {}, which links the eBPF programs that {} compiles \
+         (about 2 minutes, once)",
+        tools.display(),
+        toolchain.version
+    );
+    let features = format!("llvm-{llvm},rust-llvm-{llvm}");
+    let mut install = cargo();
+    install
+        .args(["install", "--quiet", "--locked", "--force", "bpf-linker", "--version", BPF_LINKER])
+        .args(["--no-default-features", "--features", &features])
+        .arg("--root")
+        .arg(&tools)
+        .env("CARGO_TARGET_DIR", tools.join("build"))
+        .env_remove("RUSTC");
+    process::run(&mut install, "it comes from crates.io: check the network")?;
+    let _ = fs::remove_dir_all(tools.join("build"));
+    fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))
+}
+
+/// Unpacks the older rsync that tests run against, without installing it.
+fn old_rsync() -> Result<()> {
+    let folder = tools()?.join(format!("rsync-{OLD_RSYNC}"));
+    if folder.join("usr/bin/rsync").is_file() {
+        return Ok(());
+    }
+    if !on_path("apt-get") {
+        println!("setup: no apt-get, so no rsync {OLD_RSYNC}: the tests against it will be skipped");
+        return Ok(());
+    }
+    println!(
+        "setup: unpacking rsync {OLD_RSYNC} into {}, the older release that tests run against",
+        folder.display()
+    );
+    let download = folder.with_extension("download");
+    let _ = fs::remove_dir_all(&download);
+    fs::create_dir_all(&download).with_context(|| format!("make {}", download.display()))?;
+    let package = format!("rsync={OLD_RSYNC}*");
+    let mut get = Command::new("apt-get");
+    get.args(["download", "-q", &package]).current_dir(&download);
+    if process::run(&mut get, "the package lists may be old").is_err() {
+        process::run(
+            as_root("apt-get").args(["update", "-q"]),
+            "check /etc/apt/sources.list and the network",
+        )?;
+        process::run(&mut get, "this release of Debian does not have it: put a rsync 3.2.7 there by hand")?;
+    }
+    unpack(&download, &folder)?;
+    fs::remove_dir_all(&download).with_context(|| format!("remove {}", download.display()))
+}
+
+fn unpack(download: &Path, to: &Path) -> Result<()> {
+    let mut files = fs::read_dir(download).with_context(|| format!("read {}", download.display()))?.flatten();
+    let package = files.find(|entry| entry.path().extension().is_some_and(|end| end == "deb"));
+    let package =
+        package.with_context(|| format!("apt-get left no package in {}", download.display()))?.path();
+    process::run(Command::new("dpkg-deb").arg("-x").arg(&package).arg(to), "the package is damaged")
+}
+
+const BPF_LINKER: &str = "0.10.3";
+const OLD_RSYNC: &str = "3.2.7";
+
+/// Package, a program in it (or nothing), and what it is for.
+const PACKAGES: [(&str, &str, &str); 18] = [
+    ("gcc", "cc", "links the binaries, and builds zstd for compression"),
+    ("libc6-dev", "", "headers and start files for the linker"),
+    ("rustc-web", "", "a compiler that can build for the eBPF target"),
+    ("rust-web-src", "", "the sources of its core library, which that target needs"),
+    ("rsync", "rsync", "the stock daemon that we mirror to, and the referee of all tests"),
+    ("lsyncd", "lsyncd", "a peer in the benches"),
+    ("inotify-tools", "inotifywait", "a peer in the benches"),
+    ("e2fsprogs", "mkfs.ext4", "makes file systems for tests"),
+    ("xfsprogs", "mkfs.xfs", "makes file systems for tests"),
+    ("btrfs-progs", "mkfs.btrfs", "makes file systems for tests"),
+    ("acl", "setfacl", "changes access lists in tests"),
+    ("attr", "setfattr", "changes extended attributes in tests"),
+    ("bpftool", "bpftool", "shows the loaded programs and maps"),
+    ("iproute2", "ss", "watches sockets in tests and benches"),
+    ("util-linux", "unshare", "mount namespaces for tests and benches"),
+    ("mount", "mount", "mounts file systems for tests"),
+    ("procps", "ps", "looks at processes in tests"),
+    ("ca-certificates", "", "fetches from crates.io"),
+];
