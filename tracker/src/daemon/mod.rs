@@ -1,5 +1,7 @@
 //! The daemon: listens, drains, resolves, and hands over.
 
+pub mod config;
+pub mod config_file;
 mod core;
 mod look;
 mod source;

@@ -115,6 +115,7 @@ fn marked(ino: u64, entries: &[(u64, &[u8])]) -> Hint {
         epoch: 0,
         directory: false,
         nlink,
+        nameless: entries.is_empty(),
         entries,
     })
 }

@@ -1,0 +1,225 @@
+//! What the daemon shall do, checked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ebbtide_feed::{DestinationSpec, MirrorSpec};
+
+use crate::probe::ProbeChoice;
+
+/// All that the daemon is told.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Folder for what must survive: the ledger.
+    pub state_dir: PathBuf,
+    /// Folder for what must not: the lock and the control socket.
+    pub runtime_dir: PathBuf,
+    /// Which probes may be used.
+    pub probes: ProbeChoice,
+    /// Who the sender runs as; `None` for `ebbtide` where that user exists, else `nobody`.
+    pub user: Option<String>,
+    /// From the first hint until facts are handed over.
+    pub settle: Duration,
+    /// At least one.
+    pub mirrors: Vec<MirrorSpec>,
+}
+
+/// A value that cannot be used: what, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Invalid {
+    /// What is wrong with which value.
+    pub what: String,
+    /// What would be right.
+    pub advice: String,
+}
+
+impl Invalid {
+    fn new(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Invalid { what: what.into(), advice: advice.into() }
+    }
+}
+
+/// Where the state is by default.
+pub const STATE_DIR: &str = "/var/lib/ebbtide";
+/// Where lock and control socket are by default.
+pub const RUNTIME_DIR: &str = "/run/ebbtide";
+/// Default settle window in milliseconds.
+pub const SETTLE_MS: u64 = 10;
+/// Longest settle window in milliseconds.
+pub const MAX_SETTLE_MS: u64 = 60_000;
+/// Default of `timeout` in seconds: a peer that is silent for so long is given up.
+pub const TIMEOUT_S: u32 = 60;
+/// Default of `contimeout` in seconds.
+pub const CONTIMEOUT_S: u32 = 10;
+
+/// Checks what no single value shows: that mirrors do not fight over a destination.
+///
+/// # Errors
+/// What is wrong.
+pub fn check_together(mirrors: &[MirrorSpec]) -> Result<(), Invalid> {
+    if mirrors.is_empty() {
+        return Err(Invalid::new("there is no mirror", "give at least one source and where it goes"));
+    }
+    let mut seen = std::collections::HashSet::new();
+    for mirror in mirrors {
+        if mirror.destinations.is_empty() {
+            let source = mirror.source.display();
+            return Err(Invalid::new(format!("mirror of {source}: it goes nowhere"), "add a destination"));
+        }
+        for to in &mirror.destinations {
+            if !seen.insert(to.url.trim_end_matches('/')) {
+                return Err(Invalid::new(
+                    format!(
+                        "destination {}: it is named twice, so two mirrors would overwrite each other",
+                        to.url
+                    ),
+                    "give each mirror a path of its own",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks a source's path.
+///
+/// # Errors
+/// It is not absolute.
+pub fn check_source(path: &Path) -> Result<(), Invalid> {
+    if path.is_absolute() {
+        return Ok(());
+    }
+    Err(Invalid::new(format!("source {}: is not an absolute path", path.display()), "write it from the / on"))
+}
+
+/// Checks `rsync://[user@]host[:port]/module/[path]`.
+///
+/// # Errors
+/// What is missing.
+pub fn check_url(url: &str) -> Result<(), Invalid> {
+    let advice = "write rsync://[user@]host[:port]/module/[path]";
+    let bad = |what: &str| Err(Invalid::new(format!("destination {url}: {what}"), advice));
+    let Some(rest) = url.strip_prefix("rsync://") else {
+        return bad(
+            "does not begin with rsync://, and stock rsync daemons are the only destinations there are",
+        );
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let (host, port) = split_port(host);
+    if host.is_empty() {
+        return bad("names no host");
+    }
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return bad("has a port that is no number from 0 to 65535");
+    }
+    if path.split('/').next().is_none_or(str::is_empty) {
+        return bad("names no module");
+    }
+    Ok(())
+}
+
+/// An IPv6 address stands in brackets.
+fn split_port(host: &str) -> (&str, Option<&str>) {
+    if let Some((address, rest)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return (address, rest.strip_prefix(':'));
+    }
+    host.split_once(':').map_or((host, None), |(host, port)| (host, Some(port)))
+}
+
+/// Checks the options of a destination that have few values.
+///
+/// # Errors
+/// A value is out of range.
+pub fn check_destination(to: &DestinationSpec) -> Result<(), Invalid> {
+    check_url(&to.url)?;
+    if let Some(choice) = &to.compress_choice
+        && !COMPRESSIONS.contains(&choice.as_str())
+    {
+        let known = COMPRESSIONS.join(", ");
+        return Err(Invalid::new(
+            format!("compress-choice {choice}: is not known"),
+            format!("use one of {known}"),
+        ));
+    }
+    if let Some(level) = to.compress_level
+        && !LEVELS.contains(&level)
+    {
+        let range = format!("use a number from {} to {}", LEVELS.start(), LEVELS.end());
+        return Err(Invalid::new(format!("compress-level {level}: is out of range"), range));
+    }
+    match &to.password_file {
+        Some(file) if !file.is_absolute() => Err(Invalid::new(
+            format!("password-file {}: is not an absolute path", file.display()),
+            "write it from the / on",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Checks the settle window.
+///
+/// # Errors
+/// It is too long.
+pub fn check_settle(ms: u64) -> Result<Duration, Invalid> {
+    if ms <= MAX_SETTLE_MS {
+        return Ok(Duration::from_millis(ms));
+    }
+    Err(Invalid::new(
+        format!("settle {ms}: is out of range"),
+        format!("use milliseconds from 0 to {MAX_SETTLE_MS}"),
+    ))
+}
+
+const COMPRESSIONS: [&str; 3] = ["zstd", "zlibx", "none"];
+
+/// zstd has negative levels; rsync passes them on.
+const LEVELS: std::ops::RangeInclusive<i32> = -131_072..=22;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_rsync_daemons_are_taken_and_others_are_not() {
+        for good in ["rsync://h/m", "rsync://u@h:8730/m/a/b", "rsync://[::1]:873/m/", "rsync://u@[fe80::1]/m"]
+        {
+            assert_eq!(check_url(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "h::m",
+            "ssh://h/m",
+            "rsync://h",
+            "rsync:///m",
+            "rsync://h:x/m",
+            "rsync://h:99999/m",
+            "rsync://h/",
+        ] {
+            assert!(check_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn two_mirrors_may_not_share_a_destination() {
+        let to = |url: &str| DestinationSpec {
+            url: url.into(),
+            password_file: None,
+            compress_choice: None,
+            compress_level: None,
+            timeout_s: 0,
+            contimeout_s: 0,
+        };
+        let mirror = |urls: &[&str]| MirrorSpec {
+            source: "/a".into(),
+            delete: true,
+            numeric_ids: false,
+            hard_links: true,
+            destinations: urls.iter().map(|url| to(url)).collect(),
+        };
+        assert!(check_together(&[]).is_err());
+        assert!(check_together(&[mirror(&[])]).is_err());
+        assert!(check_together(&[mirror(&["rsync://h/m/a"]), mirror(&["rsync://h/m/a/"])]).is_err());
+        assert_eq!(check_together(&[mirror(&["rsync://h/m/a", "rsync://h/m/b"])]), Ok(()));
+    }
+}

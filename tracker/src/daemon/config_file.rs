@@ -1,0 +1,279 @@
+//! The config file: TOML, with no key that is not known.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use ebbtide_feed::{DestinationSpec, MirrorSpec};
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::config::{self, Config, Invalid};
+use crate::probe::ProbeChoice;
+
+/// Why a config file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("config {}: cannot be read", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not such a file.
+    #[error("config {}, line {line}: {what}", .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+        /// What would be right.
+        advice: Option<String>,
+    },
+}
+
+impl ConfigError {
+    /// What the user can do about it, where that is known.
+    pub fn advice(&self) -> Option<&str> {
+        match self {
+            ConfigError::Line { advice, .. } => advice.as_deref(),
+            ConfigError::Read { .. } => None,
+        }
+    }
+}
+
+/// Reads a config file.
+///
+/// # Errors
+/// The first thing that is wrong, with its line.
+pub fn read(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    parse(&text).map_err(|wrong| ConfigError::Line {
+        path: path.to_owned(),
+        line: text.get(..wrong.at.start).unwrap_or_default().matches('\n').count() + 1,
+        what: wrong.what,
+        advice: wrong.advice,
+    })
+}
+
+/// Something wrong, and where in the text.
+#[derive(Debug, PartialEq)]
+struct Wrong {
+    at: Range<usize>,
+    what: String,
+    advice: Option<String>,
+}
+
+impl From<toml::de::Error> for Wrong {
+    fn from(error: toml::de::Error) -> Self {
+        Wrong { at: error.span().unwrap_or_default(), what: error.message().to_owned(), advice: None }
+    }
+}
+
+impl Wrong {
+    fn at(at: Range<usize>) -> impl FnOnce(Invalid) -> Wrong {
+        |Invalid { what, advice }| Wrong { at, what, advice: Some(advice) }
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Wrong> {
+    known_keys(&DeTable::parse(text)?.into_inner())?;
+    let file: File = toml::from_str(text)?;
+    let mirrors = file.mirror.into_iter().map(mirror).collect::<Result<Vec<_>, _>>()?;
+    config::check_together(&mirrors).map_err(Wrong::at(0..0))?;
+    let settle = match file.settle {
+        Some(ms) => config::check_settle(*ms.get_ref()).map_err(Wrong::at(ms.span()))?,
+        None => std::time::Duration::from_millis(config::SETTLE_MS),
+    };
+    Ok(Config {
+        state_dir: file.state_dir.unwrap_or_else(|| config::STATE_DIR.into()),
+        runtime_dir: file.runtime_dir.unwrap_or_else(|| config::RUNTIME_DIR.into()),
+        probes: file.probes,
+        user: file.user,
+        settle,
+        mirrors,
+    })
+}
+
+fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
+    config::check_source(section.source.get_ref()).map_err(Wrong::at(section.source.span()))?;
+    Ok(MirrorSpec {
+        source: section.source.into_inner(),
+        delete: section.delete,
+        numeric_ids: section.numeric_ids,
+        hard_links: section.hard_links.unwrap_or(true),
+        destinations: section.to.into_iter().map(destination).collect::<Result<_, _>>()?,
+    })
+}
+
+fn destination(section: Destination) -> Result<DestinationSpec, Wrong> {
+    let at = section.url.span();
+    let spec = DestinationSpec {
+        url: section.url.into_inner(),
+        password_file: section.password_file,
+        compress_choice: section.compress_choice,
+        compress_level: section.compress_level,
+        timeout_s: section.timeout.unwrap_or(config::TIMEOUT_S),
+        contimeout_s: section.contimeout.unwrap_or(config::CONTIMEOUT_S),
+    };
+    config::check_destination(&spec).map_err(Wrong::at(at))?;
+    Ok(spec)
+}
+
+/// A misspelt key must not be skipped in silence: serde would find it, too, but not say what was meant.
+fn known_keys(file: &DeTable<'_>) -> Result<(), Wrong> {
+    check_keys(file, FILE_KEYS, "the file")?;
+    for mirror in tables(file, "mirror") {
+        check_keys(mirror, MIRROR_KEYS, "a [[mirror]]")?;
+        for to in tables(mirror, "to") {
+            check_keys(to, DESTINATION_KEYS, "a [[mirror.to]]")?;
+        }
+    }
+    Ok(())
+}
+
+fn check_keys(table: &DeTable<'_>, known: &[&str], place: &str) -> Result<(), Wrong> {
+    for key in table.keys() {
+        let name = key.get_ref().as_ref();
+        if !known.contains(&name) {
+            let what = format!("key `{name}` is not known in {place}");
+            return Err(Wrong { at: key.span(), what, advice: Some(nearest(name, known)) });
+        }
+    }
+    Ok(())
+}
+
+fn nearest(name: &str, known: &[&str]) -> String {
+    let scored = known.iter().map(|key| (strsim::damerau_levenshtein(&name.replace('_', "-"), key), *key));
+    match scored.min() {
+        Some((distance, key)) if distance <= 3 => format!("did you mean `{key}`?"),
+        _ => format!("known here: {}", known.join(", ")),
+    }
+}
+
+fn tables<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> impl Iterator<Item = &'a DeTable<'i>> {
+    let value = table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value.get_ref());
+    let entries = match value {
+        Some(DeValue::Array(entries)) => Some(entries.iter()),
+        _ => None,
+    };
+    entries.into_iter().flatten().filter_map(|entry| match entry.get_ref() {
+        DeValue::Table(table) => Some(table),
+        _ => None,
+    })
+}
+
+const FILE_KEYS: &[&str] = &["state-dir", "runtime-dir", "probes", "user", "settle", "mirror"];
+const MIRROR_KEYS: &[&str] = &["source", "delete", "numeric-ids", "hard-links", "to"];
+const DESTINATION_KEYS: &[&str] =
+    &["url", "password-file", "compress-choice", "compress-level", "timeout", "contimeout"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    state_dir: Option<PathBuf>,
+    runtime_dir: Option<PathBuf>,
+    #[serde(default)]
+    probes: ProbeChoice,
+    user: Option<String>,
+    settle: Option<Spanned<u64>>,
+    #[serde(default)]
+    mirror: Vec<Mirror>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Mirror {
+    source: Spanned<PathBuf>,
+    #[serde(default)]
+    delete: bool,
+    #[serde(default)]
+    numeric_ids: bool,
+    hard_links: Option<bool>,
+    #[serde(default)]
+    to: Vec<Destination>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Destination {
+    url: Spanned<String>,
+    password_file: Option<PathBuf>,
+    compress_choice: Option<String>,
+    compress_level: Option<i32>,
+    timeout: Option<u32>,
+    contimeout: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        settle = 5
+        [[mirror]]
+        source = "/srv/www"
+        delete = true
+        [[mirror.to]]
+        url = "rsync://a/www/"
+        password-file = "/etc/ebbtide/a"
+        [[mirror.to]]
+        url = "rsync://b/www/"
+        timeout = 5
+    "#;
+
+    fn wrong(text: &str) -> (usize, String, Option<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, text).unwrap();
+        match read(&path).unwrap_err() {
+            ConfigError::Line { line, what, advice, .. } => (line, what, advice),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_file_with_one_mirror_and_two_destinations_is_read() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.settle.as_millis(), 5);
+        assert_eq!(config.state_dir, Path::new("/var/lib/ebbtide"));
+        let [mirror] = &config.mirrors[..] else { panic!() };
+        assert!(mirror.delete && mirror.hard_links && !mirror.numeric_ids);
+        assert_eq!(mirror.destinations[0].password_file.as_deref(), Some(Path::new("/etc/ebbtide/a")));
+        assert_eq!((mirror.destinations[0].timeout_s, mirror.destinations[1].timeout_s), (60, 5));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_told_with_its_line_and_what_was_meant() {
+        let (line, what, advice) = wrong("[[mirror]]\nsource = \"/a\"\ndelte = true\n");
+        assert_eq!((line, what.as_str()), (3, "key `delte` is not known in a [[mirror]]"));
+        assert_eq!(advice.unwrap(), "did you mean `delete`?");
+        let (line, _, advice) = wrong("[[mirror]]\nsource = \"/a\"\n[[mirror.to]]\npassword_file = \"/p\"\n");
+        assert_eq!((line, advice.unwrap().as_str()), (4, "did you mean `password-file`?"));
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_or_range_is_told_with_its_line() {
+        assert_eq!(wrong("settle = \"x\"\n").0, 1);
+        let (line, what, _) =
+            wrong("\nsettle = 100000\n[[mirror]]\nsource=\"/a\"\n[[mirror.to]]\nurl=\"rsync://h/m\"\n");
+        assert_eq!((line, what.as_str()), (2, "settle 100000: is out of range"));
+        let (line, what, _) = wrong("[[mirror]]\nsource = \"a\"\n");
+        assert_eq!((line, what.as_str()), (2, "source a: is not an absolute path"));
+        let (line, _, _) = wrong("[[mirror]]\nsource = \"/a\"\n[[mirror.to]]\nurl = \"h::m\"\n");
+        assert_eq!(line, 4);
+    }
+
+    #[test]
+    fn a_file_without_mirrors_is_refused() {
+        assert_eq!(wrong("settle = 1\n").1, "there is no mirror");
+        assert_eq!(wrong("[[mirror]]\nsource = \"/a\"\n").1, "mirror of /a: it goes nowhere");
+        assert_eq!(wrong("[[mirror]]\n").1, "missing field `source`");
+    }
+}
