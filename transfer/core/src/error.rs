@@ -143,6 +143,25 @@ impl ErrorKind {
     }
 }
 
+/// Bytes from outside, for people: what could confuse a terminal or a log is escaped.
+pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character {
+                    '\\' => f.write_str("\\\\")?,
+                    c if c.is_control() => write!(f, "{}", c.escape_default())?,
+                    c => write!(f, "{c}")?,
+                }
+            }
+            write!(f, "{}", chunk.invalid().escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -164,17 +183,17 @@ impl fmt::Display for ErrorKind {
                 write!(f, "daemon broke the protocol: {what}: {found}")
             }
             ErrorKind::Unsupported { what, found } => write!(f, "no common {what}: {found}"),
-            ErrorKind::DaemonError(text) => write!(f, "daemon answered @ERROR: {}", text.escape_ascii()),
+            ErrorKind::DaemonError(text) => write!(f, "daemon answered @ERROR: {}", Shown(text)),
             ErrorKind::PasswordRequired => f.write_str("module wants a password and none was given"),
             ErrorKind::RemoteExit { code, text } if text.is_empty() => {
                 write!(f, "daemon exited with code {code}")
             }
             ErrorKind::RemoteExit { code, text } => {
-                write!(f, "daemon exited with code {code}: {}", text.escape_ascii())
+                write!(f, "daemon exited with code {code}: {}", Shown(text))
             }
             ErrorKind::Closed { text } if text.is_empty() => f.write_str("connection ended in mid-session"),
             ErrorKind::Closed { text } => {
-                write!(f, "connection ended in mid-session after: {}", text.escape_ascii())
+                write!(f, "connection ended in mid-session after: {}", Shown(text))
             }
             ErrorKind::Misuse(what) => write!(f, "misuse of the protocol core: {what}"),
         }

@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 use super::entry::{Entry, mode};
 use super::list::{Dir, Extra, FileList, IdKind, NONE, Record, Store};
 use super::order;
+use crate::error::Shown;
 use crate::{Error, Stage};
 
 /// Collects entries in any order.
@@ -205,7 +206,7 @@ fn check(entry: &Entry<'_>) -> Result<(), Error> {
 
 pub(super) fn misuse(name: &[u8], wrong: &str) -> Error {
     let shown = &name[..name.len().min(MAX_PATH)];
-    Error::misuse(Stage::List, format!("entry \"{}\" {wrong}", shown.escape_ascii()))
+    Error::misuse(Stage::List, format!("entry \"{}\" {wrong}", Shown(shown)))
 }
 
 /// Number of the root of the transfer among the directories.

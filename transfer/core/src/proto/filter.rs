@@ -1,5 +1,6 @@
 //! The filter list (protocol note, section 2.4): what the receiver must not delete.
 
+use crate::error::Shown;
 use crate::{Error, Stage};
 
 /// Writes rules as they are (such as `- *.tmp`) and the end of the list.
@@ -9,7 +10,7 @@ use crate::{Error, Stage};
 pub fn put_filters(rules: &[Vec<u8>], out: &mut Vec<u8>) -> Result<(), Error> {
     for rule in rules {
         if rule.is_empty() || rule.len() >= MAX_RULE {
-            let shown = rule[..rule.len().min(80)].escape_ascii();
+            let shown = Shown(&rule[..rule.len().min(80)]);
             return Err(Error::misuse(
                 Stage::List,
                 format!("filter rule \"{shown}\" is not 1 to 5119 bytes long"),

@@ -2,7 +2,7 @@
 
 use super::Protocol;
 use super::auth::AuthDigest;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Shown};
 
 /// A daemon's greeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +21,7 @@ impl Greeting {
     /// # Errors
     /// It is no greeting.
     pub fn parse(line: &[u8]) -> Result<Self, ErrorKind> {
-        let shown =
-            || format!("\"{}\", expected \"@RSYNCD: <version>\"", line[..line.len().min(80)].escape_ascii());
+        let shown = || format!("\"{}\", expected \"@RSYNCD: <version>\"", Shown(&line[..line.len().min(80)]));
         let malformed = || ErrorKind::malformed("greeting", shown());
         let text = std::str::from_utf8(line).map_err(|_| malformed())?;
         let mut words = text.strip_prefix(PREFIX).ok_or_else(malformed)?.split_ascii_whitespace();

@@ -4,7 +4,7 @@
 //! order counts, but one name leaves no choice.
 
 use super::{Checksum, CompressWish, Compression};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Shown};
 
 /// The checksum to use with a daemon that offers these names.
 ///
@@ -63,7 +63,7 @@ fn names(offer: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn nothing(what: &'static str, offer: &[u8], wish: Option<&str>) -> ErrorKind {
     let wish = wish.map_or_else(String::new, |wish| format!(", wanted is {wish}"));
-    ErrorKind::unsupported(what, format!("daemon offers \"{}\"{wish}", offer.escape_ascii()))
+    ErrorKind::unsupported(what, format!("daemon offers \"{}\"{wish}", Shown(offer)))
 }
 
 /// Longest list in bytes that rsync sends or reads.

@@ -1,7 +1,7 @@
 //! The daemon's side of the options, as its argument vector.
 
 use crate::Error;
-use crate::error::Stage;
+use crate::error::{Shown, Stage};
 
 /// When the receiver deletes what the list does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -368,7 +368,7 @@ fn check(argument: &[u8]) -> Result<(), Error> {
         return Ok(());
     };
     let shown = &argument[..argument.len().min(80)];
-    Err(Error::misuse(Stage::Setup, format!("argument {:?} {wrong}", shown.escape_ascii().to_string())))
+    Err(Error::misuse(Stage::Setup, format!("argument \"{}\" {wrong}", Shown(shown))))
 }
 
 /// Whether the plain form does not carry this argument unchanged to every release.

@@ -2,7 +2,7 @@
 
 use super::Event;
 use super::client::{Client, Config, State};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Shown};
 use crate::proto::auth::AuthDigest;
 use crate::proto::greeting::{Greeting, PREFIX};
 use crate::proto::negotiate::{self, MAX_NAMES};
@@ -177,7 +177,7 @@ impl Client {
         let greeting = self.handshake.greeting.as_ref();
         let digest: AuthDigest = greeting.and_then(Greeting::best_digest).ok_or_else(|| {
             let offer = greeting.map(|greeting| greeting.digests.join(" ")).unwrap_or_default();
-            ErrorKind::unsupported("auth digest", format!("daemon offers \"{}\"", offer.escape_debug()))
+            ErrorKind::unsupported("auth digest", format!("daemon offers \"{}\"", Shown(offer.as_bytes())))
         })?;
         let user = self.config.user.as_deref().unwrap_or(b"nobody");
         let response = digest.respond(password, challenge);
