@@ -10,6 +10,7 @@
 //! kernel. See `docs/ARCHITECTURE.md` for the way of a change through all of it.
 
 pub mod cli;
+pub mod control;
 pub mod daemon;
 pub mod engine;
 pub mod fact;

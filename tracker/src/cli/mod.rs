@@ -1,5 +1,10 @@
 //! The command line: one file per verb.
 
+mod check;
+mod mirror;
+mod run;
+mod status;
+mod wait;
 mod watch;
 
 use std::io::IsTerminal;
@@ -8,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+use crate::control::ClientError;
 use crate::sys;
 
 /// Mirrors changed files of large trees to stock rsync daemons, milliseconds after they change.
@@ -20,6 +26,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Run(run::Arguments),
+    Status(status::Arguments),
+    Wait(wait::Arguments),
+    Check(check::Arguments),
     Watch(watch::Arguments),
 }
 
@@ -28,6 +38,10 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log();
     let done = match arguments.verb {
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::Status(arguments) => status::run(&arguments),
+        Verb::Wait(arguments) => wait::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
         Verb::Watch(arguments) => watch::run(&arguments),
     };
     match done {
@@ -66,6 +80,11 @@ impl Failure {
             eprintln!("  try: {advice}");
         }
     }
+}
+
+fn unreachable_daemon(e: ClientError) -> Failure {
+    let advice = e.advice();
+    Failure::advise(e, advice)
 }
 
 /// Log lines go to standard error; `RUST_LOG` chooses which, `info` and above by default. Under systemd the journal

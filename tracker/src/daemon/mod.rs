@@ -4,10 +4,14 @@ pub mod config;
 pub mod config_file;
 mod core;
 mod look;
+mod run;
+mod sender;
 mod source;
 mod tracker;
 mod watch;
 
+pub use run::{RunError, run};
+pub use sender::{SenderError, User, command as sender_command, find_binary, find_user};
 pub use source::SourceError;
-pub use tracker::{Tally, TrackError};
+pub use tracker::{Tally, TrackError, try_source};
 pub use watch::{WatchError, watch};

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ebbtide_feed::MirrorId;
 
@@ -66,7 +66,9 @@ struct Watched {
 pub struct Tally {
     /// Events of fanotify.
     pub events: u64,
-    /// What was looked up, by outcome.
+    /// Names and inodes drained.
+    pub drained: u64,
+    /// What became of them, as far as they are looked up.
     pub looked_up: Counts,
     /// Drains.
     pub drains: u64,
@@ -160,6 +162,11 @@ impl Tracker {
         &self.sources[mirror as usize].path
     }
 
+    /// Marks of the eBPF programs.
+    pub(super) fn marks_seen(&self) -> u64 {
+        self.marks.as_ref().map_or(0, |marks| marks.seen())
+    }
+
     pub(super) fn tally(&self) -> Tally {
         self.tally
     }
@@ -237,7 +244,9 @@ impl Tracker {
             let bits = self.marks.as_mut().map_or_else(Bits::default, |marks| marks.bits(fs));
             let fold = watched.fold.take_until(epoch);
             self.tally.folded += fold.folded();
-            work.push((fs, watched.resolver.begin(fold, bits)));
+            let lookups = watched.resolver.begin(fold, bits);
+            self.tally.drained += lookups.items();
+            work.push((fs, lookups));
         }
         self.tally.drains += 1;
         let facts = self.sources.iter().map(|_| Facts::default()).collect();
@@ -319,6 +328,15 @@ impl Tracker {
             table.iter().filter(|mount| self.sources.iter().any(|source| is_below(&mount.point, source)));
         below.map(|mount| mount.point.clone()).collect()
     }
+}
+
+/// How a source would be watched: tried, and let go again.
+///
+/// # Errors
+/// It cannot be watched.
+pub fn try_source(source: &Path, choice: ProbeChoice) -> Result<Plan, TrackError> {
+    let tracker = Tracker::start(&[source.to_owned()], choice)?;
+    Ok(tracker.plan_of(0).clone())
 }
 
 fn is_below(point: &[u8], source: &Source) -> bool {

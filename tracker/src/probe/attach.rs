@@ -123,6 +123,10 @@ impl Marks for Attached {
         self.bpf.clear_old().map_err(failed("clearing of the bitmap"))
     }
 
+    fn seen(&self) -> u64 {
+        self.bpf.counters().marks
+    }
+
     fn lost(&mut self) -> Vec<MarksLost> {
         let taints = self.bpf.taints().into_iter();
         let slots = &self.slots;

@@ -30,6 +30,8 @@ pub trait Marks {
     /// # Errors
     /// The programs cannot be given back what they need; the bits are zero nevertheless.
     fn forget(&mut self) -> sys::Result<()>;
+    /// Marks seen since the programs were attached.
+    fn seen(&self) -> u64;
     /// Marks lost for good since this was asked last.
     fn lost(&mut self) -> Vec<MarksLost>;
 }

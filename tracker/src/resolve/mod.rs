@@ -105,10 +105,16 @@ pub struct Work {
     changed: treemap::IntoIter,
     bits: Bits,
     fold: Fold,
+    items: u64,
     counts: Counts,
 }
 
 impl Work {
+    /// Names and inodes to look up in all.
+    pub fn items(&self) -> u64 {
+        self.items
+    }
+
     /// What became of what was looked up so far.
     pub fn counts(&self) -> Counts {
         self.counts
@@ -133,6 +139,9 @@ impl Resolver {
             self.cache.clear();
         }
         fold.stirred.iter().for_each(|&ino| self.cache.stir(ino));
+        let named: usize =
+            fold.dirs.values().map(|hints| hints.names.len() + usize::from(hints.itself)).sum();
+        let items = (named + fold.inodes.len()) as u64 + bits.changed.len();
         let dirs = std::mem::take(&mut fold.dirs).into_iter();
         let inodes = std::mem::take(&mut fold.inodes).into_iter();
         Work {
@@ -141,6 +150,7 @@ impl Resolver {
             changed: bits.changed.clone().into_iter(),
             bits,
             fold,
+            items,
             counts: Counts::default(),
         }
     }
@@ -218,7 +228,7 @@ impl<L: Look> Pass<'_, L> {
         let items = hints.names.len() as u64 + u64::from(hints.itself);
         match self.spot(dir) {
             Spot::Gone => self.counts.gone += items,
-            Spot::Unknown => self.counts.untraced += items.max(1),
+            Spot::Unknown => self.counts.untraced += items,
             Spot::Place(place) if place.is_outside() => self.counts.outside += items,
             Spot::Place(place) => {
                 self.itself(&place, hints);

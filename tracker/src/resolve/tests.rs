@@ -77,6 +77,7 @@ impl Tracker {
         let mut work = self.resolver.begin(fold, bits);
         while !self.resolver.step(&mut work, &self.scope, world, &mut facts, 1) {}
         let [facts] = facts;
+        assert_eq!(work.items(), work.counts().total(), "everything has one outcome");
         (facts.into_vec(), work.counts())
     }
 

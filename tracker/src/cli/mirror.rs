@@ -1,0 +1,146 @@
+//! The options that say what is mirrored where, on the command line or in a file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ebbtide_feed::{DestinationSpec, MirrorSpec};
+
+use super::Failure;
+use crate::daemon::config::{self, Config, Invalid};
+use crate::daemon::config_file;
+use crate::probe::ProbeChoice;
+
+/// One mirror by options, or any number by file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(super) struct MirrorArguments {
+    /// The config file; it says all that the other options here would.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["source", "to"])]
+    config: Option<PathBuf>,
+    /// The directory to mirror.
+    #[arg(long, value_name = "DIR", requires = "to")]
+    source: Option<PathBuf>,
+    /// Where it goes; may be given several times.
+    #[arg(long, value_name = "URL", requires = "source")]
+    to: Vec<String>,
+    /// File whose first line is the password of the destinations.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    password_file: Option<PathBuf>,
+    /// Remove at the destinations what the source does not have.
+    #[arg(long, conflicts_with = "config")]
+    delete: bool,
+    /// Send owner and group as numbers, never as names.
+    #[arg(long, conflicts_with = "config")]
+    numeric_ids: bool,
+    /// Keep hard links between names of the source (the default).
+    #[arg(long, conflicts_with_all = ["config", "no_hard_links"])]
+    hard_links: bool,
+    /// Do not keep hard links.
+    #[arg(long, conflicts_with = "config")]
+    no_hard_links: bool,
+    /// zstd, zlibx or none; by default the best that both ends know.
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    compress_choice: Option<String>,
+    /// Compression level of that method.
+    #[arg(long, value_name = "LEVEL", conflicts_with = "config", allow_negative_numbers = true)]
+    compress_level: Option<i32>,
+    /// Seconds without a byte after which a session is given up; 0 means never [default: 60].
+    #[arg(long, value_name = "SECONDS", conflicts_with = "config")]
+    timeout: Option<u32>,
+    /// Seconds a connection attempt may take; 0 means the system's own limit [default: 10].
+    #[arg(long, value_name = "SECONDS", conflicts_with = "config")]
+    contimeout: Option<u32>,
+    /// Folder for what must survive a restart [default: /var/lib/ebbtide].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Folder for the lock and the control socket [default: /run/ebbtide].
+    #[arg(long, value_name = "DIR")]
+    runtime_dir: Option<PathBuf>,
+    /// Which probes may be used [default: auto].
+    #[arg(long, value_enum)]
+    probes: Option<ProbeChoice>,
+    /// The user that the sender runs as [default: ebbtide where it exists, else nobody].
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// Milliseconds from the first hint until facts are handed over; what changes meanwhile is sent once [default: 10].
+    #[arg(long, value_name = "MS")]
+    settle: Option<u64>,
+}
+
+impl MirrorArguments {
+    /// All of it, checked; what the command line says about the daemon itself wins over the file.
+    pub(super) fn config(&self) -> Result<Config, Failure> {
+        if !self.is_given() {
+            let error = anyhow::anyhow!("nothing says what to mirror");
+            return Err(Failure::advise(
+                error,
+                Some("give --source DIR and --to URL, or a config file with -c"),
+            ));
+        }
+        let mut config = match &self.config {
+            Some(path) => config_file::read(path).map_err(|e| {
+                let advice = e.advice().map(str::to_owned);
+                Failure::advise(e, advice)
+            })?,
+            None => self.one_mirror()?,
+        };
+        if let Some(ms) = self.settle {
+            config.settle = config::check_settle(ms).map_err(invalid)?;
+        }
+        for (given, value) in
+            [(&self.state_dir, &mut config.state_dir), (&self.runtime_dir, &mut config.runtime_dir)]
+        {
+            if let Some(given) = given {
+                value.clone_from(given);
+            }
+            *value = std::path::absolute(&value)?;
+        }
+        config.probes = self.probes.unwrap_or(config.probes);
+        config.user = self.user.clone().or(config.user);
+        Ok(config)
+    }
+
+    fn one_mirror(&self) -> Result<Config, Failure> {
+        let source = std::path::absolute(self.source.as_deref().unwrap_or("".as_ref()))?;
+        config::check_source(&source).map_err(invalid)?;
+        let destinations = self.to.iter().map(|url| self.destination(url)).collect::<Result<_, _>>()?;
+        let mirrors = vec![MirrorSpec {
+            source,
+            delete: self.delete,
+            numeric_ids: self.numeric_ids,
+            hard_links: self.hard_links || !self.no_hard_links,
+            destinations,
+        }];
+        config::check_together(&mirrors).map_err(invalid)?;
+        Ok(Config {
+            state_dir: config::STATE_DIR.into(),
+            runtime_dir: config::RUNTIME_DIR.into(),
+            probes: ProbeChoice::Auto,
+            user: None,
+            settle: Duration::from_millis(config::SETTLE_MS),
+            mirrors,
+        })
+    }
+
+    fn destination(&self, url: &str) -> Result<DestinationSpec, Failure> {
+        let to = DestinationSpec {
+            url: url.to_owned(),
+            password_file: self.password_file.as_ref().map(std::path::absolute).transpose()?,
+            compress_choice: self.compress_choice.clone(),
+            compress_level: self.compress_level,
+            timeout_s: self.timeout.unwrap_or(config::TIMEOUT_S),
+            contimeout_s: self.contimeout.unwrap_or(config::CONTIMEOUT_S),
+        };
+        config::check_destination(&to).map_err(invalid)?;
+        Ok(to)
+    }
+
+    /// Whether anything says what to mirror.
+    pub(super) fn is_given(&self) -> bool {
+        self.config.is_some() || self.source.is_some()
+    }
+}
+
+fn invalid(e: Invalid) -> Failure {
+    let advice = e.advice.clone();
+    Failure::advise(e, Some(advice))
+}

@@ -1,0 +1,99 @@
+//! The command line's end.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Answer, Request, SOCKET};
+
+/// Why the daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// There is none.
+    #[error("no ebbtide daemon runs with runtime folder {}", .0.display())]
+    NoDaemon(PathBuf),
+    /// It is somebody else's.
+    #[error("the control socket {} is not open to this user", .0.display())]
+    Permission(PathBuf),
+    /// It did not answer in time.
+    #[error("the daemon did not answer in time")]
+    Timeout,
+    /// It ended, or the connection broke.
+    #[error("the connection to the daemon broke")]
+    Broken(#[source] io::Error),
+    /// It said something that is no answer.
+    #[error("the daemon's answer was not understood: {0}")]
+    Answer(String),
+}
+
+impl ClientError {
+    /// What the user can do about it, where that is known.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            ClientError::NoDaemon(_) => {
+                Some("start it with `ebbtide run`, or give the --runtime-dir that it was started with")
+            }
+            ClientError::Permission(_) => Some("run this as the user that runs the daemon, usually root"),
+            ClientError::Answer(_) => Some("see that daemon and command are of one version"),
+            ClientError::Timeout | ClientError::Broken(_) => None,
+        }
+    }
+}
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client(UnixStream);
+
+impl Client {
+    /// Connects to the daemon with this runtime folder.
+    ///
+    /// # Errors
+    /// There is none, or it is not ours to ask.
+    pub fn connect(runtime_dir: &Path) -> Result<Self, ClientError> {
+        let path = runtime_dir.join(SOCKET);
+        match UnixStream::connect(&path) {
+            Ok(stream) => Ok(Client(stream)),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                Err(ClientError::NoDaemon(runtime_dir.to_owned()))
+            }
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(ClientError::Permission(path)),
+            Err(e) => Err(ClientError::Broken(e)),
+        }
+    }
+
+    /// Asks, and waits for the answer at most so long (`None` for ever).
+    ///
+    /// # Errors
+    /// There is no answer in time, or the daemon ended.
+    pub fn ask(mut self, request: Request, timeout: Option<Duration>) -> Result<Answer, ClientError> {
+        let mut line = serde_json::to_vec(&request).expect("requests have no maps");
+        line.push(b'\n');
+        self.0.write_all(&line).map_err(ClientError::Broken)?;
+        // A timeout of zero would mean none.
+        let timeout = timeout.map(|timeout| timeout.max(Duration::from_millis(1)));
+        self.0.set_read_timeout(timeout).map_err(ClientError::Broken)?;
+        let mut answer = String::new();
+        match BufReader::new(&self.0).read_line(&mut answer) {
+            Ok(0) => Err(ClientError::Broken(ErrorKind::UnexpectedEof.into())),
+            Ok(_) => serde_json::from_str(&answer).map_err(|e| ClientError::Answer(e.to_string())),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(ClientError::Timeout)
+            }
+            Err(e) => Err(ClientError::Broken(e)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_no_daemon_runs_the_error_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Client::connect(dir.path()).unwrap_err();
+        assert!(matches!(error, ClientError::NoDaemon(_)));
+        assert!(error.advice().unwrap().contains("ebbtide run"));
+    }
+}

@@ -1,0 +1,15 @@
+//! The control socket: how `ebbtide status` and `ebbtide wait` speak to the daemon.
+//!
+//! One request and one answer per connection, each a line of JSON. The socket is in the runtime folder and open to
+//! its owner alone.
+
+mod client;
+mod protocol;
+mod server;
+
+pub use client::{Client, ClientError};
+pub use protocol::{Answer, MirrorStatus, Request, SenderState, Status, TaintStatus, TrackerStatus};
+pub use server::{ClientId, Heard, Server};
+
+/// Name of the socket in the runtime folder.
+pub const SOCKET: &str = "control.sock";

@@ -1,0 +1,126 @@
+//! Requests and answers.
+
+use ebbtide_feed::SenderStatus;
+use serde::{Deserialize, Serialize};
+
+use crate::probe::Plan;
+
+/// What a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case")]
+pub enum Request {
+    /// How it is.
+    Status,
+    /// To be told when everything that changed before is acknowledged by every destination. Hanging up cancels.
+    Wait,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Wait`].
+    Settled,
+    /// The request was not understood.
+    Error {
+        /// Why.
+        message: String,
+    },
+}
+
+/// How the daemon is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the daemon.
+    pub version: String,
+    /// Process id of the daemon.
+    pub pid: u32,
+    /// Milliseconds since it was started.
+    pub uptime_ms: u64,
+    /// Milliseconds from its start until nothing went unseen any more.
+    pub tracking_after_ms: u64,
+    /// The mirrors, in the order of the configuration.
+    pub mirrors: Vec<MirrorStatus>,
+    /// What was seen, and what became of it.
+    pub tracker: TrackerStatus,
+    /// The sender's process.
+    pub sender: SenderState,
+    /// The sender's own account; `None` while it cannot be asked.
+    pub transfer: Option<SenderStatus>,
+}
+
+/// One mirror.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MirrorStatus {
+    /// Its source directory.
+    pub source: String,
+    /// How its file system is watched.
+    pub plan: Plan,
+    /// Why not everything that changed is known, if so.
+    pub tainted: Option<TaintStatus>,
+    /// The source directory is not there: the mirror stands still.
+    pub root_lost: bool,
+    /// How often coverage broke, the start included.
+    pub taints: u64,
+    /// Whether the destinations lose what the source does not have.
+    pub delete: bool,
+}
+
+/// Why coverage is not complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaintStatus {
+    /// Milliseconds since it was noticed.
+    pub since_ms: u64,
+    /// What was lost.
+    pub reason: String,
+}
+
+/// Counters since the start. When nothing is being looked up, `drained` = `told` + `outside` + `gone` + `untraced`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackerStatus {
+    /// What it is doing: quiet, settling, draining or in flight.
+    pub phase: String,
+    /// Events of fanotify.
+    pub events: u64,
+    /// Marks of the eBPF programs; 0 without them.
+    pub marks: u64,
+    /// Drains.
+    pub drains: u64,
+    /// Names and inodes that were drained.
+    pub drained: u64,
+    /// Of them told as facts.
+    pub told: u64,
+    /// In no mirror.
+    pub outside: u64,
+    /// Gone with their directory.
+    pub gone: u64,
+    /// Not traced to a name; each such drain tainted its mirrors.
+    pub untraced: u64,
+    /// Removed names that were left to a listing of their directory.
+    pub folded: u64,
+    /// Noted and not drained yet.
+    pub pending: u64,
+    /// Facts handed over and not durable yet.
+    pub in_flight: u64,
+    /// Number of the last batch.
+    pub batch: u64,
+    /// Whether it is durable.
+    pub durable: bool,
+}
+
+/// The sender's process, as its parent sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SenderState {
+    /// Its process id, while there is one.
+    pub pid: Option<u32>,
+    /// It is ready for batches.
+    pub ready: bool,
+    /// The user it runs as.
+    pub user: String,
+    /// How often it died.
+    pub deaths: u64,
+    /// How the last one ended.
+    pub last_end: Option<String>,
+}

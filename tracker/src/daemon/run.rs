@@ -1,0 +1,526 @@
+//! `ebbtide run`: the parent of it all.
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use ebbtide_feed::{PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
+
+use super::config::Config;
+use super::core::{Core, FIRST_FREE, Out};
+use super::sender::{self, Pauses, Sender, SenderError, User};
+use super::tracker::{TrackError, Tracker};
+use crate::control::{self, Answer, ClientId, Heard, Request, Server};
+use crate::engine::{Event, Waiter};
+use crate::sys::poll::Timer;
+use crate::sys::signal::EndSignals;
+use crate::sys::{self, SysError};
+
+/// Why the daemon could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Tracking cannot start.
+    #[error(transparent)]
+    Track(#[from] TrackError),
+    /// There is no sender.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
+    /// A system call failed.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// A folder or file of our own.
+    #[error("{what} {}: {doing} failed", .path.display())]
+    Own {
+        /// Such as "state folder".
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What was tried.
+        doing: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A folder of our own would be mirrored, and every sync would change it again.
+    #[error("{what} {}: lies in the source {}", .path.display(), .source_dir.display())]
+    Inside {
+        /// Such as "state folder".
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// The source.
+        source_dir: PathBuf,
+    },
+    /// Another daemon has the folder.
+    #[error("another ebbtide daemon (process {pid}) uses the {what} {}", .path.display())]
+    Locked {
+        /// Which folder.
+        what: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// The other daemon.
+        pid: String,
+    },
+}
+
+impl RunError {
+    /// What the user can do about it, where that is known.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            RunError::Track(e) => e.advice(),
+            RunError::Sender(e) => Some(e.advice()),
+            RunError::Locked { .. } => Some(
+                "stop that one, add the mirror to its config, or give other folders with --state-dir and --runtime-dir",
+            ),
+            RunError::Own { .. } | RunError::Inside { .. } => {
+                Some("choose another folder with --state-dir or --runtime-dir")
+            }
+            RunError::Sys(_) => None,
+        }
+    }
+}
+
+/// Tracks, starts the sender, and serves until a signal asks to end.
+///
+/// # Errors
+/// It cannot start, or a system call that nothing works without failed.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    let started = Instant::now();
+    let signals = EndSignals::block()?;
+    let user = sender::find_user(config.user.as_deref())?;
+    let binary = sender::find_binary()?;
+    let _locks = prepare_folders(config, &user)?;
+    let sources: Vec<_> = config.mirrors.iter().map(|mirror| mirror.source.clone()).collect();
+    let tracker = Tracker::start(&sources, config.probes)?;
+    let tracking_after = started.elapsed();
+    say_plan(&tracker, config, tracking_after);
+    let mut daemon = Daemon::new(config, tracker, user, binary, signals, (started, tracking_after))?;
+    daemon.serve()
+}
+
+fn say_plan(tracker: &Tracker, config: &Config, after: Duration) {
+    tracing::info!("tracking after {} ms", after.as_millis());
+    for plan in tracker.plans() {
+        tracing::info!("watching {plan}");
+        plan.notes.iter().for_each(|note| tracing::info!("  {note}"));
+    }
+    for mirror in &config.mirrors {
+        for to in &mirror.destinations {
+            tracing::info!(source = %mirror.source.display(), to = %to.url, delete = mirror.delete, "mirror");
+        }
+    }
+}
+
+struct Daemon {
+    core: Core,
+    start: Start,
+    user: User,
+    binary: PathBuf,
+    sender: Option<Sender>,
+    pauses: Pauses,
+    restart: Timer,
+    deaths: u64,
+    last_end: Option<String>,
+    server: Server,
+    /// Who waits for the sender's account, and since when.
+    asking: HashMap<u64, (ClientId, Instant)>,
+    next_token: u64,
+    signals: EndSignals,
+    started: Instant,
+    tracking_after: Duration,
+}
+
+impl Daemon {
+    fn new(
+        config: &Config,
+        tracker: Tracker,
+        user: User,
+        binary: PathBuf,
+        signals: EndSignals,
+        (started, tracking_after): (Instant, Duration),
+    ) -> Result<Self, RunError> {
+        let mut mirrors = config.mirrors.clone();
+        for (mirror, spec) in (0..).zip(&mut mirrors) {
+            spec.source.clone_from(tracker.source_path(mirror));
+        }
+        let start = Start { version: PROTOCOL_VERSION, state_dir: config.state_dir.clone(), mirrors };
+        let core = Core::new(tracker, config.mirrors.len(), config.settle)?;
+        let socket = config.runtime_dir.join(control::SOCKET);
+        let server = Server::listen(&socket).map_err(own("control socket", &socket, "listening"))?;
+        let restart = Timer::new()?;
+        core.poller.add(signals.as_fd(), SIGNALS)?;
+        core.poller.add(restart.as_fd(), RESTART)?;
+        core.poller.add(server.as_fd(), CONTROL)?;
+        Ok(Daemon {
+            core,
+            start,
+            user,
+            binary,
+            sender: None,
+            pauses: Pauses::default(),
+            restart,
+            deaths: 0,
+            last_end: None,
+            server,
+            asking: HashMap::new(),
+            next_token: 0,
+            signals,
+            started,
+            tracking_after,
+        })
+    }
+
+    fn serve(&mut self) -> Result<(), RunError> {
+        self.start_sender()?;
+        // Without systemd there is nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        loop {
+            self.flush()?;
+            for token in self.core.turn()? {
+                match token {
+                    SIGNALS => {
+                        if let Some(signal) = self.signals.take() {
+                            tracing::info!(signal, "ending");
+                            return self.end();
+                        }
+                    }
+                    RESTART => {
+                        self.restart.clear();
+                        self.start_sender()?;
+                    }
+                    CONTROL => self.accept(),
+                    SENDER => self.hear_sender()?,
+                    client => self.hear_client(ClientId(client - CLIENTS)),
+                }
+            }
+            self.give_up_asking();
+        }
+    }
+
+    /// Starts the sender and greets it; a failure is tried again later, as a death is.
+    fn start_sender(&mut self) -> Result<(), RunError> {
+        if self.sender.is_some() {
+            return Ok(());
+        }
+        match Sender::start(&self.binary, &self.user) {
+            Ok(mut sender) => {
+                tracing::info!(pid = sender.pid(), user = %self.user.name, "the sender is started");
+                sender.send(ToSender::Start(self.start.clone()));
+                self.core.poller.add(sender.as_fd(), SENDER)?;
+                self.sender = Some(sender);
+            }
+            Err(e) => {
+                let cause = std::error::Error::source(&e).map(ToString::to_string);
+                self.pause(format!("{e}: {}", cause.unwrap_or_default()))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, end: String) -> sys::Result<()> {
+        let pause = self.pauses.next();
+        tracing::warn!(end, "the sender is gone; it is started again in {} ms", pause.as_millis());
+        self.deaths += 1;
+        self.last_end = Some(end);
+        self.restart.set(pause)
+    }
+
+    /// Passes on what the engine wants done, as far as the sender takes it.
+    fn flush(&mut self) -> Result<(), RunError> {
+        while let Some(out) = self.core.outbox.pop_front() {
+            match (out, &mut self.sender) {
+                (Out::Send(message), Some(sender)) => sender.send(message),
+                // What a dead sender did not get, the engine says again to the next one.
+                (Out::Send(_), None) => {}
+                (Out::Reached(waiter), _) => self.answer(ClientId(waiter.0), &Answer::Settled),
+            }
+        }
+        let Some(sender) = &mut self.sender else { return Ok(()) };
+        match sender.flush() {
+            Ok(more) => Ok(self.core.poller.want_write(sender.as_fd(), SENDER, more)?),
+            Err(e) => self.lose_sender(&e.to_string()),
+        }
+    }
+
+    fn hear_sender(&mut self) -> Result<(), RunError> {
+        let Some(sender) = &mut self.sender else { return Ok(()) };
+        let mut heard = Vec::new();
+        let result = sender.read(&mut heard);
+        for message in heard {
+            self.sender_says(message)?;
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(e) => self.lose_sender(&e.to_string()),
+        }
+    }
+
+    fn sender_says(&mut self, message: ToTracker) -> Result<(), RunError> {
+        match message {
+            ToTracker::Ready { version: PROTOCOL_VERSION } => {
+                if let Some(sender) = &mut self.sender {
+                    sender.ready = true;
+                    tracing::info!(
+                        pid = sender.pid(),
+                        after_ms = sender.started.elapsed().as_millis(),
+                        "the sender is ready"
+                    );
+                }
+                self.core.apply(Event::SenderReady);
+            }
+            ToTracker::Ready { version } => {
+                let ours = PROTOCOL_VERSION;
+                self.lose_sender(&format!(
+                    "it speaks version {version} of the feed, this ebbtide version {ours}"
+                ))?;
+            }
+            ToTracker::Durable { seq } => {
+                self.pauses.was_of_use();
+                self.core.apply(Event::Durable(seq));
+            }
+            ToTracker::Settled { token } => self.core.apply(Event::Settled(token)),
+            ToTracker::Status { token, status } => {
+                if let Some((client, _)) = self.asking.remove(&token) {
+                    self.answer_status(client, Some(status));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn lose_sender(&mut self, why: &str) -> Result<(), RunError> {
+        let Some(sender) = self.sender.take() else { return Ok(()) };
+        self.core.poller.remove(sender.as_fd());
+        let end = sender
+            .reap(Duration::from_millis(100))
+            .map_or_else(|| why.to_owned(), |status| say_end(status, why));
+        self.core.apply(Event::SenderGone);
+        for (_, (client, _)) in std::mem::take(&mut self.asking) {
+            self.answer_status(client, None);
+        }
+        Ok(self.pause(end)?)
+    }
+
+    fn accept(&mut self) {
+        let Some((id, fd)) = self.server.accept() else { return };
+        if let Err(e) = self.core.poller.add(fd, CLIENTS + id.0) {
+            tracing::warn!(error = %e, cause = %e.source, "a control client is turned away");
+            self.server.part(id);
+        }
+    }
+
+    fn hear_client(&mut self, id: ClientId) {
+        match self.server.hear(id) {
+            Heard::Nothing => {}
+            Heard::Asked(Request::Wait) => self.core.apply(Event::Wait(Waiter(id.0))),
+            Heard::Asked(Request::Status) => self.ask_sender(id),
+            Heard::Left => {
+                self.core.apply(Event::WaitOver(Waiter(id.0)));
+                self.part(id);
+            }
+        }
+    }
+
+    fn ask_sender(&mut self, id: ClientId) {
+        match &mut self.sender {
+            Some(sender) if sender.ready => {
+                let token = self.next_token;
+                self.next_token += 1;
+                self.asking.insert(token, (id, Instant::now()));
+                sender.send(ToSender::StatusRequest { token });
+            }
+            _ => self.answer_status(id, None),
+        }
+    }
+
+    /// A sender that does not answer must not keep the rest of the status from being seen.
+    fn give_up_asking(&mut self) {
+        let over = |(_, since): &(ClientId, Instant)| since.elapsed() > ANSWER;
+        let late: Vec<_> =
+            self.asking.iter().filter(|(_, asked)| over(asked)).map(|(&token, _)| token).collect();
+        for token in late {
+            if let Some((client, _)) = self.asking.remove(&token) {
+                self.answer_status(client, None);
+            }
+        }
+    }
+
+    fn answer_status(&mut self, id: ClientId, transfer: Option<SenderStatus>) {
+        let status = self.status(transfer);
+        self.answer(id, &Answer::Status(Box::new(status)));
+    }
+
+    fn answer(&mut self, id: ClientId, answer: &Answer) {
+        self.server.answer(id, answer);
+        self.part(id);
+    }
+
+    fn part(&mut self, id: ClientId) {
+        if let Some(fd) = self.server.client_fd(id) {
+            self.core.poller.remove(fd);
+        }
+        self.server.part(id);
+    }
+
+    fn status(&self, transfer: Option<SenderStatus>) -> control::Status {
+        let mirrors = (0..).zip(&self.start.mirrors).map(|(mirror, spec)| {
+            let coverage = self.core.engine.coverage(mirror);
+            control::MirrorStatus {
+                source: spec.source.display().to_string(),
+                plan: self.core.tracker.plan_of(mirror).clone(),
+                tainted: coverage.tainted().map(|tainted| control::TaintStatus {
+                    since_ms: millis(tainted.since.elapsed().unwrap_or_default()),
+                    reason: tainted.reason.to_string(),
+                }),
+                root_lost: coverage.root_lost(),
+                taints: coverage.taints(),
+                delete: spec.delete,
+            }
+        });
+        control::Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_ms: millis(self.started.elapsed()),
+            tracking_after_ms: millis(self.tracking_after),
+            mirrors: mirrors.collect(),
+            tracker: self.tracker_status(),
+            sender: control::SenderState {
+                pid: self.sender.as_ref().map(Sender::pid),
+                ready: self.sender.as_ref().is_some_and(|sender| sender.ready),
+                user: self.user.name.clone(),
+                deaths: self.deaths,
+                last_end: self.last_end.clone(),
+            },
+            transfer,
+        }
+    }
+
+    fn tracker_status(&self) -> control::TrackerStatus {
+        let (engine, tally) = (&self.core.engine, self.core.tracker.tally());
+        let (batch, durable) = engine.last_batch();
+        control::TrackerStatus {
+            phase: engine.phase().into(),
+            events: tally.events,
+            marks: self.core.tracker.marks_seen(),
+            drains: tally.drains,
+            drained: tally.drained,
+            told: tally.looked_up.told,
+            outside: tally.looked_up.outside,
+            gone: tally.looked_up.gone,
+            untraced: tally.looked_up.untraced,
+            folded: tally.folded,
+            pending: self.core.tracker.pending(),
+            in_flight: engine.in_flight(),
+            batch,
+            durable,
+        }
+    }
+
+    /// Asks the sender to end, and sees that it does.
+    fn end(&mut self) -> Result<(), RunError> {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let Some(mut sender) = self.sender.take() else { return Ok(()) };
+        sender.send(ToSender::Stop);
+        let until = Instant::now() + STOP;
+        let mut heard = Vec::new();
+        let mut gone = false;
+        while !gone && Instant::now() < until {
+            gone = match sender.flush() {
+                Ok(more) => {
+                    self.core.poller.want_write(sender.as_fd(), SENDER, more)?;
+                    self.core
+                        .poller
+                        .wait(Some(until.saturating_duration_since(Instant::now()).min(END_STEP)))?;
+                    sender.read(&mut heard).is_err()
+                }
+                Err(_) => true,
+            };
+            if self.signals.take().is_some() {
+                break;
+            }
+        }
+        let grace = if gone { STOP } else { Duration::ZERO };
+        if let Some(status) = sender.reap(grace) {
+            tracing::info!("the sender ended: {}", say_end(status, "on request"));
+        }
+        Ok(())
+    }
+}
+
+fn say_end(status: ExitStatus, why: &str) -> String {
+    format!("{status} ({why})")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn own<'a>(
+    what: &'static str,
+    path: &'a Path,
+    doing: &'static str,
+) -> impl Fn(std::io::Error) -> RunError + use<'a> {
+    move |source| RunError::Own { what, path: path.to_owned(), doing, source }
+}
+
+/// Makes both folders and locks them. The state folder is the sender's.
+fn prepare_folders(config: &Config, user: &User) -> Result<[File; 2], RunError> {
+    let runtime = folder("runtime folder", &config.runtime_dir, 0o755)?;
+    let state = folder("state folder", &config.state_dir, 0o700)?;
+    outside_of_sources("runtime folder", &config.runtime_dir, config)?;
+    outside_of_sources("state folder", &config.state_dir, config)?;
+    let failed = own("state folder", &config.state_dir, "giving it to the sender's user");
+    for path in [&config.state_dir, &config.state_dir.join(LOCK)] {
+        std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).map_err(&failed)?;
+    }
+    std::fs::set_permissions(&config.state_dir, std::fs::Permissions::from_mode(0o700)).map_err(&failed)?;
+    Ok([runtime, state])
+}
+
+fn outside_of_sources(what: &'static str, path: &Path, config: &Config) -> Result<(), RunError> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let holder = config.mirrors.iter().find(|mirror| real(path).starts_with(real(&mirror.source)));
+    holder.map_or(Ok(()), |mirror| {
+        Err(RunError::Inside { what, path: path.to_owned(), source_dir: mirror.source.clone() })
+    })
+}
+
+fn folder(what: &'static str, path: &Path, mode: u32) -> Result<File, RunError> {
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(own(what, path, "creating"))?;
+    let lock = path.join(LOCK);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(&lock).map_err(own("lock", &lock, "opening"))?;
+    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut pid = String::new();
+        // Only to say who it is.
+        let _ = file.read_to_string(&mut pid);
+        return Err(RunError::Locked { what, path: path.to_owned(), pid: pid.trim().to_owned() });
+    }
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(own("lock", &lock, "writing"))?;
+    Ok(file)
+}
+
+const SIGNALS: u64 = FIRST_FREE;
+const RESTART: u64 = FIRST_FREE + 1;
+const CONTROL: u64 = FIRST_FREE + 2;
+const SENDER: u64 = FIRST_FREE + 3;
+/// Clients from here on.
+const CLIENTS: u64 = FIRST_FREE + 4;
+
+const LOCK: &str = "lock";
+
+/// How long a status waits for the sender's part.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// How long the sender may take to end.
+const STOP: Duration = Duration::from_secs(10);
+
+/// A second signal is looked for so often while the sender ends.
+const END_STEP: Duration = Duration::from_millis(500);
