@@ -205,6 +205,12 @@ impl Client {
         Err(error)
     }
 
+    /// Whether the daemon has given up: nothing but the end of the stream is waited for, and a driver need not wait
+    /// for long before it calls [`Client::handle_eof`], which tells why.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving { .. })
+    }
+
     /// Whether the driver should read from the socket. It is `false` while too much that was read waits for answers
     /// or too much output waits to be written; a daemon that stops reading then cannot make us grow.
     ///
