@@ -1,27 +1,43 @@
 //! Printing what comes from outside.
 
+use std::env;
 use std::fmt;
 use std::io;
+use std::sync::LazyLock;
 
 /// Bytes of a name or message, escaped as rsync escapes them: `\#` and three octal digits for control characters
-/// (but tabs) and for bytes that are no UTF-8.
+/// (but tabs) and for bytes that are no text in the user's locale.
 #[derive(Clone, Copy, Debug)]
 pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.0.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                match character {
-                    '\t' => out.write_str("\t")?,
-                    c if c.is_control() => octal(out, c.encode_utf8(&mut [0; 4]).as_bytes())?,
-                    c => write!(out, "{c}")?,
-                }
-            }
-            octal(out, chunk.invalid())?;
-        }
-        Ok(())
+        escape(self.0, *IN_UTF8, out)
     }
+}
+
+/// Whether the user's locale says that terminals show UTF-8; elsewhere only ASCII is printed as it is.
+static IN_UTF8: LazyLock<bool> = LazyLock::new(|| {
+    let set = |name: &&str| env::var_os(name).filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_string_lossy().to_ascii_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+});
+
+fn escape(bytes: &[u8], in_utf8: bool, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\t' | '\x7f' => write!(out, "{character}")?,
+                c if c.is_control() || !in_utf8 && !c.is_ascii() => {
+                    octal(out, c.encode_utf8(&mut [0; 4]).as_bytes())?
+                }
+                c => write!(out, "{c}")?,
+            }
+        }
+        octal(out, chunk.invalid())?;
+    }
+    Ok(())
 }
 
 fn octal(out: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
@@ -49,10 +65,21 @@ impl fmt::Display for OsError<'_> {
 mod tests {
     use super::*;
 
+    fn escaped(bytes: &[u8], in_utf8: bool) -> String {
+        struct Shown<'a>(&'a [u8], bool);
+        impl fmt::Display for Shown<'_> {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                escape(self.0, self.1, out)
+            }
+        }
+        Shown(bytes, in_utf8).to_string()
+    }
+
     #[test]
     fn control_characters_and_broken_text_are_escaped_as_rsync_does() {
-        assert_eq!(Escaped(b"a\nb\x1b[1m\xff\tz").to_string(), "a\\#012b\\#033[1m\\#377\tz");
-        assert_eq!(Escaped("ä/€".as_bytes()).to_string(), "ä/€");
+        assert_eq!(escaped(b"a\nb\x1b[1m\xff\tz", true), "a\\#012b\\#033[1m\\#377\tz");
+        assert_eq!(escaped("ä/€\u{9b}".as_bytes(), true), "ä/€\\#302\\#233");
+        assert_eq!(escaped("ä".as_bytes(), false), "\\#303\\#244");
     }
 
     #[test]

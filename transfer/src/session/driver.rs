@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ebbtide_wire::ErrorKind;
 use ebbtide_wire::flist::FileList;
 use ebbtide_wire::proto::{Dialect, ServerOptions};
 use ebbtide_wire::sender::{self, Client, Event, Ndx, Request};
@@ -72,7 +73,7 @@ const READ_SIZE: usize = 128 * 1024;
 /// How many slices one gathered write takes at most (the kernel's limit is 1024).
 const SLICES: usize = 256;
 
-/// How long a session that failed waits for the daemon to take the news.
+/// How long a session that failed waits for the daemon to take the news, or to close after it gave up.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Lists up to this length are built at once, longer ones on another thread.
@@ -133,9 +134,12 @@ impl<'a> Driver<'a> {
             if let Some(outcome) = self.finished.filter(|_| self.client.output_len() == 0) {
                 return Ok(outcome);
             }
+            if self.client.is_leaving() {
+                self.pulse.leave(FAREWELL);
+            }
             match self.wait().await {
                 Woken::Socket(readable) => {
-                    if readable.map_err(SessionErrorKind::Socket)? {
+                    if readable.map_err(|error| self.broken(error))? {
                         self.read()?;
                     }
                 }
@@ -167,14 +171,17 @@ impl<'a> Driver<'a> {
     /// Reads all that is there, as long as the core wants it.
     fn read(&mut self) -> Result<(), SessionErrorKind> {
         while self.client.wants_input() {
-            match self.socket.try_read(&mut self.buffer).map_err(SessionErrorKind::Socket)? {
-                None => return Ok(()),
-                Some(0) => return self.on_end_of_stream(),
-                Some(count) => {
+            match self.socket.try_read(&mut self.buffer) {
+                Err(error) => return Err(self.broken(error)),
+                Ok(None) => return Ok(()),
+                Ok(Some(0)) => return self.on_end_of_stream(),
+                Ok(Some(count)) => {
                     self.bytes_read += count as u64;
                     self.pulse.read();
-                    self.client.handle_input(&self.buffer[..count]).map_err(wire)?;
+                    let taken = self.client.handle_input(&self.buffer[..count]);
+                    // What was understood before something was not is still worth showing.
                     self.take_events()?;
+                    taken.map_err(wire)?;
                 }
             }
         }
@@ -187,7 +194,7 @@ impl<'a> Driver<'a> {
         if self.finished.is_some() {
             return Ok(());
         }
-        Err(SessionErrorKind::Wire(ebbtide_wire::ErrorKind::Closed { text: Vec::new() }))
+        Err(SessionErrorKind::Wire(ErrorKind::Closed { text: Vec::new() }))
     }
 
     /// Writes as much as the socket takes; `data` tells whether it is more than a sign of life.
@@ -213,7 +220,15 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         self.read()?;
-        Err(SessionErrorKind::Socket(error))
+        Err(self.broken(error))
+    }
+
+    /// The daemon's own reason, if it gave one before the connection broke.
+    fn broken(&mut self, error: io::Error) -> SessionErrorKind {
+        match self.client.handle_eof() {
+            Err(reason) if !matches!(reason.kind, ErrorKind::Closed { .. }) => wire(reason),
+            _ => SessionErrorKind::Socket(error),
+        }
     }
 
     fn take_events(&mut self) -> Result<(), SessionErrorKind> {
@@ -359,6 +374,7 @@ impl<'a> Driver<'a> {
         match self.pulse.due(Instant::now()) {
             Due::Nothing => Ok(()),
             Due::Dead(kind) => Err(kind),
+            Due::Left => self.on_end_of_stream(),
             Due::KeepAlive => {
                 self.client.keep_alive();
                 self.pulse.wrote(false);

@@ -62,7 +62,7 @@ impl fmt::Display for Stage {
             Stage::Resolve => "resolving the host",
             Stage::Connect => "connecting",
             Stage::Greeting => "greeting",
-            Stage::Auth => "authentication",
+            Stage::Auth => "authenticating",
             Stage::Setup => "setup",
             Stage::List => "file list",
             Stage::Transfer => "transfer",

@@ -13,6 +13,8 @@ pub(super) struct Pulse {
     limit: Option<Duration>,
     /// When the daemon must have let us in, until it has.
     welcome_by: Option<(Instant, Duration)>,
+    /// When the daemon, which gave up, must have closed the connection.
+    leave_by: Option<Instant>,
     /// When data last moved in either direction.
     moved: Instant,
     /// When anything was last written.
@@ -25,6 +27,8 @@ pub(super) enum Due {
     Nothing,
     /// Nothing was written for half of the limit.
     KeepAlive,
+    /// The daemon gave up and had its time to close the connection.
+    Left,
     Dead(SessionErrorKind),
 }
 
@@ -32,7 +36,7 @@ impl Pulse {
     pub(super) fn new(limit: Option<Duration>, welcome: Option<Duration>, started: Instant) -> Pulse {
         let now = Instant::now();
         let welcome_by = welcome.map(|welcome| (started + welcome, welcome));
-        Pulse { limit, welcome_by, moved: now, wrote: now }
+        Pulse { limit, welcome_by, leave_by: None, moved: now, wrote: now }
     }
 
     /// Bytes arrived.
@@ -53,6 +57,11 @@ impl Pulse {
         self.welcome_by = None;
     }
 
+    /// The daemon gave up; it has this long to close the connection.
+    pub(super) fn leave(&mut self, patience: Duration) {
+        self.leave_by.get_or_insert_with(|| Instant::now() + patience);
+    }
+
     /// The daemon gives up after this long; so do we, unless our own limit is shorter.
     pub(super) fn adopt(&mut self, limit: Duration) {
         if !limit.is_zero() {
@@ -64,10 +73,13 @@ impl Pulse {
     pub(super) fn next(&self) -> Option<Instant> {
         let silence = self.limit.map(|limit| (self.moved + limit).min(self.wrote + half(limit)));
         let welcome = self.welcome_by.map(|(at, _)| at);
-        silence.into_iter().chain(welcome).min()
+        silence.into_iter().chain(welcome).chain(self.leave_by).min()
     }
 
     pub(super) fn due(&self, now: Instant) -> Due {
+        if self.leave_by.is_some_and(|at| now >= at) {
+            return Due::Left;
+        }
         match (self.welcome_by, self.limit) {
             (Some((at, limit)), _) if now >= at => {
                 Due::Dead(SessionErrorKind::ConnectTimeout(limit.as_secs()))
@@ -119,6 +131,13 @@ mod tests {
         assert!(matches!(pulse.due(late), Due::Dead(SessionErrorKind::ConnectTimeout(3))));
         pulse.welcomed();
         assert!(matches!(pulse.due(late), Due::Nothing));
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_gave_up_has_a_while_to_close() {
+        let (mut pulse, start) = pulse(Some(100), None);
+        pulse.leave(Duration::from_secs(1));
+        assert!(matches!(pulse.due(start + Duration::from_secs(2)), Due::Left));
     }
 
     #[tokio::test]
