@@ -38,14 +38,14 @@ impl Ebbtide {
 
     /// Waits until it says that it tracks. Returns the time since its start.
     pub(crate) fn until_tracking(&mut self, limit: Duration) -> Result<Duration> {
-        self.until_up(limit)
+        self.running.until_printed("tracking after", limit)
     }
 
-    /// The time from its probes being loaded until it tracked, by its own word.
-    pub(crate) fn probes_to_tracking(&self) -> Result<Duration> {
+    /// The time from its start until it tracked, by its own word.
+    pub(crate) fn tracking_after(&self) -> Result<Duration> {
         let status = self.status()?;
-        let milliseconds = status.pointer("/tracking/ms").and_then(Value::as_f64).unwrap_or(0.0);
-        Ok(Duration::from_secs_f64(milliseconds / 1e3))
+        let milliseconds = status.get("tracking_after_ms").and_then(Value::as_u64);
+        Ok(Duration::from_millis(milliseconds.context("the status says nothing about tracking_after_ms")?))
     }
 
     /// Waits until the daemon answers to its verbs.
