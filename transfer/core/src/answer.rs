@@ -234,3 +234,7 @@ impl Answer {
 /// About how many bytes of a file one [`Encoder::step`] handles: long enough to make calls cheap, short enough for
 /// other work in between.
 pub const STEP: usize = 1 << 20;
+
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

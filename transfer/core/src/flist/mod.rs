@@ -10,3 +10,6 @@ pub use builder::FileListBuilder;
 pub(crate) use encode::{Layout, ListEncoder};
 pub use entry::{Device, DirKind, Entry, EntryRef, Mtime, mode};
 pub use list::{FileList, IdKind};
+
+#[cfg(test)]
+mod tests;

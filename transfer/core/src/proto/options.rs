@@ -1,5 +1,6 @@
 //! The daemon's side of the options, as its argument vector.
 
+use super::Compression;
 use crate::Error;
 use crate::error::{Shown, Stage};
 
@@ -39,7 +40,7 @@ pub enum CompressWish {
     /// `-z`: the best that both sides know, which may be none at all.
     Best,
     /// This one or fail.
-    Only(super::Compression),
+    Only(Compression),
 }
 
 /// Options that change what the daemon does, in rsync's words. A field is off by default; the layout of the file
@@ -232,14 +233,14 @@ impl ServerOptions {
             }
         }
         out.extend(std::iter::repeat_n(b'y', self.fuzzy.min(2).into()));
-        if self.compress != CompressWish::Off {
+        if !matches!(self.compress, CompressWish::Off | CompressWish::Only(Compression::None)) {
             out.push(b'z');
         }
         out.extend_from_slice(CAPABILITIES);
         out
     }
 
-    fn switches(&self) -> [(bool, u8); 24] {
+    fn switches(&self) -> [(bool, u8); 23] {
         [
             (self.backup, b'b'),
             (self.update, b'u'),
@@ -264,7 +265,6 @@ impl ServerOptions {
             (self.relative, b'R'),
             (self.one_file_system, b'x'),
             (self.sparse, b'S'),
-            (false, b' '),
         ]
     }
 
@@ -313,7 +313,7 @@ impl ServerOptions {
         mode.into_iter().chain(no_r).collect()
     }
 
-    fn long_switches(&self) -> [(bool, &'static str); 17] {
+    fn long_switches(&self) -> [(bool, &'static str); 16] {
         [
             (self.delete_excluded, "--delete-excluded"),
             (self.force, "--force"),
@@ -331,7 +331,6 @@ impl ServerOptions {
             (self.stats, "--stats"),
             (self.fsync, "--fsync"),
             (self.mkpath, "--mkpath"),
-            (false, ""),
         ]
     }
 
@@ -381,3 +380,65 @@ const MAX_ARGUMENT: usize = 5120;
 
 /// What we can do, and no incremental recursion (`i`). Must come last, because `e` swallows the rest of the letters.
 const CAPABILITIES: &[u8] = b"e.LsfxCIvu";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(options: &ServerOptions, path: &str) -> String {
+        String::from_utf8(options.arguments(path.as_bytes()).unwrap()).unwrap().replace('\0', "|")
+    }
+
+    #[test]
+    fn the_vector_has_the_stock_clients_form() {
+        let options = ServerOptions::archive();
+        assert_eq!(words(&options, "m/sub/"), "--server|-logDtpre.LsfxCIvu|.|m/sub/||");
+        let options = ServerOptions {
+            times: true,
+            relative: true,
+            delete_missing_args: true,
+            force: true,
+            numeric_ids: true,
+            max_delete: Some(0),
+            link_dest: vec![b"/ld".to_vec()],
+            compress: CompressWish::Best,
+            ..ServerOptions::default()
+        };
+        let expected = "--server|-tRze.LsfxCIvu|--force|--delete-missing-args|--numeric-ids|--max-delete=-1|\
+                        --link-dest|/ld|.|m/||";
+        assert_eq!(words(&options, "m/"), expected);
+    }
+
+    #[test]
+    fn odd_values_travel_in_the_secluded_form() {
+        let options = ServerOptions { temp_dir: Some(b"/a b\\c".to_vec()), ..ServerOptions::default() };
+        let expected = "--server|-se.LsfxCIvu||rsync|--temp-dir|/a b\\c|.|m/||";
+        assert_eq!(words(&options, "m/"), expected);
+        assert!(words(&ServerOptions::default(), "m/a b/").starts_with("--server|-se."));
+        assert!(words(&ServerOptions::default(), "m/ä/").starts_with("--server|-e."));
+    }
+
+    #[test]
+    fn no_recursion_is_said_when_a_directory_is_cleaned() {
+        let options =
+            ServerOptions { dirs: true, delete: Some(DeleteMode::Default), ..ServerOptions::default() };
+        assert_eq!(words(&options, "m/"), "--server|-de.LsfxCIvu|--delete|--no-r|.|m/||");
+        assert!(options.sends_filters());
+        assert!(!ServerOptions { force: true, ..ServerOptions::default() }.sends_filters());
+    }
+
+    #[test]
+    fn compression_is_off_when_none_is_chosen() {
+        let options =
+            ServerOptions { compress: CompressWish::Only(Compression::None), ..ServerOptions::default() };
+        assert_eq!(words(&options, "m/"), "--server|-e.LsfxCIvu|.|m/||");
+    }
+
+    #[test]
+    fn arguments_that_the_daemon_would_change_are_refused() {
+        for bad in [&b""[..], b"a\0b", &[b'x'; 5120]] {
+            let options = ServerOptions { extra: vec![bad.to_vec()], ..ServerOptions::default() };
+            assert!(options.arguments(b"m/").is_err());
+        }
+    }
+}

@@ -17,6 +17,8 @@ use crate::{Error, Stage};
 pub(super) struct Handshake {
     /// Bytes that arrived and were not understood yet.
     input: Vec<u8>,
+    /// Bytes at the front of `input` that are done with.
+    at: usize,
     step: Step,
     greeting: Option<Greeting>,
     protocol: Protocol,
@@ -61,6 +63,7 @@ impl Handshake {
         let arguments = if listing { Vec::new() } else { config.options.arguments(&path)? };
         Ok(Handshake {
             input: Vec::new(),
+            at: 0,
             step: Step::Greeting,
             greeting: None,
             protocol: config.protocol,
@@ -74,18 +77,18 @@ impl Handshake {
 
     /// The next line, without its end.
     fn line(&mut self) -> Result<Option<Vec<u8>>, ErrorKind> {
-        let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else {
-            return match self.input.len() > MAX_LINE {
+        let rest = &self.input[self.at..];
+        let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+            return match rest.len() > MAX_LINE {
                 true => {
                     Err(ErrorKind::misbehaved("line", format!("more than {MAX_LINE} bytes without an end")))
                 }
                 false => Ok(None),
             };
         };
-        let mut line: Vec<u8> = self.input.drain(..=end).collect();
-        line.pop();
-        line.retain(|byte| *byte != b'\r');
-        self.text += line.len() + 1;
+        let line: Vec<u8> = rest[..end].iter().copied().filter(|byte| *byte != b'\r').collect();
+        self.at += end + 1;
+        self.text += end + 1;
         if self.text > MAX_TEXT {
             return Err(ErrorKind::misbehaved("greeting text", format!("more than {MAX_TEXT} bytes")));
         }
@@ -101,11 +104,10 @@ impl Handshake {
         what: &'static str,
         read: impl FnOnce(&mut Reader<'_>) -> Result<T, WireError>,
     ) -> Result<Option<T>, ErrorKind> {
-        let mut reader = Reader::new(&self.input);
+        let mut reader = Reader::new(&self.input[self.at..]);
         match read(&mut reader) {
             Ok(value) => {
-                let taken = reader.position();
-                self.input.drain(..taken);
+                self.at += reader.position();
                 Ok(Some(value))
             }
             Err(WireError::Short) => Ok(None),
@@ -116,6 +118,8 @@ impl Handshake {
 
 impl Client {
     pub(super) fn handle_handshake(&mut self, bytes: &[u8]) -> Result<(), ErrorKind> {
+        self.handshake.input.drain(..self.handshake.at);
+        self.handshake.at = 0;
         self.handshake.input.extend_from_slice(bytes);
         while self.state == State::Handshake {
             let went_on = match self.handshake.step {
@@ -130,7 +134,7 @@ impl Client {
             }
         }
         let rest = std::mem::take(&mut self.handshake.input);
-        if self.state == State::Frames { self.handle_frames(&rest) } else { Ok(()) }
+        if self.state == State::Frames { self.handle_frames(&rest[self.handshake.at..]) } else { Ok(()) }
     }
 
     fn read_greeting(&mut self) -> Result<bool, ErrorKind> {

@@ -12,3 +12,6 @@ pub use client::{Client, Config};
 pub use event::{
     Basis, DeleteStats, Deleted, Event, Iflags, Item, MessageKind, Ndx, NoSend, Outcome, Request,
 };
+
+#[cfg(test)]
+mod tests;
