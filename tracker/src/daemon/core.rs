@@ -38,7 +38,13 @@ pub(super) enum Out {
 }
 
 impl Core {
-    pub(super) fn new(tracker: Tracker, mirrors: usize, settle: Duration) -> sys::Result<Self> {
+    /// With `history` all that was there before is told as one subtree of each mirror.
+    pub(super) fn new(
+        tracker: Tracker,
+        mirrors: usize,
+        settle: Duration,
+        history: bool,
+    ) -> sys::Result<Self> {
         let poller = Poller::new()?;
         let settle_timer = Timer::new()?;
         let mount_table =
@@ -51,7 +57,7 @@ impl Core {
         }
         poller.add(settle_timer.as_fd(), SETTLE)?;
         poller.add_priority(mount_table.as_fd(), MOUNTS)?;
-        let engine = Engine::new(mirrors, &tainted(Reason::Start));
+        let engine = Engine::new(mirrors, history.then(|| tainted(Reason::Start)).as_ref());
         Ok(Core {
             engine,
             tracker,

@@ -149,7 +149,7 @@ impl Daemon {
             spec.source.clone_from(tracker.source_path(mirror));
         }
         let start = Start { version: PROTOCOL_VERSION, state_dir: config.state_dir.clone(), mirrors };
-        let core = Core::new(tracker, config.mirrors.len(), config.settle)?;
+        let core = Core::new(tracker, config.mirrors.len(), config.settle, true)?;
         let socket = config.runtime_dir.join(control::SOCKET);
         let server = Server::listen(&socket).map_err(own("control socket", &socket, "listening"))?;
         let restart = Timer::new()?;

@@ -51,18 +51,13 @@ pub fn watch(
 ) -> Result<(), WatchError> {
     let signals = EndSignals::block()?;
     let tracker = Tracker::start(&[PathBuf::from(dir)], choice)?;
-    let mut core = Core::new(tracker, 1, settle)?;
+    let mut core = Core::new(tracker, 1, settle, false)?;
     core.poller.add(signals.as_fd(), FIRST_FREE)?;
     started(core.tracker.plan_of(0));
-    // The first batch says that what was before is not known: no news here.
-    let mut first = true;
     core.apply(Event::SenderReady);
     loop {
         while let Some(out) = core.outbox.pop_front() {
-            let Out::Send(ToSender::Batch(mut batch)) = out else { continue };
-            if std::mem::take(&mut first) {
-                batch.facts.retain(|fact| !matches!(fact, Fact::Subtree { dir, .. } if dir.is_root()));
-            }
+            let Out::Send(ToSender::Batch(batch)) = out else { continue };
             tell(&batch.facts).map_err(WatchError::Output)?;
             if batch.last {
                 core.apply(Event::Durable(batch.seq));

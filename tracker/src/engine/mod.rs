@@ -106,9 +106,9 @@ struct InFlight {
 }
 
 impl Engine {
-    /// An engine that knows nothing of any of these mirrors yet.
-    pub fn new(mirrors: usize, unknown: &Tainted) -> Self {
-        let coverage = (0..mirrors).map(|_| Coverage::new(unknown.clone())).collect();
+    /// An engine whose mirrors are tainted from the start; without a taint what was before is nobody's concern.
+    pub fn new(mirrors: usize, tainted: Option<&Tainted>) -> Self {
+        let coverage = (0..mirrors).map(|_| Coverage::new(tainted.cloned())).collect();
         Engine {
             phase: Phase::Quiet,
             sender: false,

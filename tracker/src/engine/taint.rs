@@ -59,8 +59,9 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    pub(super) fn new(why: Tainted) -> Self {
-        Coverage { tainted: Some(why), answered: false, root_lost: false, taints: 1 }
+    pub(super) fn new(tainted: Option<Tainted>) -> Self {
+        let taints = u64::from(tainted.is_some());
+        Coverage { tainted, answered: false, root_lost: false, taints }
     }
 
     /// Why coverage is not complete, if it is not.

@@ -34,7 +34,7 @@ fn barrier(token: u64) -> Effect {
 
 /// An engine whose first `Subtree` is durable.
 fn settled() -> Engine {
-    let mut engine = Engine::new(1, &why(Reason::Start));
+    let mut engine = Engine::new(1, Some(&why(Reason::Start)));
     assert_eq!(engine.apply(Event::SenderReady), [Effect::Drain]);
     assert_eq!(engine.apply(facts(&[])), [batch(1, &[root()])]);
     assert_eq!(engine.apply(Event::Durable(1)), [Effect::Forget]);
