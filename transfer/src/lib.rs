@@ -4,10 +4,16 @@
 //! * [`source`] reads the tree without being led out of it, [`walk`] lists it.
 //! * [`transport`] is the way to a daemon.
 //! * [`cli`] is the stand-alone `ebbtide-send`, with rsync's letters and words.
+//! * [`daemon`] is the sender as ebbtide's half: facts come in over the feed, the ledger keeps them, a plan turns
+//!   them into file lists, and one task for each destination sends those.
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod daemon;
+mod destination;
+mod ledger;
 pub mod options;
+mod plan;
 pub mod session;
 pub mod source;
 pub mod text;

@@ -175,11 +175,6 @@ impl Engine {
         Changes { chunks, orphans }
     }
 
-    /// Whether [`Engine::changes`] would say anything.
-    pub(crate) fn has_changes(&self) -> bool {
-        !self.dropped.is_empty() || self.lines.iter().any(|line| !line.dirty.is_empty())
-    }
-
     fn line(&mut self, at: DestinationId) -> &mut Line {
         &mut self.lines[at.0 as usize]
     }
@@ -192,7 +187,7 @@ impl Engine {
 
 impl Line {
     fn record(&mut self, ids: &RoaringBitmap) {
-        for new in (ids - &self.pending).iter() {
+        for new in &(ids - &self.pending) {
             self.dirty.insert(new >> 16);
         }
         self.pending |= ids;

@@ -134,7 +134,8 @@ fn is_whole(waiting: &[Vec<Fact>]) -> bool {
 
 #[test]
 fn a_damaged_store_is_set_aside_and_answered_by_comparing_everything() {
-    let damages: [(&str, fn(&Path)); 4] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 4] = [
         ("foreign", |path| fs::write(path, b"something else entirely").unwrap()),
         ("torn", |path| OpenOptions::new().write(true).open(path).unwrap().set_len(10_000).unwrap()),
         ("header", |path| overwrite(path, 0, &[0x55; 512])),

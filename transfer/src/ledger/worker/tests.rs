@@ -252,7 +252,7 @@ struct Model {
 }
 
 fn model_key(fact: &Fact) -> Vec<u8> {
-    key::encode(super::super::key::MirrorNumber(0), fact).unwrap()
+    key::encode(key::MirrorNumber(0), fact).unwrap()
 }
 
 impl Model {

@@ -1,0 +1,157 @@
+//! The way to a destination: one list, one session.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebbtide_feed::{DestinationSpec, MirrorSpec};
+use ebbtide_wire::proto::{CompressWish, Compression, DeleteMode, ServerOptions};
+
+use crate::options::PushOptions;
+use crate::plan::list::Lane;
+use crate::session::{self, Entry, FileListInput, Observer, Report, SessionError, SessionErrorKind, Stage};
+use crate::source::Source;
+use crate::transport::{Password, Target};
+
+/// How a list is to be treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Orders {
+    /// How it is compared, and whether its directories are complete.
+    pub(crate) lane: Lane,
+    /// It names entries that are to be removed.
+    pub(crate) removes: bool,
+    /// Ask for a report of every entry, and for an acknowledgement of every file.
+    pub(crate) verify: bool,
+}
+
+/// What came of a session that ran to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Delivery {
+    /// Its report.
+    pub(crate) report: Report,
+    /// Entries that the daemon called stored; only with [`Orders::verify`].
+    pub(crate) stored: HashSet<usize>,
+}
+
+/// Carries lists to one destination.
+pub(crate) trait Courier: Send + Sync + 'static {
+    /// Runs one session.
+    ///
+    /// # Errors
+    /// It did not run to its end; what it had done until then is unknown.
+    fn push(
+        &self,
+        orders: Orders,
+        entries: Vec<Entry>,
+        source: Arc<Source>,
+    ) -> impl Future<Output = Result<Delivery, SessionError>> + Send;
+}
+
+/// Speaks the rsync protocol to a daemon.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    target: Target,
+    password_file: Option<PathBuf>,
+    deletes: bool,
+    options: PushOptions,
+}
+
+impl Daemon {
+    /// The destination of a mirror.
+    ///
+    /// # Errors
+    /// The specification makes no sense: why.
+    pub(crate) fn new(mirror: &MirrorSpec, spec: &DestinationSpec) -> Result<Self, String> {
+        let mut target = Target::parse(spec.url.as_bytes()).map_err(|error| error.to_string())?;
+        if target.module.is_empty() {
+            return Err(format!("{target} names no module"));
+        }
+        let server = ServerOptions {
+            recursive: false,
+            hard_links: mirror.hard_links,
+            numeric_ids: mirror.numeric_ids,
+            compress: compression(spec.compress_choice.as_deref())?,
+            ..ServerOptions::archive()
+        };
+        let mut options = PushOptions::new(server).with_timeout(Duration::from_secs(spec.timeout_s.into()));
+        options.contimeout = (spec.contimeout_s > 0).then(|| Duration::from_secs(spec.contimeout_s.into()));
+        options.compress_level = spec.compress_level;
+        if !target.path.is_empty() && !target.path.ends_with(b"/") {
+            target.path.push(b'/');
+        }
+        Ok(Daemon { target, password_file: spec.password_file.clone(), deletes: mirror.delete, options })
+    }
+
+    /// Connects and learns the daemon's dialect; nothing is changed there.
+    ///
+    /// # Errors
+    /// As [`session::probe`].
+    pub(crate) async fn probe(&self) -> Result<Report, SessionError> {
+        session::probe(&self.target()?, &self.options).await
+    }
+
+    /// The target with the password that the file holds now.
+    fn target(&self) -> Result<Target, SessionError> {
+        let Some(file) = &self.password_file else { return Ok(self.target.clone()) };
+        let text = std::fs::read(file).map_err(|error| SessionError {
+            destination: self.target.to_string(),
+            stage: Stage::Auth,
+            kind: SessionErrorKind::Local(format!("cannot read password file {}: {error}", file.display())),
+            texts: Vec::new(),
+        })?;
+        Ok(self.target.clone().with_password(Some(Password::first_line(&text))))
+    }
+
+    fn options(&self, orders: Orders) -> PushOptions {
+        let mut options = self.options.clone();
+        let server = &mut options.server;
+        server.ignore_times = orders.lane.ignore_times;
+        server.force = self.deletes;
+        server.delete_missing_args = orders.removes;
+        if orders.lane.complete && self.deletes {
+            server.recursive = true;
+            server.delete = Some(DeleteMode::Default);
+        }
+        server.report_all = orders.verify;
+        server.acknowledge_files = orders.verify;
+        options
+    }
+}
+
+fn compression(choice: Option<&str>) -> Result<CompressWish, String> {
+    match choice {
+        None | Some("auto") => Ok(CompressWish::Best),
+        Some("none") => Ok(CompressWish::Off),
+        Some(name) => Compression::from_name(name.as_bytes())
+            .map(CompressWish::Only)
+            .ok_or_else(|| format!("unknown compression {name:?}, known are zstd, zlibx, zlib and none")),
+    }
+}
+
+impl Courier for Daemon {
+    async fn push(
+        &self,
+        orders: Orders,
+        entries: Vec<Entry>,
+        source: Arc<Source>,
+    ) -> Result<Delivery, SessionError> {
+        let mut stored = Stored::default();
+        let target = self.target()?;
+        let options = self.options(orders);
+        let report =
+            session::push(&target, &options, FileListInput::new(entries), source, &mut stored).await?;
+        Ok(Delivery { report, stored: stored.0 })
+    }
+}
+
+/// Collects what the daemon calls stored.
+#[derive(Default)]
+struct Stored(HashSet<usize>);
+
+impl Observer for Stored {
+    fn stored(&mut self, index: usize) {
+        self.0.insert(index);
+    }
+}

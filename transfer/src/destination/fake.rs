@@ -1,0 +1,164 @@
+//! A daemon in memory, for tests: it keeps names and attributes, and fails where it is told to.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use ebbtide_wire::ErrorKind;
+use ebbtide_wire::proto::{ExitCode, IoErrors};
+
+use super::courier::{Courier, Delivery, Orders};
+use crate::session::{
+    DirRole, Entry, Outcome, Report, SessionError, SessionErrorKind, Stage, Text, TextKind, Totals,
+};
+use crate::source::{Meta, Source};
+
+/// A daemon that keeps what it gets.
+#[derive(Clone, Default)]
+pub(crate) struct Fake(Arc<Mutex<State>>);
+
+/// What the daemon has and how it behaves.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Names and their attributes.
+    pub(crate) held: BTreeMap<String, Meta>,
+    /// The sessions so far.
+    pub(crate) sessions: Vec<(Orders, Vec<String>)>,
+    /// Entries that can be neither written nor removed.
+    pub(crate) locked: HashSet<String>,
+    /// A session whose list has one of these breaks.
+    pub(crate) poison: HashSet<String>,
+    /// So many sessions break while connecting.
+    pub(crate) down: u32,
+    /// `--delete-missing-args` is unknown.
+    pub(crate) is_old: bool,
+    /// These change while they are read.
+    pub(crate) busy: HashSet<String>,
+    /// Errors name nobody.
+    pub(crate) mumbles: bool,
+}
+
+impl Fake {
+    /// Looks at the daemon, or changes it.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.0.lock().unwrap())
+    }
+}
+
+impl State {
+    fn session(&mut self, orders: Orders, entries: &[Entry]) -> Result<Delivery, SessionError> {
+        let names: Vec<String> = entries.iter().map(|entry| text(&entry.name)).collect();
+        self.sessions.push((orders, names.clone()));
+        if self.down > 0 {
+            self.down -= 1;
+            let error = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+            return Err(broken(Stage::Connect, SessionErrorKind::Connect(error), &[]));
+        }
+        if orders.removes && self.is_old {
+            let kind = ErrorKind::RemoteExit { code: 4, text: b"rsync error (code 4)".to_vec() };
+            let said = b"on remote machine: --delete-missing-args: unknown option";
+            return Err(broken(Stage::List, SessionErrorKind::Wire(kind), &[said]));
+        }
+        if names.iter().any(|name| self.poison.contains(name)) {
+            let kind = ErrorKind::Closed { text: Vec::new() };
+            return Err(broken(Stage::Transfer, SessionErrorKind::Wire(kind), &[]));
+        }
+        let mut texts = Vec::new();
+        let mut outcomes = Vec::new();
+        let mut stored = HashSet::new();
+        for (at, (entry, name)) in entries.iter().zip(&names).enumerate() {
+            let outcome = self.entry(orders, entry, name, &mut texts);
+            if orders.verify && outcome.is_confirmed() && !entry.meta.is_dir() {
+                stored.insert(at);
+            }
+            outcomes.push(outcome);
+        }
+        for (entry, name) in entries.iter().zip(&names) {
+            if entry.dir == DirRole::Content && orders.lane.complete {
+                self.remove_extraneous(name, &names, &mut texts);
+            }
+        }
+        let texts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
+        Ok(Delivery { stored, ..delivery(outcomes, !texts.is_empty(), &[], &texts) })
+    }
+
+    fn entry(&mut self, orders: Orders, entry: &Entry, name: &str, texts: &mut Vec<String>) -> Outcome {
+        if self.locked.contains(name) {
+            let said = if self.mumbles {
+                "something failed".into()
+            } else {
+                format!("rsync: open \"{name}\" failed")
+            };
+            texts.push(said);
+            return Outcome::NotReported;
+        }
+        if entry.meta.mode == 0 {
+            self.held.retain(|held, _| held != name && !held.starts_with(&format!("{name}/")));
+            return Outcome::NotReported;
+        }
+        let same = self.held.insert(name.to_owned(), entry.meta) == Some(entry.meta);
+        let is_sent = entry.meta.is_file() && (orders.lane.ignore_times || !same);
+        match is_sent {
+            true if self.busy.contains(name) => Outcome::ChangedWhileRead,
+            true => Outcome::Sent,
+            false if same && orders.verify => Outcome::Unchanged,
+            false if same => Outcome::NotReported,
+            false => Outcome::Updated,
+        }
+    }
+
+    fn remove_extraneous(&mut self, dir: &str, listed: &[String], texts: &mut Vec<String>) {
+        let child_of = |name: &str| match dir {
+            "." => name != "." && !name.contains('/'),
+            dir => name
+                .strip_prefix(dir)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .is_some_and(|n| !n.contains('/')),
+        };
+        let gone: Vec<String> =
+            self.held.keys().filter(|name| child_of(name) && !listed.contains(name)).cloned().collect();
+        for name in gone {
+            if self.locked.contains(&name) {
+                texts.push(format!("rsync: delete_file: unlink({name}) failed: no"));
+            } else {
+                self.held.retain(|held, _| *held != name && !held.starts_with(&format!("{name}/")));
+            }
+        }
+    }
+}
+
+impl Courier for Fake {
+    async fn push(
+        &self,
+        orders: Orders,
+        entries: Vec<Entry>,
+        _source: Arc<Source>,
+    ) -> Result<Delivery, SessionError> {
+        self.with(|state| state.session(orders, &entries))
+    }
+}
+
+fn broken(stage: Stage, kind: SessionErrorKind, texts: &[&[u8]]) -> SessionError {
+    let texts = texts.iter().map(|bytes| Text { kind: TextKind::Error, bytes: bytes.to_vec() }).collect();
+    SessionError { destination: "fake".into(), stage, kind, texts }
+}
+
+fn text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
+}
+
+/// A session's end with these outcomes.
+pub(crate) fn delivery(outcomes: Vec<Outcome>, partial: bool, stored: &[usize], texts: &[&[u8]]) -> Delivery {
+    let texts = texts.iter().map(|bytes| Text { kind: TextKind::TransferError, bytes: bytes.to_vec() });
+    let report = Report {
+        exit: if partial { ExitCode::PARTIAL } else { ExitCode::OK },
+        outcomes,
+        partial,
+        io_errors: IoErrors::NONE,
+        texts: texts.collect(),
+        bytes_written: 0,
+        bytes_read: 0,
+        dialect: None,
+        totals: Totals::default(),
+    };
+    Delivery { report, stored: stored.iter().copied().collect() }
+}

@@ -1,0 +1,90 @@
+//! A mirror's source, checked each time it is used.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ebbtide_feed::MirrorSpec;
+
+use crate::session::{SessionError, SessionErrorKind, Stage};
+use crate::source::{Meta, Source};
+
+/// A mirror and its open source.
+pub(crate) struct Mirror {
+    /// Its position in the configuration.
+    pub(crate) index: usize,
+    /// What the configuration says.
+    pub(crate) spec: MirrorSpec,
+    opened: Mutex<Option<(Arc<Source>, Identity)>>,
+}
+
+/// What makes a directory the same one.
+type Identity = (u64, u64);
+
+impl Mirror {
+    /// The source is opened when it is first used.
+    pub(crate) fn new(index: usize, spec: MirrorSpec) -> Self {
+        Mirror { index, spec, opened: Mutex::new(None) }
+    }
+
+    /// The source, provided that the directory at its path is the one it was at first. One that was unmounted or
+    /// replaced must not pass for one whose files were all removed.
+    ///
+    /// # Errors
+    /// There is no directory, or another one.
+    pub(crate) fn source(&self) -> Result<Arc<Source>, SessionError> {
+        self.open().map_err(|error| SessionError {
+            destination: self.spec.source.display().to_string(),
+            stage: Stage::Resolve,
+            kind: SessionErrorKind::Local(format!("the source cannot be used: {error}")),
+            texts: Vec::new(),
+        })
+    }
+
+    fn open(&self) -> io::Result<Arc<Source>> {
+        let now = identity(&rustix::fs::stat(&self.spec.source)?);
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((source, known)) = &*opened {
+            return match *known == now {
+                true => Ok(Arc::clone(source)),
+                false => Err(io::Error::other("another directory stands there now than at the start")),
+            };
+        }
+        let source = Arc::new(Source::open(&self.spec.source)?);
+        let meta = source.look(0, b".")?.meta;
+        *opened = Some((Arc::clone(&source), (meta.dev, meta.ino)));
+        Ok(source)
+    }
+}
+
+fn identity(stat: &rustix::fs::Stat) -> Identity {
+    let meta = Meta::from(stat);
+    (meta.dev, meta.ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_was_replaced_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("s");
+        std::fs::create_dir(&source).unwrap();
+        let spec = MirrorSpec {
+            source: source.clone(),
+            delete: true,
+            numeric_ids: false,
+            hard_links: false,
+            destinations: Vec::new(),
+        };
+        let mirror = Mirror::new(0, spec);
+        assert!(mirror.source().is_ok());
+        std::fs::rename(&source, dir.path().join("t")).unwrap();
+        assert!(mirror.source().is_err());
+        std::fs::create_dir(&source).unwrap();
+        assert!(mirror.source().unwrap_err().to_string().contains("another directory"));
+        std::fs::remove_dir(&source).unwrap();
+        std::fs::rename(dir.path().join("t"), &source).unwrap();
+        assert!(mirror.source().is_ok());
+    }
+}

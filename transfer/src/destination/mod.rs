@@ -1,0 +1,263 @@
+//! One task for each destination: it takes facts, sends what they stand for, and says what is done.
+//!
+//! Destinations share nothing but the ledger and the source. One that is down, slow or hostile waits by itself; so
+//! does a name that keeps failing.
+
+pub(crate) mod account;
+mod blame;
+pub(crate) mod courier;
+#[cfg(test)]
+mod fake;
+mod judge;
+pub(crate) mod mirror;
+mod pause;
+mod refusal;
+mod work;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ebbtide_feed::{DestinationState, Fact, RelPath};
+use roaring::RoaringBitmap;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::ledger::{DestinationId, Ledger, Take, TakeReport};
+use crate::plan::Rules;
+use crate::plan::recent::Recent;
+use crate::session::{SessionError, Stage};
+use account::Account;
+use courier::Courier;
+use mirror::Mirror;
+use pause::Pause;
+use refusal::Refusal;
+use work::{Progress, Work};
+
+/// The most facts of one take. It bounds a session's list and with it the memory.
+const LIMIT: u64 = 16_384;
+
+/// Everything that a destination's task needs.
+pub(crate) struct Destination<C> {
+    /// Which one it is in the ledger.
+    pub(crate) id: DestinationId,
+    /// Its mirror.
+    pub(crate) mirror: Arc<Mirror>,
+    /// The way there.
+    pub(crate) courier: C,
+    /// The ledger.
+    pub(crate) ledger: Ledger,
+    /// Its takes.
+    pub(crate) takes: mpsc::UnboundedReceiver<Take>,
+    /// What it tells about itself.
+    pub(crate) account: Account,
+}
+
+/// The task's state between takes.
+struct Task<C> {
+    id: DestinationId,
+    mirror: Arc<Mirror>,
+    courier: Arc<C>,
+    ledger: Ledger,
+    takes: mpsc::UnboundedReceiver<Take>,
+    account: Account,
+    rules: Rules,
+    recent: Recent,
+    /// Facts that wait by themselves.
+    waiting: HashMap<u32, Waiting>,
+    /// The most facts of the next take: fewer after sessions that broke, to find what breaks them.
+    limit: u64,
+    /// Number of facts of the latest take.
+    taken: u64,
+    session_pause: Pause,
+    refused_pause: Pause,
+}
+
+/// A fact that waits by itself.
+struct Waiting {
+    until: Option<Instant>,
+    pause: Pause,
+    /// Name and reason; none for one that merely changed while it was read.
+    failure: Option<(RelPath, String)>,
+}
+
+impl<C: Courier> Destination<C> {
+    /// Works until the ledger is gone.
+    pub(crate) async fn run(self) {
+        let Destination { id, mirror, courier, ledger, takes, account } = self;
+        let rules =
+            Rules { delete: mirror.spec.delete, hard_links: mirror.spec.hard_links, missing_args: true };
+        let task = Task {
+            id,
+            mirror,
+            courier: Arc::new(courier),
+            ledger,
+            takes,
+            account,
+            rules,
+            recent: Recent::default(),
+            waiting: HashMap::new(),
+            limit: LIMIT,
+            taken: 0,
+            session_pause: Pause::SESSION,
+            refused_pause: Pause::REFUSED,
+        };
+        task.run().await;
+    }
+}
+
+impl<C: Courier> Task<C> {
+    async fn run(mut self) {
+        loop {
+            self.ledger.demand(self.id, self.limit);
+            let Some(take) = self.next_take().await else { return };
+            let number = take.number;
+            let facts = Arc::new(take.facts);
+            self.taken = facts.len() as u64;
+            self.account.set_state(state(&facts));
+            let mut progress = Progress::default();
+            let end = self.work(&facts, &mut progress).await;
+            let report = self.report(&facts, progress, end.as_ref().err());
+            self.ledger.finished(self.id, number, report);
+            match end {
+                Ok(()) => self.succeeded(),
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
+    /// Waits for a take, and meanwhile lets facts go whose pause is over.
+    async fn next_take(&mut self) -> Option<Take> {
+        loop {
+            let release = self.waiting.values().filter_map(|waiting| waiting.until).min();
+            tokio::select! {
+                take = self.takes.recv() => return take,
+                () = sleep_until(release.unwrap_or_else(Instant::now)), if release.is_some() => self.release(),
+            }
+        }
+    }
+
+    fn release(&mut self) {
+        let now = Instant::now();
+        let mut over = RoaringBitmap::new();
+        for (id, waiting) in &mut self.waiting {
+            if waiting.until.is_some_and(|until| until <= now) {
+                waiting.until = None;
+                over.insert(*id);
+            }
+        }
+        self.ledger.release(self.id, over);
+    }
+
+    async fn work(
+        &mut self,
+        facts: &Arc<Vec<(u32, Fact)>>,
+        progress: &mut Progress,
+    ) -> Result<(), SessionError> {
+        let mut work = Work {
+            courier: Arc::clone(&self.courier),
+            source: self.mirror.source()?,
+            ledger: self.ledger.clone(),
+            mirror: self.mirror.index,
+            rules: self.rules,
+            recent: std::mem::take(&mut self.recent),
+            account: self.account.clone(),
+        };
+        let end = work.run(facts, progress).await;
+        self.recent = work.recent;
+        end
+    }
+
+    /// What the ledger is told, and who waits by itself from now on.
+    fn report(
+        &mut self,
+        facts: &[(u32, Fact)],
+        progress: Progress,
+        error: Option<&SessionError>,
+    ) -> TakeReport {
+        let Progress { done, delivered, mut failed, replaced } = progress;
+        if let (Some(error), [(id, fact)]) = (error, facts)
+            && is_late(error.stage)
+        {
+            // Alone in its session: this is what breaks it.
+            failed.entry(*id).or_insert_with(|| (fact.path().clone(), error.to_string()));
+        }
+        let replaced: Vec<(u32, Vec<Fact>)> = replaced.into_iter().collect();
+        for id in done.iter().chain(replaced.iter().map(|(id, _)| *id)) {
+            self.waiting.remove(&id);
+        }
+        let mut held = RoaringBitmap::new();
+        for id in &delivered {
+            self.hold(id, Pause::CHANGED, None);
+            held.insert(id);
+        }
+        for (id, failure) in failed {
+            self.hold(id, Pause::NAME, Some(failure));
+            held.insert(id);
+        }
+        self.account.acknowledged(done.len() + replaced.len() as u64);
+        self.account.set_failing(self.failing());
+        TakeReport { done, delivered, held, replaced }
+    }
+
+    fn hold(&mut self, id: u32, first: Pause, failure: Option<(RelPath, String)>) {
+        if let Some((path, why)) = &failure {
+            tracing::warn!(destination = %self.account.url(), name = %path, %why, "a name waits by itself");
+        }
+        let waiting = self.waiting.entry(id).or_insert(Waiting { until: None, pause: first, failure: None });
+        if waiting.failure.is_some() != failure.is_some() {
+            waiting.pause = first;
+        }
+        waiting.failure = failure;
+        waiting.until = Some(Instant::now() + waiting.pause.next());
+    }
+
+    fn failing(&self) -> BTreeMap<String, String> {
+        let failures = self.waiting.values().filter_map(|waiting| waiting.failure.as_ref());
+        failures.map(|(path, why)| (path.to_string(), why.clone())).collect()
+    }
+
+    fn succeeded(&mut self) {
+        self.session_pause = Pause::SESSION;
+        self.refused_pause = Pause::REFUSED;
+        self.limit = self.limit.saturating_mul(4).min(LIMIT);
+        self.account.set_state(DestinationState::Idle);
+    }
+
+    async fn failed(&mut self, error: &SessionError) {
+        let refusal = Refusal::of(error);
+        if is_late(error.stage) && refusal.is_none() {
+            self.limit = (self.limit.min(self.taken) / 4).max(1);
+        }
+        let pause = match refusal {
+            Some(Refusal::MissingArgs) => {
+                self.rules.missing_args = false;
+                Duration::ZERO
+            }
+            Some(_) => self.refused_pause.next(),
+            None => self.session_pause.next(),
+        };
+        let text =
+            refusal.map_or_else(|| error.to_string(), |refusal| format!("{error}; {}", refusal.hint()));
+        tracing::warn!(destination = %self.account.url(), error = %text, pause_ms = pause.as_millis(), "session failed");
+        self.account.failure(text, pause);
+        sleep(pause).await;
+    }
+}
+
+fn state(facts: &[(u32, Fact)]) -> DestinationState {
+    let whole = |fact: &Fact| matches!(fact, Fact::Subtree { dir, .. } if dir.is_root());
+    if facts.iter().any(|(_, fact)| whole(fact)) {
+        DestinationState::Syncing
+    } else {
+        DestinationState::Sending
+    }
+}
+
+/// Whether a session had come so far that what it carried may be what broke it.
+fn is_late(stage: Stage) -> bool {
+    matches!(stage, Stage::List | Stage::Transfer | Stage::Goodbye)
+}
+
+#[cfg(test)]
+mod tests;

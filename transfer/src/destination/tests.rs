@@ -1,0 +1,320 @@
+use std::fs;
+use std::path::PathBuf;
+
+use ebbtide_feed::{Batch, DestinationSpec, MirrorSpec};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::fake::Fake;
+use super::*;
+use crate::ledger::{Notice, Started};
+
+/// A source, a daemon in memory, and the task between them.
+struct World {
+    folder: tempfile::TempDir,
+    fake: Fake,
+    ledger: Ledger,
+    notices: UnboundedReceiver<Notice>,
+    account: Account,
+    seq: u64,
+}
+
+const DESTINATION: DestinationId = DestinationId(0);
+
+impl World {
+    /// Everything in place, before the first sync.
+    fn new(delete: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["src", "state"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let spec = MirrorSpec {
+            source: folder.path().join("src"),
+            delete,
+            numeric_ids: false,
+            hard_links: true,
+            destinations: vec![DestinationSpec {
+                url: "rsync://fake/m/".into(),
+                password_file: None,
+                compress_choice: None,
+                compress_level: None,
+                timeout_s: 0,
+                contimeout_s: 0,
+            }],
+        };
+        let started = Ledger::start(&folder.path().join("state"), std::slice::from_ref(&spec)).unwrap();
+        let Started { ledger, mut takes, notices, .. } = started;
+        let account = Account::new(0, "rsync://fake/m/".into());
+        let fake = Fake::default();
+        let destination = Destination {
+            id: DESTINATION,
+            mirror: Arc::new(Mirror::new(0, spec)),
+            courier: fake.clone(),
+            ledger: ledger.clone(),
+            takes: takes.remove(0),
+            account: account.clone(),
+        };
+        tokio::spawn(destination.run());
+        World { folder, fake, ledger, notices, account, seq: 0 }
+    }
+
+    /// After the first sync.
+    async fn synced(delete: bool, files: &[&str]) -> Self {
+        let mut world = World::new(delete);
+        files.iter().for_each(|name| world.write(name, "1"));
+        world.settle().await;
+        world
+    }
+
+    fn src(&self, name: &str) -> PathBuf {
+        self.folder.path().join("src").join(name)
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        fs::create_dir_all(self.src(name).parent().unwrap()).unwrap();
+        fs::write(self.src(name), content).unwrap();
+    }
+
+    fn send(&mut self, facts: Vec<Fact>) {
+        self.seq += 1;
+        self.ledger.record(Batch { seq: self.seq, mirror: 0, last: true, facts });
+    }
+
+    async fn settle(&mut self) {
+        self.ledger.barrier(1);
+        while !matches!(self.notices.recv().await.unwrap(), Notice::Settled { .. }) {}
+    }
+
+    /// Waits until the daemon has just what the source has now.
+    async fn same(&mut self, names: &[&str]) {
+        loop {
+            let same = self.fake.with(|state| {
+                names.iter().all(|name| match fs::symlink_metadata(self.src(name)) {
+                    Ok(meta) => state.held.get(*name).is_some_and(|held| {
+                        (held.size, held.mtime.secs)
+                            == (meta.len(), std::os::unix::fs::MetadataExt::mtime(&meta))
+                    }),
+                    Err(_) => !state.held.contains_key(*name),
+                })
+            });
+            if same {
+                return;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn wait(&self, what: impl Fn(&Self) -> bool) {
+        while !what(self) {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn sessions(&self) -> usize {
+        self.fake.with(|state| state.sessions.len())
+    }
+
+    fn fails(&self, name: &str) -> bool {
+        self.account.status(0).failing_names.iter().any(|(failing, _)| failing == name)
+    }
+}
+
+fn path(name: &str) -> RelPath {
+    RelPath::new(name).unwrap()
+}
+
+fn data(name: &str) -> Fact {
+    Fact::Touched { path: path(name), data: true }
+}
+
+fn gone(name: &str) -> Fact {
+    Fact::Gone { path: path(name) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_sync_brings_everything_and_removes_the_rest() {
+    let mut world = World::new(true);
+    world.fake.with(|state| state.held.insert("old".into(), crate::source::Meta::MISSING));
+    world.write("a/b/c", "1");
+    world.settle().await;
+    world.same(&["a", "a/b", "a/b/c", "old"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_lists_what_changed_and_the_way_there() {
+    let mut world = World::synced(true, &["a/b/c", "a/other", "x"]).await;
+    world.write("a/b/c", "22");
+    world.send(vec![data("a/b/c"), gone("gone")]);
+    world.settle().await;
+    let (orders, mut names) = world.fake.with(|state| state.sessions.last().cloned()).unwrap();
+    assert_eq!(names[0], "gone");
+    names.sort();
+    assert_eq!(names, [".", "a", "a/b", "a/b/c", "gone"]);
+    assert!(orders.removes && orders.lane.ignore_times && !orders.lane.complete);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_fails_waits_by_itself_and_succeeds_later() {
+    for mumbles in [false, true] {
+        let mut world = World::synced(true, &["a", "b", "c"]).await;
+        world.fake.with(|state| {
+            state.locked.insert("b".into());
+            state.mumbles = mumbles;
+        });
+        for name in ["a", "b", "c"] {
+            world.write(name, "22");
+        }
+        world.send(vec![data("a"), data("b"), data("c")]);
+        world.same(&["a", "c"]).await;
+        world.wait(|world| world.fails("b")).await;
+        world.wait(|world| world.ledger.pending(DESTINATION) == 1).await;
+        world.fake.with(|state| state.locked.clear());
+        world.settle().await;
+        world.same(&["b"]).await;
+        assert!(!world.fails("b"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_fails_waits_by_itself() {
+    let names = ["a", "b", "c", "d", "e"];
+    let mut world = World::synced(true, &names).await;
+    world.fake.with(|state| state.locked.insert("c".into()));
+    for name in names {
+        fs::remove_file(world.src(name)).unwrap();
+    }
+    world.send(names.iter().map(|name| gone(name)).collect());
+    world.same(&["a", "b", "d", "e"]).await;
+    world.wait(|world| world.fails("c")).await;
+    world.wait(|world| world.ledger.pending(DESTINATION) == 1).await;
+    world.fake.with(|state| state.locked.clear());
+    world.settle().await;
+    world.same(&["c"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_breaks_every_session_does_not_hold_up_the_others() {
+    let names: Vec<String> = (0..40).map(|n| n.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::synced(true, &names).await;
+    world.fake.with(|state| state.poison.insert("17".into()));
+    names.iter().for_each(|name| world.write(name, "22"));
+    world.send(names.iter().map(|name| data(name)).collect());
+    let others: Vec<&str> = names.iter().copied().filter(|name| *name != "17").collect();
+    world.same(&others).await;
+    world.wait(|world| world.fails("17")).await;
+    world.fake.with(|state| state.poison.clear());
+    world.settle().await;
+    world.same(&names).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_fails_in_a_tree_goes_on_by_itself() {
+    let mut world = World::new(true);
+    world.write("a/b", "1");
+    world.write("a/c", "1");
+    world.fake.with(|state| state.locked.insert("a/b".into()));
+    world.same(&["a/c"]).await;
+    world.wait(|world| world.fails("a/b")).await;
+    let whole = |world: &World| world.fake.with(|state| state.sessions.last().unwrap().0.lane.complete);
+    world.wait(|world| !whole(world)).await;
+    world.fake.with(|state| state.locked.clear());
+    world.settle().await;
+    world.same(&["a/b"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn something_extraneous_that_cannot_be_removed_keeps_its_directory_waiting() {
+    let mut world = World::new(true);
+    world.write("a/b", "1");
+    world.fake.with(|state| {
+        state.held.insert("a/old".into(), crate::source::Meta::MISSING);
+        state.locked.insert("a/old".into());
+    });
+    world.wait(|world| world.fails("a")).await;
+    world.same(&["a/b"]).await;
+    world.fake.with(|state| state.locked.clear());
+    world.settle().await;
+    world.same(&["a/old"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_is_down_gets_everything_later() {
+    let mut world = World::synced(true, &["a"]).await;
+    world.fake.with(|state| state.down = 5);
+    world.write("a", "22");
+    world.send(vec![data("a")]);
+    world.wait(|world| world.account.status(0).last_error.is_some()).await;
+    world.settle().await;
+    world.same(&["a"]).await;
+    assert_eq!(world.account.status(0).last_error, None);
+    assert_eq!(world.account.status(0).failures, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_does_not_know_missing_args_gets_the_directory_compared() {
+    let mut world = World::synced(true, &["d/a", "d/b"]).await;
+    world.fake.with(|state| state.is_old = true);
+    fs::remove_file(world.src("d/a")).unwrap();
+    world.send(vec![gone("d/a")]);
+    world.settle().await;
+    world.same(&["d/a", "d/b"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_delete_a_removed_name_costs_no_session() {
+    let mut world = World::synced(false, &["a"]).await;
+    let before = world.sessions();
+    fs::remove_file(world.src("a")).unwrap();
+    world.send(vec![gone("a")]);
+    world.settle().await;
+    assert_eq!(world.sessions(), before);
+    assert!(world.fake.with(|state| state.held.contains_key("a")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_changes_while_it_is_read_stays_pending_but_does_not_hold_up_a_barrier() {
+    let mut world = World::synced(true, &["a"]).await;
+    world.fake.with(|state| state.busy.insert("a".into()));
+    world.write("a", "22");
+    world.send(vec![data("a")]);
+    world.settle().await;
+    assert_eq!(world.ledger.pending(DESTINATION), 1);
+    assert!(world.account.status(0).failing_names.is_empty());
+    world.fake.with(|state| state.busy.clear());
+    world.wait(|world| world.ledger.pending(DESTINATION) == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_rsync_cannot_carry_fails_with_its_reason() {
+    let mut world = World::synced(true, &["a"]).await;
+    let long = "d/".repeat(2100) + "f";
+    world.send(vec![data(&long), data("a")]);
+    world.wait(|world| world.fails(&long)).await;
+    world.wait(|world| world.ledger.pending(DESTINATION) == 1).await;
+    let reason = world.account.status(0).failing_names[0].1.clone();
+    assert!(reason.contains("4095"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_in_anothers_place_is_removed_first_and_then_compared() {
+    let mut world = World::synced(true, &["x/f", "y/f"]).await;
+    fs::remove_dir_all(world.src("y")).unwrap();
+    fs::rename(world.src("x"), world.src("y")).unwrap();
+    let before = world.sessions();
+    world.send(vec![gone("x"), Fact::Subtree { dir: path("y"), replaced: true }, data("y/f")]);
+    world.settle().await;
+    world.same(&["x", "y", "y/f"]).await;
+    let sessions = world.fake.with(|state| state.sessions.split_off(before));
+    assert!(sessions[0].0.removes && sessions[0].1.contains(&"y".to_owned()));
+    assert!(!sessions[0].1.contains(&"y/f".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_root_that_is_another_directory_removes_nothing() {
+    let mut world = World::synced(true, &["a"]).await;
+    fs::rename(world.src(""), world.folder.path().join("away")).unwrap();
+    fs::create_dir(world.src("")).unwrap();
+    world.send(vec![gone("a"), Fact::Subtree { dir: RelPath::root(), replaced: false }]);
+    world.wait(|world| world.account.status(0).last_error.is_some()).await;
+    assert!(world.fake.with(|state| state.held.contains_key("a")));
+}

@@ -1,0 +1,365 @@
+//! Working off one take: plan it, send it, and find out what is done.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use ebbtide_feed::{Fact, RelPath};
+use roaring::RoaringBitmap;
+use tokio::task::spawn_blocking;
+
+use super::account::Account;
+use super::blame::blamed;
+use super::courier::{Courier, Delivery, Orders};
+use super::judge::{Judgement, Verdict, judge, shown};
+use crate::ledger::{Inode, Ledger};
+use crate::plan::Rules;
+use crate::plan::list::List;
+use crate::plan::look::{Looker, ROOT, ancestors};
+use crate::plan::names::{Job, Plan, Sights};
+use crate::plan::recent::{Recent, Tick};
+use crate::plan::tree::{Chunk, Start, Tree};
+use crate::session::{Entry, SessionError, SessionErrorKind, Stage};
+use crate::source::Source;
+
+/// So many facts are looked at on the spot; more of them on another thread.
+const FEW: usize = 64;
+
+/// So many sessions are spent on finding out which removals of one list fail.
+const REMOVAL_SESSIONS: usize = 64;
+
+/// What of a take is settled so far.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// The destination has what these stand for.
+    pub(crate) done: RoaringBitmap,
+    /// The destination got these, but they changed meanwhile.
+    pub(crate) delivered: RoaringBitmap,
+    /// These wait by themselves: the name and the reason.
+    pub(crate) failed: BTreeMap<u32, (RelPath, String)>,
+    /// These go on as other facts.
+    pub(crate) replaced: BTreeMap<u32, Vec<Fact>>,
+}
+
+/// What works for one destination, take after take.
+pub(crate) struct Work<C> {
+    pub(crate) courier: Arc<C>,
+    pub(crate) source: Arc<Source>,
+    pub(crate) ledger: Ledger,
+    /// Index of the mirror.
+    pub(crate) mirror: usize,
+    pub(crate) rules: Rules,
+    pub(crate) recent: Recent,
+    pub(crate) account: Account,
+}
+
+impl<C: Courier> Work<C> {
+    /// Works off a take. `progress` says what is settled, also when a session breaks on the way.
+    ///
+    /// # Errors
+    /// A session did not run to its end.
+    pub(crate) async fn run(
+        &mut self,
+        facts: &Arc<Vec<(u32, Fact)>>,
+        progress: &mut Progress,
+    ) -> Result<(), SessionError> {
+        let end = self.work(facts, progress).await;
+        if end.is_err() {
+            self.recent.clear();
+        }
+        end
+    }
+
+    async fn work(
+        &mut self,
+        facts: &Arc<Vec<(u32, Fact)>>,
+        progress: &mut Progress,
+    ) -> Result<(), SessionError> {
+        let sights = self.look(facts).await?;
+        let tick = sights.tick;
+        let links =
+            if self.rules.hard_links { self.links(sights.shared_inodes()).await } else { HashMap::new() };
+        let plan = sights.plan(links, &mut self.recent, self.rules);
+        let Plan { lists, trees, done, failed, notes } = plan;
+        self.ledger.note_links(self.mirror, notes);
+        progress.done |= done;
+        progress.failed.extend(failed.into_iter().map(|(id, path, why)| (id, (path, why))));
+        for job in lists {
+            self.send_names(job, tick, progress).await?;
+        }
+        for ignore_times in [false, true] {
+            self.send_tree(&trees, ignore_times, facts, progress).await?;
+        }
+        Ok(())
+    }
+
+    async fn look(&self, facts: &Arc<Vec<(u32, Fact)>>) -> Result<Sights, SessionError> {
+        let (looker, rules) = (Looker::new(Arc::clone(&self.source)), self.rules);
+        if facts.len() <= FEW {
+            return Ok(Sights::new(facts, looker, rules));
+        }
+        let facts = Arc::clone(facts);
+        spawn_blocking(move || Sights::new(&facts, looker, rules)).await.map_err(local)
+    }
+
+    async fn links(&self, inodes: Vec<Inode>) -> HashMap<Inode, Vec<RelPath>> {
+        if inodes.is_empty() { HashMap::new() } else { self.ledger.links(self.mirror, inodes).await }
+    }
+
+    async fn push(&self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, SessionError> {
+        let delivery = self.courier.push(orders, entries, Arc::clone(&self.source)).await?;
+        self.account.session(&delivery.report);
+        Ok(delivery)
+    }
+
+    /// Sends one list of names.
+    async fn send_names(
+        &mut self,
+        job: Job,
+        tick: Tick,
+        progress: &mut Progress,
+    ) -> Result<(), SessionError> {
+        let list = &job.list;
+        let orders = Orders { lane: list.lane, removes: !list.missing.is_empty(), verify: false };
+        let all = list.to_entries();
+        let delivery = self.push(orders, all).await?;
+        let removed = if delivery.report.partial { self.remove(list).await? } else { HashMap::new() };
+        let verdicts = self.verdicts(list, orders, &delivery).await?;
+        self.remember(list, &verdicts, tick);
+        settle_updates(&job, &verdicts, progress);
+        settle_removals(&job, &removed, progress);
+        Ok(())
+    }
+
+    /// The verdicts about the entries of a list, after a session that proves them if the first one does not.
+    async fn verdicts(
+        &self,
+        list: &List,
+        orders: Orders,
+        delivery: &Delivery,
+    ) -> Result<Vec<Verdict>, SessionError> {
+        let first = judge(&list.to_entries(), orders, delivery).verdicts.split_off(list.missing.len());
+        if !first.contains(&Verdict::Unknown) {
+            return Ok(first);
+        }
+        let orders = Orders { removes: false, verify: true, ..orders };
+        let proof = self.push(orders, list.entries.clone()).await?;
+        let second = judge(&list.entries, orders, &proof).verdicts;
+        Ok(second)
+    }
+
+    /// Finds out which removals of a list fail, by halves; the reason of each that does.
+    async fn remove(&self, list: &List) -> Result<HashMap<Box<[u8]>, String>, SessionError> {
+        let mut failed = HashMap::new();
+        let mut groups = vec![list.missing.clone()];
+        for _ in 0..REMOVAL_SESSIONS {
+            let Some(mut names) = groups.pop() else { break };
+            if names.is_empty() {
+                continue;
+            }
+            let orders = Orders { lane: Default::default(), removes: true, verify: false };
+            let delivery = self.push(orders, removal_entries(list, &names)).await?;
+            if !delivery.report.partial {
+                continue;
+            }
+            if names.len() == 1 {
+                let error =
+                    delivery.report.texts.iter().find(|t| t.kind == crate::session::TextKind::TransferError);
+                let why = error.map_or_else(|| "it cannot be removed".to_owned(), |text| shown(&text.bytes));
+                failed.insert(names.remove(0), why);
+                continue;
+            }
+            groups.push(names.split_off(names.len() / 2));
+            groups.push(names);
+        }
+        let untried = groups.into_iter().flatten();
+        failed.extend(untried.map(|name| (name, "many removals beside it fail".to_owned())));
+        Ok(failed)
+    }
+
+    fn remember(&mut self, list: &List, verdicts: &[Verdict], tick: Tick) {
+        for name in &list.missing {
+            self.recent.forget(name);
+        }
+        for (entry, verdict) in list.entries.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Done => self.recent.sent(&entry.name, &entry.meta, tick),
+                _ => self.recent.forget(&entry.name),
+            }
+        }
+    }
+
+    /// Compares directories, list after list.
+    async fn send_tree(
+        &mut self,
+        starts: &[Start],
+        ignore_times: bool,
+        facts: &[(u32, Fact)],
+        progress: &mut Progress,
+    ) -> Result<(), SessionError> {
+        let mut tree = Tree::new(Arc::clone(&self.source), starts, ignore_times);
+        let mut findings = Findings::default();
+        loop {
+            let next;
+            (next, tree) = spawn_blocking(move || (tree.next_chunk(), tree)).await.map_err(local)?;
+            let Some(chunk) = next else { break };
+            self.send_chunk(chunk, &mut findings).await?;
+        }
+        findings.settle(starts, ignore_times, facts, progress);
+        Ok(())
+    }
+
+    async fn send_chunk(&mut self, mut chunk: Chunk, findings: &mut Findings) -> Result<(), SessionError> {
+        let links = self.links(chunk.shared_inodes(self.rules)).await;
+        chunk.add_links(links);
+        self.ledger.note_links(self.mirror, std::mem::take(&mut chunk.notes));
+        findings.take_in(&mut chunk);
+        if chunk.list.is_empty() {
+            return Ok(());
+        }
+        let orders = Orders { lane: chunk.list.lane, removes: false, verify: false };
+        let entries = chunk.list.to_entries();
+        let delivery = self.push(orders, entries.clone()).await?;
+        let mut judgement = judge(&entries, orders, &delivery);
+        if judgement.verdicts.contains(&Verdict::Unknown) {
+            let orders = Orders { verify: true, ..orders };
+            let proof = self.push(orders, entries.clone()).await?;
+            judgement = judge(&entries, orders, &proof);
+        }
+        for entry in &entries {
+            self.recent.forget(&entry.name);
+        }
+        findings.judge(&chunk, &entries, &judgement);
+        Ok(())
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as the mapping of an error")]
+fn local(error: tokio::task::JoinError) -> SessionError {
+    SessionError {
+        destination: "this host".to_owned(),
+        stage: Stage::List,
+        kind: SessionErrorKind::Local(format!("looking at the source failed: {error}")),
+        texts: Vec::new(),
+    }
+}
+
+/// Some removals of a list and the directories on the way to them.
+fn removal_entries(list: &List, names: &[Box<[u8]>]) -> Vec<Entry> {
+    let parents: HashSet<&[u8]> = names.iter().flat_map(|name| ancestors(name)).collect();
+    let parents = list.entries.iter().filter(|entry| parents.contains(&*entry.name)).cloned();
+    names.iter().map(|name| Entry::missing(name.clone())).chain(parents).collect()
+}
+
+fn path_of(name: &[u8]) -> RelPath {
+    if name == ROOT { RelPath::root() } else { RelPath::new(name).unwrap_or_else(|_| RelPath::root()) }
+}
+
+fn settle_updates(job: &Job, verdicts: &[Verdict], progress: &mut Progress) {
+    for (id, positions) in &job.updates {
+        let of_fact = || positions.iter().map(|&at| (at, &verdicts[at]));
+        let failure = of_fact().find_map(|(at, verdict)| match verdict {
+            Verdict::Failed(why) => Some((path_of(&job.list.entries[at].name), why.clone())),
+            _ => None,
+        });
+        if let Some(failure) = failure {
+            progress.failed.insert(*id, failure);
+        } else if of_fact().all(|(_, verdict)| *verdict == Verdict::Done) {
+            progress.done.insert(*id);
+        } else if of_fact().all(|(_, verdict)| matches!(verdict, Verdict::Done | Verdict::Changed)) {
+            progress.delivered.insert(*id);
+        }
+    }
+}
+
+fn settle_removals(job: &Job, failed: &HashMap<Box<[u8]>, String>, progress: &mut Progress) {
+    for (id, name) in &job.removals {
+        match failed.get(name) {
+            Some(why) => drop(progress.failed.insert(*id, (path_of(name), why.clone()))),
+            None => drop(progress.done.insert(*id)),
+        }
+    }
+    for (id, name, then) in &job.replaced {
+        match failed.get(name) {
+            Some(why) => drop(progress.failed.insert(*id, (path_of(name), why.clone()))),
+            None => progress.replaced.entry(*id).or_default().push(then.clone()),
+        }
+    }
+}
+
+/// What came up while directories were compared.
+#[derive(Default)]
+struct Findings {
+    failed: BTreeMap<u32, (RelPath, String)>,
+    successors: BTreeMap<u32, HashSet<Fact>>,
+}
+
+impl Findings {
+    fn take_in(&mut self, chunk: &mut Chunk) {
+        self.failed.extend(chunk.failed.drain(..).map(|(id, path, why)| (id, (path, why))));
+        for (id, fact) in chunk.successors.drain(..) {
+            self.successors.entry(id).or_default().insert(fact);
+        }
+    }
+
+    fn judge(&mut self, chunk: &Chunk, entries: &[Entry], judgement: &Judgement) {
+        for (entry, verdict) in entries.iter().zip(&judgement.verdicts) {
+            if *verdict != Verdict::Done
+                && let Some(owner) = chunk.owner(&entry.name)
+            {
+                let again = Fact::Touched { path: path_of(&entry.name), data: !entry.meta.is_dir() };
+                self.successors.entry(owner).or_default().insert(again);
+            }
+        }
+        for text in &judgement.unexplained {
+            self.blame(chunk, text);
+        }
+    }
+
+    /// An error that names no entry: something in one of the directories cannot be removed.
+    fn blame(&mut self, chunk: &Chunk, text: &[u8]) {
+        let listed = |name: &[u8]| chunk.owners.contains_key(parent(name));
+        match blamed(text, |name| name != ROOT && listed(name)) {
+            Some(name) => {
+                let dir = parent(&name);
+                let again = Fact::Relist { dir: path_of(dir) };
+                if let Some(&owner) = chunk.owners.get(dir) {
+                    self.successors.entry(owner).or_default().insert(again);
+                }
+            }
+            None => {
+                for (dir, owner) in &chunk.owners {
+                    self.failed.entry(*owner).or_insert_with(|| (path_of(dir), shown(text)));
+                }
+            }
+        }
+    }
+
+    /// Settles the facts of the directories that were compared.
+    fn settle(
+        mut self,
+        starts: &[Start],
+        ignore_times: bool,
+        facts: &[(u32, Fact)],
+        progress: &mut Progress,
+    ) {
+        let facts: HashMap<u32, &Fact> = facts.iter().map(|(id, fact)| (*id, fact)).collect();
+        for start in starts.iter().filter(|start| start.ignore_times() == ignore_times) {
+            let id = start.fact();
+            let successors: Vec<Fact> = self.successors.remove(&id).unwrap_or_default().into_iter().collect();
+            if let Some(failure) = self.failed.remove(&id) {
+                progress.failed.insert(id, failure);
+            } else if successors.iter().any(|fact| Some(&fact) == facts.get(&id)) {
+                let why = "something in it cannot be brought up to date".to_owned();
+                progress.failed.insert(id, (start.dir().clone(), why));
+            } else if successors.is_empty() {
+                progress.done.insert(id);
+            } else {
+                progress.replaced.insert(id, successors);
+            }
+        }
+    }
+}
+
+fn parent(name: &[u8]) -> &[u8] {
+    name.iter().rposition(|&byte| byte == b'/').map_or(ROOT, |at| &name[..at])
+}

@@ -1,0 +1,107 @@
+//! One file list in the making: no name twice, every parent there, removals first.
+
+use std::collections::{HashMap, HashSet};
+
+use super::look::{Looker, ancestors};
+use crate::session::{DirRole, Entry};
+use crate::source::Look;
+
+/// How a list is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lane {
+    /// `-I`: an equal size and mtime prove nothing.
+    pub(crate) ignore_times: bool,
+    /// The list has directories that are complete: `-r`, and `--delete` where the mirror deletes.
+    pub(crate) complete: bool,
+}
+
+/// A list and who waits for which of its entries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct List {
+    /// How it is sent.
+    pub(crate) lane: Lane,
+    /// Names to be removed.
+    pub(crate) missing: Vec<Box<[u8]>>,
+    /// Entries that are there, parents among them.
+    pub(crate) entries: Vec<Entry>,
+    /// Position of each name in `entries`.
+    at: HashMap<Box<[u8]>, usize>,
+    /// The names in `missing`.
+    removed: HashSet<Box<[u8]>>,
+}
+
+impl List {
+    /// An empty list.
+    pub(crate) fn new(lane: Lane) -> Self {
+        List { lane, ..List::default() }
+    }
+
+    /// Whether it asks for nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.entries.is_empty()
+    }
+
+    /// Adds an entry; one that is there already keeps the greater role. Its parents must follow, or be there.
+    pub(crate) fn add(&mut self, name: &[u8], look: &Look, dir: DirRole) -> usize {
+        if let Some(&at) = self.at.get(name) {
+            if dir == DirRole::Content {
+                self.entries[at].dir = dir;
+            }
+            return at;
+        }
+        let entry = Entry::new(name, look.meta).with_link_target(look.link_target.clone()).with_role(dir);
+        self.push(entry)
+    }
+
+    /// Adds an entry that a walk found; it replaces what an earlier look saw.
+    pub(crate) fn push(&mut self, entry: Entry) -> usize {
+        if let Some(&at) = self.at.get(&entry.name) {
+            let role = if self.entries[at].dir == DirRole::Content { DirRole::Content } else { entry.dir };
+            self.entries[at] = entry.with_role(role);
+            return at;
+        }
+        self.at.insert(entry.name.clone(), self.entries.len());
+        self.entries.push(entry);
+        self.entries.len() - 1
+    }
+
+    /// Adds a name to be removed.
+    pub(crate) fn remove(&mut self, name: &[u8]) {
+        if self.removed.insert(name.into()) {
+            self.missing.push(name.into());
+        }
+    }
+
+    /// Says no more than the attributes of a directory: its entries could not all be read.
+    pub(crate) fn set_plain(&mut self, name: &[u8]) {
+        if let Some(&at) = self.at.get(name) {
+            self.entries[at].dir = DirRole::Plain;
+        }
+    }
+
+    /// Whether the list has an entry of this name.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        self.at.contains_key(name)
+    }
+
+    /// Adds the directories on the way to every name. `looker` has seen them.
+    pub(crate) fn add_parents(&mut self, looker: &Looker) {
+        let names: Vec<Box<[u8]>> =
+            self.missing.iter().cloned().chain(self.entries.iter().map(|entry| entry.name.clone())).collect();
+        for name in names {
+            for parent in ancestors(&name) {
+                if !self.has(parent)
+                    && let Some(look) = looker.known(parent)
+                {
+                    self.add(parent, look, DirRole::Plain);
+                }
+            }
+        }
+    }
+
+    /// The list for a session: removals first (rsync 3.4.3 refuses them elsewhere).
+    pub(crate) fn to_entries(&self) -> Vec<Entry> {
+        let missing = self.missing.iter().map(|name| Entry::missing(name.clone()));
+        missing.chain(self.entries.iter().cloned()).collect()
+    }
+}

@@ -1,0 +1,129 @@
+//! Looking at names once per plan.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use ebbtide_feed::RelPath;
+
+use crate::source::{Look, Source};
+use crate::text::OsError;
+use crate::walk::MAX_NAME;
+
+/// The root's name on the wire.
+pub(crate) const ROOT: &[u8] = b".";
+
+/// The name of a path on the wire.
+pub(crate) fn wire_name(path: &RelPath) -> &[u8] {
+    if path.is_root() { ROOT } else { path.as_bytes() }
+}
+
+/// What stands where a fact points to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// An entry. Its name is shorter than the fact's path where something on the way is no directory any more.
+    There(Box<[u8]>, Look),
+    /// Nothing. The name is the topmost one on the way that is missing.
+    Missing(Box<[u8]>),
+    /// It could not be looked at.
+    Blind(String),
+}
+
+/// Looks at names and remembers what it saw, so that all entries of one list fit together.
+#[derive(Debug)]
+pub(crate) struct Looker {
+    source: Arc<Source>,
+    seen: HashMap<Box<[u8]>, Result<Look, Unseen>>,
+}
+
+/// Why there is nothing to see.
+#[derive(Clone, Debug)]
+enum Unseen {
+    Missing,
+    Failed(String),
+}
+
+impl Looker {
+    /// Nothing seen yet.
+    pub(crate) fn new(source: Arc<Source>) -> Self {
+        Looker { source, seen: HashMap::new() }
+    }
+
+    /// Looks where `path` leads, without following symlinks.
+    pub(crate) fn sight(&mut self, path: &RelPath) -> Sight {
+        if path.as_bytes().len() > MAX_NAME {
+            return Sight::Blind(format!(
+                "its path has {} bytes, rsync carries {MAX_NAME}",
+                path.as_bytes().len()
+            ));
+        }
+        let name = wire_name(path);
+        for ancestor in ancestors(name) {
+            match self.see(ancestor) {
+                Ok(look) if look.meta.is_dir() => {}
+                other => return sight(ancestor, other),
+            }
+        }
+        sight(name, self.see(name))
+    }
+
+    /// What stands at a name whose ancestors were found to be directories.
+    pub(crate) fn known(&self, name: &[u8]) -> Option<&Look> {
+        self.seen.get(name)?.as_ref().ok()
+    }
+
+    fn see(&mut self, name: &[u8]) -> Result<Look, Unseen> {
+        if let Some(seen) = self.seen.get(name) {
+            return seen.clone();
+        }
+        let seen = self.source.look(0, name).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Unseen::Missing,
+            _ => Unseen::Failed(OsError(&error).to_string()),
+        });
+        self.seen.insert(name.into(), seen.clone());
+        seen
+    }
+}
+
+fn sight(name: &[u8], seen: Result<Look, Unseen>) -> Sight {
+    match seen {
+        Ok(look) => Sight::There(name.into(), look),
+        Err(Unseen::Missing) => Sight::Missing(name.into()),
+        Err(Unseen::Failed(why)) => Sight::Blind(why),
+    }
+}
+
+/// The directories on the way to `name`, from the root down; nothing for the root itself.
+pub(crate) fn ancestors(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at]);
+    (name != ROOT).then_some(ROOT).into_iter().chain(slashes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_to_a_name_begins_at_the_root() {
+        let way = |name| ancestors(name).collect::<Vec<_>>();
+        assert_eq!(way(b"a/b/c"), [&b"."[..], b"a", b"a/b"]);
+        assert_eq!(way(b"a"), [b"."]);
+        assert!(way(ROOT).is_empty());
+    }
+
+    #[test]
+    fn a_name_below_something_that_is_no_directory_any_more_leads_to_that() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("l")).unwrap();
+        let mut looker = Looker::new(Arc::new(Source::open(dir.path()).unwrap()));
+        let mut sight = |path: &str| looker.sight(&RelPath::new(path).unwrap());
+        assert!(matches!(sight("f/x/y"), Sight::There(name, _) if *name == *b"f"));
+        assert!(
+            matches!(sight("l/passwd"), Sight::There(name, look) if *name == *b"l" && look.meta.is_symlink())
+        );
+        assert_eq!(sight("gone/x/y"), Sight::Missing((*b"gone").into()));
+        assert!(matches!(sight(&"x/".repeat(2048)[..4095]), Sight::Missing(_)));
+        assert!(matches!(sight(&"y/".repeat(2049)[..4097]), Sight::Blind(_)));
+    }
+}

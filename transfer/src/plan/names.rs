@@ -1,0 +1,290 @@
+//! The lists for facts about single names.
+
+use std::collections::{HashMap, HashSet};
+
+use ebbtide_feed::{Fact, RelPath};
+use roaring::RoaringBitmap;
+
+use super::Rules;
+use super::list::{Lane, List};
+use super::look::{Looker, Sight};
+use super::recent::{Recent, Tick};
+use super::tree::Start;
+use crate::ledger::{Inode, LinkNotes};
+use crate::session::DirRole;
+use crate::source::Look;
+
+/// Files up to this size go with those whose data changed, even if only their attributes did: comparing them by
+/// content costs less than a session of its own. In bytes.
+const SMALL: u64 = 64 * 1024;
+
+/// The names, as they are now, of inodes with several names.
+pub(crate) type LinkGroups = HashMap<Inode, Vec<(Box<[u8]>, Look)>>;
+
+/// Facts, looked at.
+#[derive(Debug)]
+pub(crate) struct Sights {
+    /// When the looking began.
+    pub(crate) tick: Tick,
+    /// What each fact leads to.
+    facts: Vec<(u32, Goal)>,
+    looker: Looker,
+}
+
+/// What a fact comes to after looking.
+#[derive(Debug)]
+enum Goal {
+    /// Bring this entry up to date.
+    Update { name: Box<[u8]>, look: Look, data: bool },
+    /// Remove this name.
+    Remove { name: Box<[u8]> },
+    /// Compare this directory.
+    Compare { start: Start },
+    /// Remove what the destination has under this name, then compare the directory.
+    Replace { dir: RelPath },
+    /// It cannot be looked at.
+    Wait { path: RelPath, why: String },
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Lists with names, each for one session, in this order.
+    pub(crate) lists: Vec<Job>,
+    /// Directories to be compared, after the lists.
+    pub(crate) trees: Vec<Start>,
+    /// Facts that there is nothing to do for.
+    pub(crate) done: RoaringBitmap,
+    /// Facts that cannot be looked at: id, name, reason.
+    pub(crate) failed: Vec<(u32, RelPath, String)>,
+    /// Names of inodes with several names, as seen.
+    pub(crate) notes: LinkNotes,
+}
+
+/// A list and the facts that it is for.
+#[derive(Debug, Default)]
+pub(crate) struct Job {
+    /// The list.
+    pub(crate) list: List,
+    /// Facts and the positions, in the list's entries, that they wait for.
+    pub(crate) updates: Vec<(u32, Vec<usize>)>,
+    /// Facts and the names whose removal they wait for.
+    pub(crate) removals: Vec<(u32, Box<[u8]>)>,
+    /// Facts that go on as another fact when a name is removed.
+    pub(crate) replaced: Vec<(u32, Box<[u8]>, Fact)>,
+}
+
+impl Sights {
+    /// Looks at the names of facts.
+    pub(crate) fn new(facts: &[(u32, Fact)], mut looker: Looker, rules: Rules) -> Self {
+        let tick = Tick::now();
+        let mut goals = Vec::with_capacity(facts.len());
+        for (id, fact) in facts {
+            goals.push((*id, goal(fact, &mut looker, rules)));
+        }
+        Sights { tick, facts: goals, looker }
+    }
+
+    /// The inodes whose other names matter.
+    pub(crate) fn shared_inodes(&self) -> Vec<Inode> {
+        let inodes = self.facts.iter().filter_map(|(_, goal)| match goal {
+            Goal::Update { look, .. } => shared_inode(look),
+            _ => None,
+        });
+        inodes.collect::<HashSet<_>>().into_iter().collect()
+    }
+
+    /// Makes the lists. `links` are the names on record for [`Sights::shared_inodes`].
+    pub(crate) fn plan(self, links: HashMap<Inode, Vec<RelPath>>, recent: &mut Recent, rules: Rules) -> Plan {
+        Drafting::new(self, links, rules).plan(recent)
+    }
+}
+
+/// The inode of an entry that may have more than one name.
+pub(crate) fn shared_inode(look: &Look) -> Option<Inode> {
+    let meta = &look.meta;
+    (meta.nlink > 1 && !meta.is_dir()).then_some(Inode { dev: meta.dev, ino: meta.ino })
+}
+
+fn goal(fact: &Fact, looker: &mut Looker, rules: Rules) -> Goal {
+    let path = fact.path();
+    match looker.sight(path) {
+        Sight::Blind(why) => Goal::Wait { path: path.clone(), why },
+        Sight::Missing(name) => Goal::Remove { name },
+        Sight::There(name, look) => match fact {
+            Fact::Relist { dir } if look.meta.is_dir() => Goal::Compare { start: Start::relist(dir.clone()) },
+            Fact::Subtree { dir, replaced } if look.meta.is_dir() => match (replaced, rules.delete) {
+                (true, true) if !dir.is_root() => Goal::Replace { dir: dir.clone() },
+                _ => Goal::Compare { start: Start::subtree(dir.clone(), *replaced) },
+            },
+            Fact::Touched { data, .. } => Goal::Update { name, look, data: *data },
+            _ => Goal::Update { name, look, data: true },
+        },
+    }
+}
+
+/// The lists in the making.
+struct Drafting {
+    sights: Sights,
+    links: HashMap<Inode, Vec<RelPath>>,
+    rules: Rules,
+    plan: Plan,
+    /// Names that are removed before what is there now is compared: nothing below them can be in the same list.
+    replaced: Vec<RelPath>,
+}
+
+impl Drafting {
+    fn new(sights: Sights, links: HashMap<Inode, Vec<RelPath>>, rules: Rules) -> Self {
+        let replaced = sights.facts.iter().filter_map(|(_, goal)| match goal {
+            Goal::Replace { dir } => Some(dir.clone()),
+            _ => None,
+        });
+        Drafting { replaced: replaced.collect(), sights, links, rules, plan: Plan::default() }
+    }
+
+    fn plan(mut self, recent: &mut Recent) -> Plan {
+        let facts = std::mem::take(&mut self.sights.facts);
+        let facts: Vec<_> = facts.into_iter().filter(|(_, goal)| !self.comes_later(goal)).collect();
+        let groups = self.link_groups(&facts);
+        let exact = exact_inodes(&facts);
+        let mut exact_job =
+            Job { list: List::new(Lane { ignore_times: true, complete: false }), ..Job::default() };
+        let mut quick_job = Job::default();
+        let only_quick = !facts.iter().any(|(_, goal)| needs_exact(goal, &exact));
+        for (id, goal) in facts {
+            let is_quick = only_quick || (is_large(&goal) && !needs_exact(&goal, &exact));
+            let job = if is_quick { &mut quick_job } else { &mut exact_job };
+            self.place(id, goal, job, &groups, recent);
+        }
+        for mut job in [exact_job, quick_job] {
+            if !job.list.is_empty() {
+                job.list.add_parents(&self.sights.looker);
+                self.plan.lists.push(job);
+            }
+        }
+        self.plan
+    }
+
+    /// Whether a fact lies below a name that is replaced: it stays pending and is looked at again after that.
+    fn comes_later(&self, goal: &Goal) -> bool {
+        let name = match goal {
+            Goal::Update { name, .. } | Goal::Remove { name } => &**name,
+            Goal::Compare { start } => start.dir().as_bytes(),
+            Goal::Replace { dir } => {
+                return self.replaced.iter().any(|other| other != dir && dir.is_within(other));
+            }
+            Goal::Wait { .. } => return false,
+        };
+        let within = |dir: &RelPath| {
+            name.strip_prefix(dir.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        self.replaced.iter().any(within)
+    }
+
+    fn place(&mut self, id: u32, goal: Goal, job: &mut Job, groups: &LinkGroups, recent: &mut Recent) {
+        match goal {
+            Goal::Wait { path, why } => self.plan.failed.push((id, path, why)),
+            Goal::Compare { start } => self.plan.trees.push(start.for_fact(id)),
+            Goal::Remove { name } => self.place_removal(id, &name, job),
+            Goal::Replace { dir } => {
+                let then = Fact::Subtree { dir: dir.clone(), replaced: false };
+                if self.rules.missing_args {
+                    job.list.remove(dir.as_bytes());
+                    job.replaced.push((id, dir.as_bytes().into(), then));
+                } else {
+                    self.plan.trees.push(Start::subtree(dir, true).for_fact(id));
+                }
+            }
+            Goal::Update { name, look, .. } if recent.has(&name, &look.meta) => {
+                self.plan.done.insert(id);
+            }
+            Goal::Update { name, look, .. } => {
+                let mut positions = vec![job.list.add(&name, &look, DirRole::Plain)];
+                let group = shared_inode(&look).and_then(|inode| groups.get(&inode));
+                for (name, look) in group.into_iter().flatten() {
+                    positions.push(job.list.add(name, look, DirRole::Plain));
+                }
+                job.updates.push((id, positions));
+            }
+        }
+    }
+
+    fn place_removal(&mut self, id: u32, name: &[u8], job: &mut Job) {
+        if !self.rules.delete {
+            self.plan.done.insert(id);
+        } else if self.rules.missing_args {
+            job.list.remove(name);
+            job.removals.push((id, name.into()));
+        } else {
+            let path = RelPath::new(name).unwrap_or_else(|_| RelPath::root());
+            let parent = path.parent().unwrap_or_else(RelPath::root);
+            self.plan.trees.push(Start::relist(parent).for_fact(id));
+        }
+    }
+
+    /// All names of the inodes with several names, each looked at again.
+    fn link_groups(&mut self, facts: &[(u32, Goal)]) -> LinkGroups {
+        let mut groups = LinkGroups::new();
+        if !self.rules.hard_links {
+            return groups;
+        }
+        for (_, goal) in facts {
+            let Goal::Update { name, look, .. } = goal else { continue };
+            let Some(inode) = shared_inode(look) else { continue };
+            let group = groups.entry(inode).or_default();
+            if !group.iter().any(|(known, _)| known == name) {
+                group.push((name.clone(), look.clone()));
+                self.plan.notes.seen.extend(RelPath::new(&**name).map(|path| (inode, path)));
+            }
+        }
+        let (notes, looker) = (&mut self.plan.notes, &mut self.sights.looker);
+        for (inode, group) in &mut groups {
+            let mut known = self.links.remove(inode).unwrap_or_default();
+            known.retain(|path| !self.replaced.iter().any(|dir| path.is_within(dir)));
+            add_verified(*inode, known, group, looker, notes);
+        }
+        groups
+    }
+}
+
+/// Adds the names on record that still lead to the inode, and notes those that do not.
+pub(crate) fn add_verified(
+    inode: Inode,
+    names: Vec<RelPath>,
+    group: &mut Vec<(Box<[u8]>, Look)>,
+    looker: &mut Looker,
+    notes: &mut LinkNotes,
+) {
+    for path in names {
+        match looker.sight(&path) {
+            Sight::There(name, look) if *name == *path.as_bytes() && shared_inode(&look) == Some(inode) => {
+                if !group.iter().any(|(known, _)| *known == name) {
+                    group.push((name, look));
+                }
+            }
+            Sight::Blind(_) => {}
+            _ => notes.gone.push((inode, path)),
+        }
+    }
+}
+
+/// The inodes of regular files whose data may have changed.
+fn exact_inodes(facts: &[(u32, Goal)]) -> HashSet<(u64, u64)> {
+    let exact = facts.iter().filter_map(|(_, goal)| match goal {
+        Goal::Update { look, data: true, .. } if look.meta.is_file() => Some((look.meta.dev, look.meta.ino)),
+        _ => None,
+    });
+    exact.collect()
+}
+
+/// Whether this is a file whose data may have changed, under this name or another.
+fn needs_exact(goal: &Goal, exact: &HashSet<(u64, u64)>) -> bool {
+    matches!(goal, Goal::Update { look, .. } if look.meta.is_file() && exact.contains(&(look.meta.dev, look.meta.ino)))
+}
+
+fn is_large(goal: &Goal) -> bool {
+    matches!(goal, Goal::Update { look, .. } if look.meta.is_file() && look.meta.size > SMALL)
+}
+
+#[cfg(test)]
+mod tests;

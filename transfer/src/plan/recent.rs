@@ -1,0 +1,128 @@
+//! What was sent lately, so that marks without a change cost nothing.
+//!
+//! Writeback, access times and our own reading mark inodes although nothing changed. An entry whose attributes,
+//! ctime included, are those that were sent has nothing new, provided that its ctime was old enough when we looked:
+//! a change within the same tick of the clock leaves ctime as it is.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lru::LruCache;
+use rustix::time::{ClockId, clock_getres, clock_gettime};
+
+use crate::source::{Meta, Time};
+
+/// So many names are remembered for each destination.
+const NAMES: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+
+/// Names and the attributes that the destination has for them.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    sent: LruCache<Box<[u8]>, Meta>,
+}
+
+/// The kernel's coarse clock, from which it takes ctime.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tick {
+    now: Time,
+    length: Duration,
+}
+
+impl Tick {
+    /// The tick that is running.
+    pub(crate) fn now() -> Tick {
+        let (now, length) = (clock_gettime(ClockId::RealtimeCoarse), clock_getres(ClockId::RealtimeCoarse));
+        Tick { now: time(now), length: Duration::try_from(length).unwrap_or(Duration::from_millis(10)) }
+    }
+
+    /// Whether a change made from now on is sure to show in this ctime.
+    fn is_past(&self, ctime: Time) -> bool {
+        let since_epoch = |time: Time| Some(Duration::new(u64::try_from(time.secs).ok()?, time.nanos));
+        match (since_epoch(self.now), since_epoch(ctime)) {
+            (Some(now), Some(ctime)) => ctime + 2 * self.length < now,
+            _ => false,
+        }
+    }
+}
+
+fn time(spec: rustix::time::Timespec) -> Time {
+    // The cast is lossless: nanoseconds of a clock are below 10^9.
+    Time { secs: spec.tv_sec, nanos: spec.tv_nsec as u32 }
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Recent { sent: LruCache::new(NAMES) }
+    }
+}
+
+impl Recent {
+    /// Whether the destination has just this.
+    pub(crate) fn has(&mut self, name: &[u8], meta: &Meta) -> bool {
+        self.sent.get(name).is_some_and(|sent| sent == meta)
+    }
+
+    /// The destination has this, which was looked at in `tick`.
+    pub(crate) fn sent(&mut self, name: &[u8], meta: &Meta, tick: Tick) {
+        let shared = meta.nlink > 1 && !meta.is_dir();
+        if tick.is_past(meta.ctime) && !shared {
+            self.sent.put(name.into(), *meta);
+        } else {
+            self.sent.pop(name);
+        }
+    }
+
+    /// Nothing is known of this name any more.
+    pub(crate) fn forget(&mut self, name: &[u8]) {
+        self.sent.pop(name);
+    }
+
+    /// Nothing is known any more: a session failed.
+    pub(crate) fn clear(&mut self) {
+        self.sent.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(secs: i64, nanos: u32) -> Meta {
+        Meta { mode: 0o100_644, nlink: 1, ctime: Time { secs, nanos }, ..Meta::MISSING }
+    }
+
+    const TICK: Tick = Tick { now: Time { secs: 100, nanos: 0 }, length: Duration::from_millis(4) };
+
+    #[test]
+    fn an_entry_is_trusted_when_its_ctime_was_two_ticks_old() {
+        let mut recent = Recent::default();
+        for (ctime, trusted) in
+            [(at(99, 991_000_000), true), (at(99, 993_000_000), false), (at(101, 0), false)]
+        {
+            recent.sent(b"f", &ctime, TICK);
+            assert_eq!(recent.has(b"f", &ctime), trusted, "{ctime:?}");
+        }
+    }
+
+    #[test]
+    fn another_ctime_or_inode_is_something_new() {
+        let mut recent = Recent::default();
+        recent.sent(b"f", &at(90, 0), TICK);
+        assert!(!recent.has(b"f", &at(90, 1)));
+        assert!(!recent.has(b"f", &Meta { ino: 5, ..at(90, 0) }));
+        assert!(!recent.has(b"g", &at(90, 0)));
+    }
+
+    #[test]
+    fn a_file_with_several_names_is_never_trusted() {
+        let mut recent = Recent::default();
+        let shared = Meta { nlink: 2, ..at(90, 0) };
+        recent.sent(b"f", &shared, TICK);
+        assert!(!recent.has(b"f", &shared));
+    }
+
+    #[test]
+    fn the_clock_ticks() {
+        assert!(Tick::now().length > Duration::ZERO);
+    }
+}

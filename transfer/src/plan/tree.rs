@@ -1,0 +1,252 @@
+//! The lists for directories that are compared: as many directories as fit a list, one list after the other.
+//!
+//! A directory is always whole in one list, because the daemon removes what a complete directory lacks. A tree is
+//! spread over as many lists as it needs, so memory does not grow with the tree, and what was compared stays
+//! compared when the connection breaks.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use ebbtide_feed::{Fact, RelPath};
+
+use super::Rules;
+use super::list::{Lane, List};
+use super::look::{Looker, Sight, wire_name};
+use super::names::{LinkGroups, add_verified, shared_inode};
+use crate::ledger::{Inode, LinkNotes};
+use crate::session::DirRole;
+use crate::source::{Look, Source};
+use crate::text::OsError;
+use crate::walk::{Depth, Kinds, ProblemKind, Walk};
+
+/// A list gets no further directory when it has this many entries.
+const ENTRIES: usize = 20_000;
+
+/// A list gets no further directory when its names have this many bytes.
+const NAME_BYTES: usize = 4 << 20;
+
+/// Everything is an entry: links, devices and specials too.
+pub(crate) const KINDS: Kinds = Kinds { links: true, devices: true, specials: true };
+
+/// A directory to be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    dir: RelPath,
+    deep: bool,
+    ignore_times: bool,
+    fact: u32,
+}
+
+impl Start {
+    /// The entries of one directory.
+    pub(crate) fn relist(dir: RelPath) -> Self {
+        Start { dir, deep: false, ignore_times: false, fact: 0 }
+    }
+
+    /// Everything below a directory; with `ignore_times` an equal size and mtime prove nothing.
+    pub(crate) fn subtree(dir: RelPath, ignore_times: bool) -> Self {
+        Start { dir, deep: true, ignore_times, fact: 0 }
+    }
+
+    /// The same on behalf of a fact.
+    pub(crate) fn for_fact(self, fact: u32) -> Self {
+        Start { fact, ..self }
+    }
+
+    /// The directory.
+    pub(crate) fn dir(&self) -> &RelPath {
+        &self.dir
+    }
+
+    /// Whether an equal size and mtime prove nothing.
+    pub(crate) fn ignore_times(&self) -> bool {
+        self.ignore_times
+    }
+
+    /// The fact.
+    pub(crate) fn fact(&self) -> u32 {
+        self.fact
+    }
+}
+
+/// Directories that are still to be listed, all in the same way.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    source: Arc<Source>,
+    lane: Lane,
+    /// The next directory is the last one here.
+    pending: Vec<Start>,
+    /// The directories that facts named: what is wrong with these is the fact's own failure.
+    named: HashSet<RelPath>,
+}
+
+/// A list of whole directories.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    /// The list.
+    pub(crate) list: List,
+    /// The fact that each directory is listed for, by wire name.
+    pub(crate) owners: HashMap<Box<[u8]>, u32>,
+    /// What must be looked at by itself, and the fact that it came up for.
+    pub(crate) successors: Vec<(u32, Fact)>,
+    /// Named directories that could not be read.
+    pub(crate) failed: Vec<(u32, RelPath, String)>,
+    /// Names of inodes with several names, as seen.
+    pub(crate) notes: LinkNotes,
+    looker: Looker,
+    name_bytes: usize,
+}
+
+impl Tree {
+    /// The directories among `starts` that are compared with this `ignore_times`.
+    pub(crate) fn new(source: Arc<Source>, starts: &[Start], ignore_times: bool) -> Self {
+        let mut pending: Vec<Start> =
+            starts.iter().filter(|start| start.ignore_times == ignore_times).cloned().collect();
+        pending.reverse();
+        let named = pending.iter().map(|start| start.dir.clone()).collect();
+        Tree { source, lane: Lane { ignore_times, complete: true }, pending, named }
+    }
+
+    /// The next list; `None` when every directory was listed.
+    pub(crate) fn next_chunk(&mut self) -> Option<Chunk> {
+        self.pending.last()?;
+        let mut chunk = Chunk::new(self.lane, Looker::new(Arc::clone(&self.source)));
+        while chunk.has_room()
+            && let Some(start) = self.pending.pop()
+        {
+            self.list(&start, &mut chunk);
+        }
+        let looker = std::mem::replace(&mut chunk.looker, Looker::new(Arc::clone(&self.source)));
+        chunk.list.add_parents(&looker);
+        chunk.looker = looker;
+        Some(chunk)
+    }
+
+    /// Puts one directory and its entries into the list.
+    fn list(&mut self, start: &Start, chunk: &mut Chunk) {
+        let name = wire_name(&start.dir);
+        let look = match chunk.looker.sight(&start.dir) {
+            Sight::There(found, look) if *found == *name && look.meta.is_dir() => look,
+            Sight::Blind(why) => return chunk.failed.push((start.fact, start.dir.clone(), why)),
+            _ => {
+                let look_again = Fact::Touched { path: start.dir.clone(), data: true };
+                return chunk.successors.push((start.fact, look_again));
+            }
+        };
+        let mut walk = Walk::new(&self.source, 0, KINDS);
+        walk.below(name, Depth::Entries);
+        chunk.list.add(name, &look, DirRole::Content);
+        chunk.owners.insert(name.into(), start.fact);
+        let problems = std::mem::take(&mut walk.problems);
+        for entry in walk.entries.into_iter().rev() {
+            if start.deep
+                && entry.meta.is_dir()
+                && let Ok(dir) = RelPath::new(&*entry.name)
+            {
+                self.pending.push(Start { dir, ..start.clone() });
+            }
+            chunk.name_bytes += entry.name.len();
+            chunk.list.push(entry);
+        }
+        for problem in problems {
+            let below = problem.path.strip_prefix(self.source.path(0)).unwrap_or(&problem.path);
+            let path = RelPath::new(below.as_os_str().as_bytes()).unwrap_or_else(|_| start.dir.clone());
+            self.problem(start, path, &problem.kind, chunk);
+        }
+    }
+
+    /// A directory that could not be read whole is not compared; the rest is looked at by itself.
+    fn problem(&self, start: &Start, path: RelPath, kind: &ProblemKind, chunk: &mut Chunk) {
+        match kind {
+            ProblemKind::OpenDir(error) | ProblemKind::ReadDir(error) => {
+                chunk.list.set_plain(wire_name(&start.dir));
+                let why = format!("its entries cannot be read: {}", OsError(error));
+                if self.named.contains(&start.dir) {
+                    chunk.failed.push((start.fact, path, why));
+                } else if start.deep {
+                    chunk
+                        .successors
+                        .push((start.fact, Fact::Subtree { dir: path, replaced: start.ignore_times }));
+                }
+            }
+            ProblemKind::Vanished if path == start.dir => {
+                chunk.list.set_plain(wire_name(&start.dir));
+                chunk.successors.push((start.fact, Fact::Gone { path }));
+            }
+            ProblemKind::Vanished
+            | ProblemKind::NotWanted
+            | ProblemKind::DirectoryNotWanted
+            | ProblemKind::Argument(_)
+            | ProblemKind::Root(_) => {}
+            ProblemKind::Stat(_) | ProblemKind::NameTooLong => {
+                // What the list lacks would be removed.
+                chunk.list.set_plain(wire_name(&start.dir));
+                chunk.successors.push((start.fact, Fact::Touched { path, data: true }));
+            }
+        }
+    }
+}
+
+impl Chunk {
+    fn new(lane: Lane, looker: Looker) -> Self {
+        Chunk {
+            list: List::new(lane),
+            owners: HashMap::new(),
+            successors: Vec::new(),
+            failed: Vec::new(),
+            notes: LinkNotes::default(),
+            looker,
+            name_bytes: 0,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.list.entries.len() < ENTRIES && self.name_bytes < NAME_BYTES
+    }
+
+    /// The inodes whose other names matter.
+    pub(crate) fn shared_inodes(&self, rules: Rules) -> Vec<Inode> {
+        let inodes = self.list.entries.iter().filter_map(|entry| {
+            let look = Look { meta: entry.meta, link_target: Box::default() };
+            shared_inode(&look).filter(|_| rules.hard_links)
+        });
+        inodes.collect::<HashSet<_>>().into_iter().collect()
+    }
+
+    /// Adds the names on record of the inodes that [`Chunk::shared_inodes`] named, and notes those that were seen.
+    pub(crate) fn add_links(&mut self, links: HashMap<Inode, Vec<RelPath>>) {
+        let mut groups = self.link_groups();
+        for (inode, known) in links {
+            let mut group = groups.remove(&inode).unwrap_or_default();
+            self.notes
+                .seen
+                .extend(group.iter().filter_map(|(name, _)| Some((inode, RelPath::new(&**name).ok()?))));
+            add_verified(inode, known, &mut group, &mut self.looker, &mut self.notes);
+            for (name, look) in group {
+                self.list.add(&name, &look, DirRole::Plain);
+            }
+        }
+        self.list.add_parents(&self.looker);
+    }
+
+    fn link_groups(&self) -> LinkGroups {
+        let mut groups = LinkGroups::new();
+        for entry in &self.list.entries {
+            let look = Look { meta: entry.meta, link_target: entry.link_target.clone() };
+            if let Some(inode) = shared_inode(&look) {
+                groups.entry(inode).or_default().push((entry.name.clone(), look));
+            }
+        }
+        groups
+    }
+
+    /// The fact that an entry is listed for.
+    pub(crate) fn owner(&self, name: &[u8]) -> Option<u32> {
+        let parent = name.iter().rposition(|&byte| byte == b'/').map_or(super::look::ROOT, |at| &name[..at]);
+        self.owners.get(name).or_else(|| self.owners.get(parent)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,462 @@
+//! The sender as ebbtide's half, against a real rsync daemon: what is told over the feed stands at the destination.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ebbtide_feed::codec;
+use ebbtide_feed::{
+    Batch, DestinationSpec, Fact, MirrorSpec, PROTOCOL_VERSION, RelPath, SenderStatus, Start, ToSender,
+    ToTracker,
+};
+
+/// A source, a stock daemon, and the sender between them.
+struct World {
+    folder: tempfile::TempDir,
+    daemon: Option<Child>,
+    port: u16,
+    hard_links: bool,
+    sender: Option<Sender>,
+    seq: u64,
+}
+
+struct Sender {
+    child: Child,
+    feed: UnixStream,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(30);
+    while !ready() {
+        assert!(Instant::now() < end, "not reached: {what}");
+        std::thread::yield_now();
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["src", "dest", "state"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let mut world =
+            World { folder, daemon: None, port: free_port(), hard_links: true, sender: None, seq: 0 };
+        world.start_daemon("");
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn src(&self, name: &str) -> PathBuf {
+        self.path("src").join(name)
+    }
+
+    fn start_daemon(&mut self, module_lines: &str) {
+        let dest = self.path("dest").display().to_string();
+        let log = self.path("daemon.log").display().to_string();
+        let config = format!(
+            "use chroot = no\nmunge symlinks = no\nlog file = {log}\nuid = root\ngid = root\n[m]\npath = {dest}\nread only = no\n{module_lines}\n"
+        );
+        let file = self.path("rsyncd.conf");
+        fs::write(&file, config).unwrap();
+        let port = format!("--port={}", self.port);
+        let config = format!("--config={}", file.display());
+        let child = Command::new("rsync")
+            .args(["--daemon", "--no-detach", "--address=127.0.0.1", &port, &config])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.daemon = Some(child);
+        let port = self.port;
+        wait_until("the daemon listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    }
+
+    fn stop_daemon(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().unwrap();
+            daemon.wait().unwrap();
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("rsync://127.0.0.1:{}/m/", self.port)
+    }
+
+    fn start_message(&self) -> Start {
+        let destination = DestinationSpec {
+            url: self.url(),
+            password_file: None,
+            compress_choice: None,
+            compress_level: None,
+            timeout_s: 30,
+            contimeout_s: 10,
+        };
+        let mirror = MirrorSpec {
+            source: self.path("src"),
+            delete: true,
+            numeric_ids: false,
+            hard_links: self.hard_links,
+            destinations: vec![destination],
+        };
+        Start { version: PROTOCOL_VERSION, state_dir: self.path("state"), mirrors: vec![mirror] }
+    }
+
+    fn start_sender(&mut self) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_ebbtide-send"))
+            .arg("--ebbtide-feed")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        codec::write(&ours, &ToSender::Start(self.start_message())).unwrap();
+        assert_eq!(codec::read::<ToTracker>(&ours).unwrap(), ToTracker::Ready { version: PROTOCOL_VERSION });
+        self.sender = Some(Sender { child, feed: ours });
+    }
+
+    fn feed(&self) -> &UnixStream {
+        &self.sender.as_ref().unwrap().feed
+    }
+
+    fn say(&self, message: &ToSender) {
+        codec::write(self.feed(), message).unwrap();
+    }
+
+    fn hear(&self) -> ToTracker {
+        codec::read(self.feed()).unwrap()
+    }
+
+    fn hear_until(&self, wanted: impl Fn(&ToTracker) -> bool) -> ToTracker {
+        loop {
+            let message = self.hear();
+            if wanted(&message) {
+                return message;
+            }
+        }
+    }
+
+    fn send(&mut self, facts: Vec<Fact>) {
+        self.seq += 1;
+        self.say(&ToSender::Batch(Batch { seq: self.seq, mirror: 0, last: true, facts }));
+    }
+
+    fn wait_durable(&self) {
+        let seq = self.seq;
+        self.hear_until(|message| *message == ToTracker::Durable { seq });
+    }
+
+    fn settle(&self) {
+        self.say(&ToSender::Barrier { token: 1 });
+        self.hear_until(|message| *message == ToTracker::Settled { token: 1 });
+    }
+
+    fn status(&self) -> SenderStatus {
+        self.say(&ToSender::StatusRequest { token: 2 });
+        match self.hear_until(|message| matches!(message, ToTracker::Status { .. })) {
+            ToTracker::Status { status, .. } => status,
+            _ => unreachable!("waited for a status"),
+        }
+    }
+
+    fn kill_sender(&mut self) {
+        let mut sender = self.sender.take().unwrap();
+        sender.child.kill().unwrap();
+        sender.child.wait().unwrap();
+    }
+
+    /// The referee: a stock rsync must find nothing to do.
+    fn assert_same(&self) {
+        let mut options = vec!["-naHAXc", "--delete", "--itemize-changes"];
+        if !self.hard_links {
+            options[0] = "-naAXc";
+        }
+        let output = Command::new("rsync")
+            .args(options)
+            .arg(format!("{}/", self.path("src").display()))
+            .arg(format!("{}/", self.path("dest").display()))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.sender.is_some() {
+            self.kill_sender();
+        }
+        self.stop_daemon();
+    }
+}
+
+fn path(name: &str) -> RelPath {
+    RelPath::new(name).unwrap()
+}
+
+fn data(name: &str) -> Fact {
+    Fact::Touched { path: path(name), data: true }
+}
+
+fn attributes(name: &str) -> Fact {
+    Fact::Touched { path: path(name), data: false }
+}
+
+fn gone(name: &str) -> Fact {
+    Fact::Gone { path: path(name) }
+}
+
+fn root() -> Fact {
+    Fact::Touched { path: RelPath::root(), data: false }
+}
+
+fn fill(at: &Path) {
+    fs::create_dir_all(at.join("a/b")).unwrap();
+    fs::create_dir_all(at.join("empty")).unwrap();
+    fs::write(at.join("a/one"), "one").unwrap();
+    fs::write(at.join("a/b/two"), vec![7; 300_000]).unwrap();
+    fs::write(at.join("new\nline"), "odd").unwrap();
+    symlink("a/one", at.join("link")).unwrap();
+    fs::hard_link(at.join("a/one"), at.join("a/b/one again")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, at.join("fifo"), rustix::fs::Mode::RWXU).unwrap();
+}
+
+#[test]
+fn the_first_sync_copies_everything_and_removes_what_is_extraneous() {
+    let mut world = World::new();
+    fill(&world.path("src"));
+    fs::create_dir_all(world.path("dest").join("old/deep")).unwrap();
+    fs::write(world.path("dest").join("old/deep/f"), "x").unwrap();
+    world.start_sender();
+    world.settle();
+    world.assert_same();
+}
+
+#[test]
+fn changes_told_over_the_feed_stand_at_the_destination() {
+    let mut world = World::new();
+    fill(&world.path("src"));
+    world.start_sender();
+    world.settle();
+
+    fs::write(world.src("a/one"), "two").unwrap();
+    fs::write(world.src("a/new"), "new").unwrap();
+    fs::remove_file(world.src("a/b/two")).unwrap();
+    fs::set_permissions(world.src("empty"), fs::Permissions::from_mode(0o700)).unwrap();
+    world.send(vec![
+        data("a/one"),
+        data("a/new"),
+        attributes("a"),
+        gone("a/b/two"),
+        attributes("a/b"),
+        attributes("empty"),
+    ]);
+    world.wait_durable();
+    world.settle();
+    world.assert_same();
+
+    fs::remove_dir_all(world.src("a")).unwrap();
+    fs::remove_file(world.src("link")).unwrap();
+    fs::create_dir(world.src("link")).unwrap();
+    fs::write(world.src("link/f"), "was a symlink").unwrap();
+    world.send(vec![
+        gone("a"),
+        gone("a/b"),
+        gone("a/one"),
+        root(),
+        gone("link"),
+        data("link"),
+        data("link/f"),
+    ]);
+    world.settle();
+    world.assert_same();
+}
+
+#[test]
+fn a_renamed_directory_that_takes_anothers_place_is_compared_after_the_old_one_is_removed() {
+    let mut world = World::new();
+    for (dir, content) in [("x", "from x"), ("y", "from y")] {
+        fs::create_dir(world.src(dir)).unwrap();
+        fs::write(world.src(dir).join("f"), content).unwrap();
+        let times = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+        fs::File::options().write(true).open(world.src(dir).join("f")).unwrap().set_times(times).unwrap();
+    }
+    world.start_sender();
+    world.settle();
+    fs::remove_dir_all(world.src("y")).unwrap();
+    fs::rename(world.src("x"), world.src("y")).unwrap();
+    let moved = Fact::Moved { from: path("x"), to: path("y") };
+    world.send(vec![
+        gone("x"),
+        Fact::Subtree { dir: path("y"), replaced: true },
+        moved,
+        root(),
+        attributes("y"),
+    ]);
+    world.settle();
+    world.assert_same();
+}
+
+#[test]
+fn a_write_that_keeps_size_and_time_is_sent() {
+    let mut world = World::new();
+    fs::write(world.src("f"), "aaaa").unwrap();
+    world.start_sender();
+    world.settle();
+    let times = fs::metadata(world.src("f")).unwrap().modified().unwrap();
+    fs::write(world.src("f"), "bbbb").unwrap();
+    let file = fs::File::options().write(true).open(world.src("f")).unwrap();
+    file.set_times(fs::FileTimes::new().set_modified(times)).unwrap();
+    world.send(vec![data("f")]);
+    world.settle();
+    world.assert_same();
+}
+
+#[test]
+fn writing_to_one_name_of_a_file_keeps_the_others_linked() {
+    let mut world = World::new();
+    fs::write(world.src("one"), "one").unwrap();
+    world.start_sender();
+    world.settle();
+    fs::hard_link(world.src("one"), world.src("two")).unwrap();
+    world.send(vec![data("one"), data("two"), root()]);
+    world.settle();
+    world.assert_same();
+    fs::write(world.src("two"), "changed").unwrap();
+    world.send(vec![data("two")]);
+    world.settle();
+    world.assert_same();
+}
+
+#[test]
+fn a_relisted_directory_is_compared_without_looking_below() {
+    let mut world = World::new();
+    fill(&world.path("src"));
+    world.start_sender();
+    world.settle();
+    fs::remove_file(world.src("a/one")).unwrap();
+    fs::write(world.src("a/three"), "3").unwrap();
+    world.send(vec![Fact::Relist { dir: path("a") }, attributes("a/b/one again")]);
+    world.settle();
+    world.assert_same();
+}
+
+#[test]
+fn facts_wait_durably_for_a_daemon_that_is_down() {
+    let mut world = World::new();
+    world.start_sender();
+    world.settle();
+    world.stop_daemon();
+    fs::write(world.src("f"), "later").unwrap();
+    world.send(vec![data("f"), root()]);
+    world.wait_durable();
+    wait_until("the failure is told", || {
+        let status = world.status();
+        status.destinations[0].last_error.as_ref().is_some_and(|error| error.contains("connecting"))
+    });
+    world.kill_sender();
+    world.start_sender();
+    world.start_daemon("");
+    world.settle();
+    world.assert_same();
+}
+
+#[test]
+fn a_killed_sender_loses_nothing_that_it_called_durable() {
+    let mut world = World::new();
+    world.start_sender();
+    for round in 0..10 {
+        for n in 0..20 {
+            let name = format!("{}", (round * 7 + n) % 40);
+            if n % 5 == 4 {
+                let _ = fs::remove_file(world.src(&name));
+                world.send(vec![gone(&name), root()]);
+            } else {
+                fs::write(world.src(&name), format!("{round} {n}")).unwrap();
+                world.send(vec![data(&name), root()]);
+            }
+        }
+        world.wait_durable();
+        world.kill_sender();
+        world.start_sender();
+    }
+    world.settle();
+    world.assert_same();
+}
+
+#[test]
+fn a_name_that_fails_does_not_hold_up_the_others() {
+    let mut world = World::new();
+    fs::create_dir(world.src("d")).unwrap();
+    fs::write(world.src("d/f"), "1").unwrap();
+    world.start_sender();
+    world.settle();
+    let locked = world.path("dest").join("d");
+    let set = |flag| assert!(Command::new("chattr").arg(flag).arg(&locked).status().unwrap().success());
+    if !Command::new("chattr").arg("+i").arg(&locked).status().is_ok_and(|status| status.success()) {
+        return;
+    }
+    fs::write(world.src("d/f"), "22").unwrap();
+    fs::write(world.src("g"), "3").unwrap();
+    world.send(vec![data("d/f"), data("g"), root()]);
+    wait_until("the other file stands", || world.path("dest").join("g").exists());
+    wait_until("the failing name is told", || {
+        world.status().destinations[0].failing_names.iter().any(|(name, _)| name == "d/f")
+    });
+    set("-i");
+    world.settle();
+    assert!(world.status().destinations[0].failing_names.is_empty());
+    world.assert_same();
+}
+
+#[test]
+fn the_sender_ends_well_when_it_is_told_to_and_when_the_feed_closes() {
+    for told in [true, false] {
+        let mut world = World::new();
+        fs::write(world.src("f"), "x").unwrap();
+        world.start_sender();
+        let mut sender = world.sender.take().unwrap();
+        if told {
+            codec::write(&sender.feed, &ToSender::Stop).unwrap();
+        } else {
+            sender.feed.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+        assert!(sender.child.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn check_tells_what_each_destination_answers() {
+    let mut world = World::new();
+    let start = world.start_message();
+    for reachable in [true, false] {
+        if !reachable {
+            world.stop_daemon();
+        }
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ebbtide-send"))
+            .arg("--ebbtide-check")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        codec::write(child.stdin.take().unwrap(), &start).unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(child.wait().unwrap().success());
+        let answers: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(answers[0]["ok"], reachable, "{line}");
+        assert_eq!(answers[0]["error"].is_null(), reachable, "{line}");
+    }
+}
