@@ -30,7 +30,7 @@ fn escape(bytes: &[u8], in_utf8: bool, out: &mut fmt::Formatter<'_>) -> fmt::Res
             match character {
                 '\t' | '\x7f' => write!(out, "{character}")?,
                 c if c.is_control() || !in_utf8 && !c.is_ascii() => {
-                    octal(out, c.encode_utf8(&mut [0; 4]).as_bytes())?
+                    octal(out, c.encode_utf8(&mut [0; 4]).as_bytes())?;
                 }
                 c => write!(out, "{c}")?,
             }

@@ -103,6 +103,9 @@ fn push(
     let chosen = list(args)?;
     chosen.problems.iter().for_each(|problem| screen.problem(problem));
     let listing = started.elapsed();
+    if args.verbose > 0 && !args.quiet {
+        screen.line("building file list ... done");
+    }
     let counts = count(&chosen.list);
     if chosen.list.entries.is_empty() {
         return Ok(verdict(chosen.list.io_errors.exit_code(false)));

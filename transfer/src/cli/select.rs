@@ -1,6 +1,6 @@
 //! From what the user named to the list that is sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -43,11 +43,14 @@ pub(super) fn select(args: &Args, named: &[Named]) -> io::Result<Selection> {
             rules.add(&mut walk, &source, root, named);
         }
     }
+    let mut entries = std::mem::take(&mut walk.entries);
+    if named.len() > 1 || args.push.server.relative {
+        entries = without_repeats(entries);
+    }
+    let entries = missing_first(without_orphans(entries, &mut walk));
     let io_errors = walk.io_errors();
-    let (entries, problems) = (walk.entries, walk.problems);
-    let entries =
-        if named.len() > 1 || args.push.server.relative { without_repeats(entries) } else { entries };
-    Ok(Selection { source, list: FileListInput { entries: missing_first(entries), io_errors }, problems })
+    let problems = std::mem::take(&mut walk.problems);
+    Ok(Selection { source, list: FileListInput { entries, io_errors }, problems })
 }
 
 /// The roots that could be opened, each once.
@@ -93,7 +96,7 @@ impl Rules {
                 let entry = Entry::new(named.name.clone(), look.meta).with_link_target(look.link_target);
                 walk.entries.push(Entry { root, ..entry });
             }
-            Err(error) => self.add_missing(walk, named, error),
+            Err(error) => self.add_missing(walk, root, named, error),
         }
     }
 
@@ -109,11 +112,13 @@ impl Rules {
         }
     }
 
-    fn add_missing(&self, walk: &mut Walk<'_>, named: &Named, error: io::Error) {
+    fn add_missing(&self, walk: &mut Walk<'_>, root: u16, named: &Named, error: io::Error) {
         let absent = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
         match self.missing {
             MissingArgs::Ignore if absent => {}
-            MissingArgs::Delete if absent => walk.entries.push(Entry::missing(named.name.clone())),
+            MissingArgs::Delete if absent => {
+                walk.entries.push(Entry { root, ..Entry::missing(named.name.clone()) });
+            }
             _ => walk.problem(&named.name, ProblemKind::Argument(error)),
         }
     }
@@ -121,9 +126,7 @@ impl Rules {
 
 /// The directories on the way to a name, as far as they exist.
 fn add_parents(walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
-    let ends = named.name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-    let parents = ends.map(|end| &named.name[..end]);
-    for parent in named.with_root.then_some(&b"."[..]).into_iter().chain(parents) {
+    for parent in named.with_root.then_some(&b"."[..]).into_iter().chain(parents(&named.name)) {
         match source.look(root, parent) {
             Ok(look) if look.meta.is_dir() => {
                 let entry = Entry::new(parent, look.meta).with_role(DirRole::Implied);
@@ -161,6 +164,35 @@ fn stronger(one: DirRole, other: DirRole) -> DirRole {
         DirRole::Content => 2,
     };
     if rank(one) >= rank(other) { one } else { other }
+}
+
+/// Drops names to be removed below a directory that the source does not have either. Where that directory is to be
+/// removed itself, they go with it; where nobody named it, it is one that has vanished.
+fn without_orphans(entries: Vec<Entry>, walk: &mut Walk<'_>) -> Vec<Entry> {
+    let (missing, mut kept): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.meta.mode == 0);
+    if missing.is_empty() {
+        return kept;
+    }
+    let dirs: HashSet<&[u8]> =
+        kept.iter().filter(|entry| entry.meta.is_dir()).map(|entry| &*entry.name).collect();
+    let named: HashSet<Box<[u8]>> = missing.iter().map(|entry| entry.name.clone()).collect();
+    let absent =
+        |entry: &Entry| parents(&entry.name).find(|parent| !dirs.contains(parent)).map(<[u8]>::to_vec);
+    let (orphans, missing): (Vec<_>, Vec<_>) =
+        missing.into_iter().map(|entry| (absent(&entry), entry)).partition(|(absent, _)| absent.is_some());
+    for (parent, entry) in orphans {
+        if let Some(parent) = parent.filter(|_| !parents(&entry.name).any(|parent| named.contains(parent))) {
+            walk.set_root(entry.root);
+            walk.problem(&parent, ProblemKind::Vanished);
+        }
+    }
+    kept.extend(missing.into_iter().map(|(_, entry)| entry));
+    kept
+}
+
+/// The directories on the way to a name, the topmost first.
+fn parents(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &name[..at])
 }
 
 /// rsync 3.4.3 takes names to be removed only where no entry came before them.

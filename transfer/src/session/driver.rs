@@ -124,7 +124,8 @@ impl<'a> Driver<'a> {
     }
 
     async fn exchange(&mut self) -> Result<sender::Outcome, SessionErrorKind> {
-        if !self.options.checksum {
+        // Without entries only a listing of modules can be meant.
+        if !self.options.checksum && !self.entries.is_empty() {
             self.build_list()?;
         }
         loop {
@@ -263,7 +264,7 @@ impl<'a> Driver<'a> {
     fn on_ready(&mut self, dialect: &Dialect) -> Result<(), SessionErrorKind> {
         self.pulse.welcomed();
         self.observer.ready(dialect);
-        if self.options.checksum { self.build_list() } else { Ok(()) }
+        if self.options.checksum || self.entries.is_empty() { self.build_list() } else { Ok(()) }
     }
 
     fn on_text(&mut self, kind: TextKind, bytes: Vec<u8>) {
