@@ -2,10 +2,13 @@
 
 mod bench;
 mod build;
+mod ci;
 mod demo;
+mod layers;
 mod load;
 mod process;
 mod setup;
+mod test;
 mod toolchain;
 mod world;
 
@@ -46,6 +49,15 @@ enum Verb {
         /// Use a copy of this folder.
         folder: Option<PathBuf>,
     },
+    /// Runs every test; the last line counts passed, failed and skipped.
+    Test {
+        /// Only tests whose names contain this.
+        filter: Option<String>,
+    },
+    /// Checks who imports whom.
+    Layers,
+    /// Formatting, layers, lints and tests: what a change must pass.
+    Ci,
     /// Measures ebbtide beside the tools it replaces.
     Bench(bench::Options),
     /// Part of `bench`.
@@ -67,6 +79,9 @@ fn main() -> Result<()> {
             world::enter()?;
             demo::run_demo(&built, folder.as_deref())
         }
+        Verb::Test { filter } => test::run(&ready(Profile::Debug)?, filter.as_deref()),
+        Verb::Layers => layers::run(),
+        Verb::Ci => ci::run(),
         Verb::Bench(options) => {
             let built = ready(Profile::Release)?;
             world::enter()?;
