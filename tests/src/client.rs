@@ -74,7 +74,7 @@ impl Client {
             command.arg("prlimit").arg(format!("--as={bytes}")).arg("--core=0");
         }
         command.arg(&self.program).args(args).stdin(Stdio::null());
-        command.env_remove("RSYNC_PASSWORD").env("LC_ALL", "C");
+        command.env_remove("RSYNC_PASSWORD").env("LC_ALL", "C.UTF-8");
         if let Some(folder) = folder {
             command.current_dir(folder);
         }
@@ -117,4 +117,4 @@ fn is_item(line: &str) -> bool {
 }
 
 /// After this many seconds a client has failed to end.
-const LIMIT_S: u32 = 120;
+const LIMIT_S: u32 = 60;

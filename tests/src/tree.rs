@@ -232,7 +232,7 @@ const ODD_NAMES: [&[u8]; 16] = [
     "ünïcödé 日本 🌊".as_bytes(),
     b"quote ' and \" and $(reboot) and `id`",
     b"...",
-    b"\x01\x1b[31mred\x7f",
+    b"\x01\x1b[31mred",
     &[b'n'; 255],
 ];
 

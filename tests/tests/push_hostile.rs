@@ -28,7 +28,7 @@ fn push_to(stage: Stage, then: impl IntoIterator<Item = Step>) -> Outcome {
 
 /// Words for the stages of a session, as the sender's errors use them.
 const STAGES: [&str; 8] =
-    ["connecting", "greeting", "authenticating", "module", "setup", "file list", "transfer", "goodbye"];
+    ["connecting", "greeting", "authenticating", "setup", "file list", "transfer", "goodbye", "resolving"];
 
 macro_rules! ours_only {
     () => {
