@@ -26,8 +26,9 @@ fn ext4_mark_inode_dirty(ctx: BtfTracePointContext) -> i32 {
 /// <https://github.com/torvalds/linux/blob/v6.18/fs/fs-writeback.c> (`__mark_inode_dirty`)
 #[btf_tracepoint(function = "writeback_mark_inode_dirty")]
 fn writeback_mark_inode_dirty(ctx: BtfTracePointContext) -> i32 {
-    let flags: u32 = ctx.arg(1);
-    let evidence = if flags & layout!(dirty_pages) != 0 { Evidence::Data } else { Evidence::Unknown };
+    // A page alone is dirty: a change of attributes passes all of I_DIRTY.
+    let (flags, pages): (u32, u32) = (ctx.arg(1), layout!(dirty_pages));
+    let evidence = if flags & pages != 0 && flags & !pages == 0 { Evidence::Data } else { Evidence::Unknown };
     note(&ctx, Inode::new(ctx.arg(0)), evidence);
     0
 }

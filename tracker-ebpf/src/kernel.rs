@@ -47,17 +47,24 @@ impl Inode {
         field(self.0, layout!(inode_mode))
     }
 
-    /// Whether modification and change time are the same: a write sets both to now, `chmod` only one of them.
+    /// Whether its times say that the last change was one of its bytes: a write sets modification and change time
+    /// to now, `chmod` and its like only the latter. A read sets the access time, and leaves what was.
     #[inline(always)]
-    pub(crate) fn times_are_equal(self) -> bool {
-        let seconds: u64 = field(self.0, layout!(inode_mtime_sec));
-        let changed: u64 = field(self.0, layout!(inode_ctime_sec));
-        if seconds != changed {
+    pub(crate) fn times_tell_of_bytes(self) -> bool {
+        let modified: i64 = field(self.0, layout!(inode_mtime_sec));
+        let changed: i64 = field(self.0, layout!(inode_ctime_sec));
+        let modified_nsec = self.nanoseconds(layout!(inode_mtime_nsec));
+        if modified != changed || modified_nsec != self.nanoseconds(layout!(inode_ctime_nsec)) {
             return false;
         }
-        let nanoseconds: u32 = field(self.0, layout!(inode_mtime_nsec));
-        let changed: u32 = field(self.0, layout!(inode_ctime_nsec));
-        nanoseconds == changed
+        let read: i64 = field(self.0, layout!(inode_atime_sec));
+        read < modified || read == modified && self.nanoseconds(layout!(inode_atime_nsec)) <= modified_nsec
+    }
+
+    /// The upper bit of the change time's says since 6.13 that somebody has asked for it.
+    #[inline(always)]
+    fn nanoseconds(self, offset: u32) -> u32 {
+        field::<u32>(self.0, offset) & 0x7fff_ffff
     }
 
     /// Whether somebody maps it shared and may write through the mapping.
@@ -183,4 +190,4 @@ macro_rules! fields {
     ($($of:ty: $none:expr),*) => { $(impl Field for $of { const NONE: Self = $none; })* };
 }
 
-fields!(u16: 0, u32: 0, i32: 0, u64: 0, *const u8: core::ptr::null());
+fields!(u16: 0, u32: 0, i32: 0, u64: 0, i64: 0, *const u8: core::ptr::null());

@@ -44,6 +44,8 @@ pub(crate) static LAYOUT: Layout = Layout {
     inode_generation: 0,
     inode_nlink: 0,
     inode_mode: 0,
+    inode_atime_sec: 0,
+    inode_atime_nsec: 0,
     inode_mtime_sec: 0,
     inode_mtime_nsec: 0,
     inode_ctime_sec: 0,

@@ -40,7 +40,7 @@ fn mark(pass: &Pass, inode: Inode, evidence: Evidence, slot: u32, ino: u64, inde
     let Some(chunk) = chunk::memory(index) else { return };
     let bits = Bits { chunk, side: pass.side(), bit: ino as usize % CHUNK_BITS };
     if inode.mode() & FORMAT == REGULAR {
-        if !bits.has(Plane::Data) && (evidence == Evidence::Data || inode.times_are_equal()) {
+        if !bits.has(Plane::Data) && (evidence == Evidence::Data || inode.times_tell_of_bytes()) {
             bits.set(Plane::Data);
         }
         if !bits.has(Plane::Mapped) && inode.is_mapped_writable() {

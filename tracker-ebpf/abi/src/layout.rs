@@ -18,13 +18,17 @@ pub struct Layout {
     pub inode_nlink: u32,
     /// `inode.i_mode`, 2 bytes.
     pub inode_mode: u32,
-    /// Seconds of the modification time, 8 bytes: `inode.i_mtime_sec` or `inode.i_mtime.tv_sec`.
+    /// Seconds of the access time, 8 bytes: `inode.i_atime_sec` or `inode.i_atime.tv_sec`.
+    pub inode_atime_sec: u32,
+    /// Nanoseconds of it, in the lower 4 bytes of what is there.
+    pub inode_atime_nsec: u32,
+    /// Seconds of the modification time, 8 bytes.
     pub inode_mtime_sec: u32,
     /// Nanoseconds of it, in the lower 4 bytes of what is there.
     pub inode_mtime_nsec: u32,
     /// Seconds of the change time, 8 bytes.
     pub inode_ctime_sec: u32,
-    /// Nanoseconds of it, in the lower 4 bytes of what is there.
+    /// Nanoseconds of it, in the lower 31 bits of what is there; the upper bit has another meaning since 6.13.
     pub inode_ctime_nsec: u32,
     /// `inode.i_mapping`, a pointer.
     pub inode_mapping: u32,
@@ -60,4 +64,4 @@ pub struct Layout {
     pub plain_loads: u32,
 }
 
-const _: () = assert!(size_of::<Layout>() == 25 * 4);
+const _: () = assert!(size_of::<Layout>() == 27 * 4);

@@ -17,17 +17,21 @@ pub(super) fn kernel_types() -> Result<Btf, BtfError> {
 
 /// Looks up every field.
 pub(super) fn find(btf: &Btf) -> Result<Layout, BtfError> {
-    let [mtime_sec, mtime_nsec, ctime_sec, ctime_nsec] = times(btf)?;
+    let atime = time(btf, ["i_atime_sec", "i_atime_nsec", "i_atime", "__i_atime"])?;
+    let mtime = time(btf, ["i_mtime_sec", "i_mtime_nsec", "i_mtime", "__i_mtime"])?;
+    let ctime = time(btf, ["i_ctime_sec", "i_ctime_nsec", "i_ctime", "__i_ctime"])?;
     Ok(Layout {
         inode_ino: btf.field_of_size("inode", &["i_ino"], 8)?,
         inode_sb: btf.field_of_size("inode", &["i_sb"], 8)?,
         inode_generation: btf.field_of_size("inode", &["i_generation"], 4)?,
         inode_nlink: btf.field_of_size("inode", &["i_nlink"], 4)?,
         inode_mode: btf.field_of_size("inode", &["i_mode"], 2)?,
-        inode_mtime_sec: mtime_sec,
-        inode_mtime_nsec: mtime_nsec,
-        inode_ctime_sec: ctime_sec,
-        inode_ctime_nsec: ctime_nsec,
+        inode_atime_sec: atime[0],
+        inode_atime_nsec: atime[1],
+        inode_mtime_sec: mtime[0],
+        inode_mtime_nsec: mtime[1],
+        inode_ctime_sec: ctime[0],
+        inode_ctime_nsec: ctime[1],
         inode_mapping: btf.field_of_size("inode", &["i_mapping"], 8)?,
         inode_dentry: btf.field_of_size("inode", &["i_dentry", "first"], 8)?,
         mapping_mmap_writable: btf.field_of_size("address_space", &["i_mmap_writable"], 4)?,
@@ -47,27 +51,14 @@ pub(super) fn find(btf: &Btf) -> Result<Layout, BtfError> {
     })
 }
 
-/// Seconds and nanoseconds of modification and change time. Kernels have had plain `timespec64` fields, then
-/// `__i_ctime` behind accessors (6.6), then fields of their own (6.11).
-fn times(btf: &Btf) -> Result<[u32; 4], BtfError> {
-    if btf.field("inode", &["i_mtime_sec"]).is_ok() {
-        return Ok([
-            btf.field_of_size("inode", &["i_mtime_sec"], 8)?,
-            btf.field("inode", &["i_mtime_nsec"])?.offset,
-            btf.field_of_size("inode", &["i_ctime_sec"], 8)?,
-            btf.field("inode", &["i_ctime_nsec"])?.offset,
-        ]);
+/// Offsets of seconds and nanoseconds of one of the inode's times: `i_mtime_sec` and `i_mtime_nsec` since 6.11, before
+/// that a `timespec64`, which some kernels name `__i_mtime`.
+fn time(btf: &Btf, [sec, nsec, plain, hidden]: [&'static str; 4]) -> Result<[u32; 2], BtfError> {
+    if btf.field("inode", &[sec]).is_ok() {
+        return Ok([btf.field_of_size("inode", &[sec], 8)?, btf.field("inode", &[nsec])?.offset]);
     }
-    let pick = |plain: &'static str, hidden: &'static str| {
-        if btf.field("inode", &[hidden]).is_ok() { hidden } else { plain }
-    };
-    let (mtime, ctime) = (pick("i_mtime", "__i_mtime"), pick("i_ctime", "__i_ctime"));
-    Ok([
-        btf.field_of_size("inode", &[mtime, "tv_sec"], 8)?,
-        btf.field("inode", &[mtime, "tv_nsec"])?.offset,
-        btf.field_of_size("inode", &[ctime, "tv_sec"], 8)?,
-        btf.field("inode", &[ctime, "tv_nsec"])?.offset,
-    ])
+    let name = if btf.field("inode", &[hidden]).is_ok() { hidden } else { plain };
+    Ok([btf.field_of_size("inode", &[name, "tv_sec"], 8)?, btf.field("inode", &[name, "tv_nsec"])?.offset])
 }
 
 fn optional(btf: &Btf, of: &'static str, member: &str) -> u32 {
