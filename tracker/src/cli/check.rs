@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
-use ebbtide_feed::{PROTOCOL_VERSION, Start, ToSender, codec};
+use ebbtide_feed::{PROTOCOL_VERSION, Start, codec};
 use serde::Serialize;
 
 use super::Failure;
@@ -103,7 +103,7 @@ fn destinations(config: &Config) -> anyhow::Result<Vec<serde_json::Value>> {
     };
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("the sender")?;
     let stdin = child.stdin.take().context("the sender's standard input")?;
-    codec::write(stdin, &ToSender::Start(start)).context("the sender did not take what to check")?;
+    codec::write(stdin, &start).context("the sender did not take what to check")?;
     let output = child.wait_with_output()?;
     serde_json::from_slice(&output.stdout).with_context(|| {
         format!("the sender's answer was not understood, and it ended with {}", output.status)
