@@ -143,11 +143,9 @@ impl Plan {
             Some(folder) => format!("a copy of {}", folder.display().to_string().escape_debug()),
             None => {
                 let names: Vec<_> = self.places.iter().map(|place| place.display().to_string()).collect();
-                let mut text = format!("copies of this machine's {}", names.join(", "));
-                if text.chars().count() > 82 {
-                    text = text.chars().take(79).collect::<String>() + "...";
-                }
-                text
+                let (first, others) = names.split_at(names.len().min(4));
+                let more = if others.is_empty() { "" } else { " and others" };
+                format!("copies from this machine's {}{more}", first.join(", "))
             }
         }
     }

@@ -135,11 +135,17 @@ pub(crate) fn run(command: &mut Command) -> Result<Output> {
     Ok(output)
 }
 
-/// The first line that a program prints, for notes about versions; empty if there is none.
+/// The first line that a program prints, its words one space apart, for notes about versions; empty if there is none.
 pub(crate) fn first_line(program: &str, arguments: &[&str]) -> String {
     let printed =
         Command::new(program).args(arguments).output().map(|output| output.stdout).unwrap_or_default();
-    String::from_utf8_lossy(&printed).lines().next().unwrap_or_default().trim().to_owned()
+    String::from_utf8_lossy(&printed)
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Whether a file begins with `bytes`; false while it cannot be read.
