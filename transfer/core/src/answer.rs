@@ -236,5 +236,4 @@ impl Answer {
 pub const STEP: usize = 1 << 20;
 
 #[cfg(test)]
-#[path = "answer_tests.rs"]
 mod tests;

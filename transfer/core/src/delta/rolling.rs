@@ -42,10 +42,10 @@ impl Rolling {
     #[inline]
     fn add_lane(&mut self, lane: &[u8; LANE]) {
         let (mut plain, mut weighted) = (0i32, 0i32);
-        for (at, byte) in lane.iter().enumerate() {
-            let byte = i32::from(*byte as i8);
-            plain += byte;
-            weighted += (LANE - at) as i32 * byte;
+        for (byte, weight) in lane.iter().zip(&WEIGHTS) {
+            let byte = i16::from(*byte as i8);
+            plain += i32::from(byte);
+            weighted += i32::from(byte) * i32::from(*weight);
         }
         self.b = self.b.wrapping_add(self.a.wrapping_mul(LANE as u32)).wrapping_add(weighted as u32);
         self.a = self.a.wrapping_add(plain as u32);
@@ -57,8 +57,19 @@ fn signed(byte: u8) -> u32 {
     byte as i8 as u32
 }
 
-/// Bytes handled at once; 32 weights of at most 32 times 128 stay far from overflow.
-const LANE: usize = 32;
+/// Bytes handled at once; 64 products of at most 64 times 128 stay far from overflow.
+const LANE: usize = 64;
+
+/// What each byte of a lane counts: `LANE` for the first, 1 for the last.
+const WEIGHTS: [i16; LANE] = {
+    let mut weights = [0; LANE];
+    let mut at = 0;
+    while at < LANE {
+        weights[at] = (LANE - at) as i16;
+        at += 1;
+    }
+    weights
+};
 
 #[cfg(test)]
 mod tests {

@@ -101,33 +101,34 @@ impl Search {
 
     fn scan(&mut self, file: &[u8], end: usize, emit: &mut impl FnMut(Run)) {
         let length = self.sums.header().block_len as usize;
-        while self.whole_blocks > 0 && self.at < end && file.len() - self.at >= length {
-            if self.gave_up() {
-                self.at = end;
-                return;
-            }
-            let mut sum = Rolling::new(&file[self.at..self.at + length]);
-            if let Some(block) = self.find(&file[self.at..self.at + length], sum.value()) {
-                self.matched(block, length, emit);
-                continue;
-            }
-            // No window starts behind `last`; the step ends at `end`.
-            let last = end.min(file.len() - length);
-            let leaving = &file[self.at..last];
-            let entering = &file[self.at + length..last + length];
-            match self.slide(&mut sum, leaving, entering) {
-                Some(moved) => self.at += moved,
-                None if last == end => {
+        // Where the last window starts.
+        let last = file.len().checked_sub(length).filter(|_| self.whole_blocks > 0);
+        while let Some(last) = last.filter(|last| self.at < end && self.at <= *last) {
+            match self.next_match(file, end.min(last)) {
+                Some(block) => self.matched(block, length, emit),
+                None if end <= last => {
                     self.at = end;
                     return;
                 }
                 None => break,
             }
         }
-        let no_window = self.whole_blocks == 0 || file.len() - self.at.min(file.len()) < length;
-        if no_window || self.at < end {
+        if self.at < end || last.is_none_or(|last| self.at > last) {
             self.tail(file, emit);
         }
+    }
+
+    /// Slides the window until it is a block; `None` when none of those up to `stop` is one.
+    fn next_match(&mut self, file: &[u8], stop: usize) -> Option<u32> {
+        let length = self.sums.header().block_len as usize;
+        let mut sum = Rolling::new(&file[self.at..self.at + length]);
+        while !self.gave_up() {
+            if let Some(block) = self.find(&file[self.at..self.at + length], sum.value()) {
+                return Some(block);
+            }
+            self.at += self.slide(&mut sum, &file[self.at..stop], &file[self.at + length..stop + length])?;
+        }
+        None
     }
 
     /// Slides until the table may hold the sum; `None` when it never does.
