@@ -20,6 +20,7 @@ pub struct Setup {
     password_file: Option<PathBuf>,
     delete: bool,
     probes: Option<String>,
+    more: Vec<String>,
 }
 
 /// A running ebbtide. Ends on drop; its log is printed when the test failed.
@@ -36,7 +37,14 @@ pub struct Daemon {
 impl Setup {
     /// Mirrors `source` with deletions; add at least one destination.
     pub fn new(source: &Path) -> Setup {
-        Setup { source: source.into(), to: Vec::new(), password_file: None, delete: true, probes: None }
+        Setup {
+            source: source.into(),
+            to: Vec::new(),
+            password_file: None,
+            delete: true,
+            probes: None,
+            more: Vec::new(),
+        }
     }
 
     /// One more destination.
@@ -60,6 +68,12 @@ impl Setup {
     /// Uses fanotify alone, as a machine without BPF would.
     pub fn fanotify_alone(mut self) -> Setup {
         self.probes = Some("fanotify".into());
+        self
+    }
+
+    /// Any other option of `ebbtide run`.
+    pub fn option(mut self, option: &str, value: &str) -> Setup {
+        self.more.extend([option.into(), value.into()]);
         self
     }
 
@@ -87,6 +101,7 @@ impl Setup {
         if let Some(probes) = &self.probes {
             arguments.extend(["--probes".into(), probes.clone()]);
         }
+        arguments.extend_from_slice(&self.more);
         arguments
     }
 }
@@ -175,9 +190,12 @@ impl Daemon {
 
     /// The status of the destination with this URL, as soon as `which` accepts it.
     pub fn destination(&self, url: &str, what: &str, which: impl Fn(&Value) -> bool) -> Value {
+        if stock_in_our_place() {
+            return Value::Null;
+        }
         eventually(what, || {
             let status = self.status();
-            let all = find(&status, "destinations")?.as_array()?;
+            let all = status["transfer"]["destinations"].as_array()?;
             all.iter().find(|d| d["url"] == url).filter(|d| which(d)).cloned()
         })
     }
@@ -189,9 +207,7 @@ impl Daemon {
         }
         let status = self.ask(&["status", "--json"]);
         let status: Value = serde_json::from_slice(&status.stdout).ok()?;
-        let pid =
-            u32::try_from(find(&status, "pid_of_sender").or(find(status.get("sender")?, "pid"))?.as_u64()?)
-                .ok()?;
+        let pid = u32::try_from(status["sender"]["pid"].as_u64()?).ok()?;
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         // The daemon may answer with a process that is gone; its number is never another program's here.
         assert!(name.starts_with("ebbtide-send"), "process {pid} is {name}");
@@ -215,6 +231,11 @@ impl Daemon {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Whether it sees stores through mappings, by whatever this kernel permits.
+    pub fn sees_mapped_stores(&self) -> bool {
+        stock_in_our_place() || self.status()["mirrors"][0]["plan"]["mapped"] == "ebpf"
     }
 
     /// Its process id.
@@ -264,13 +285,4 @@ impl Drop for Daemon {
 
 fn pid_of(process: u32) -> Pid {
     Pid::from_raw(process.cast_signed()).expect("process ids are positive")
-}
-
-/// The first value with this key, at any depth.
-fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    match value {
-        Value::Object(fields) => fields.get(key).or_else(|| fields.values().find_map(|v| find(v, key))),
-        Value::Array(items) => items.iter().find_map(|v| find(v, key)),
-        _ => None,
-    }
 }

@@ -167,7 +167,7 @@ impl Tree {
             .symlink("kinds/dangling", "nowhere/at all")
             .symlink("kinds/absolute", "/etc/passwd")
             .symlink("kinds/upwards", "../../../../etc")
-            .symlink("kinds/long", [b'x'; 4000])
+            .symlink("kinds/long", [b'x'; 1000])
             .fifo("kinds/fifo")
             .socket("kinds/socket")
             .device("kinds/null", 1, 3)
