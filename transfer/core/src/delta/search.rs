@@ -126,22 +126,9 @@ impl Search {
             if let Some(block) = self.find(&file[self.at..self.at + length], sum.value()) {
                 return Some(block);
             }
-            self.at += self.slide(&mut sum, &file[self.at..stop], &file[self.at + length..stop + length])?;
-        }
-        None
-    }
-
-    /// Slides until the table may hold the sum; `None` when it never does.
-    #[inline]
-    fn slide(&self, sum: &mut Rolling, leaving: &[u8], entering: &[u8]) -> Option<usize> {
-        let length = self.sums.header().block_len;
-        let mut moved = 0;
-        for (leaves, enters) in leaving.iter().zip(entering) {
-            sum.slide(*leaves, *enters, length);
-            moved += 1;
-            if self.table.may_hold(sum.value()) {
-                return Some(moved);
-            }
+            let (leaving, entering) = (&file[self.at..stop], &file[self.at + length..stop + length]);
+            // Lossless: block lengths came as ints.
+            self.at += self.table.slide(&mut sum, length as u32, leaving, entering)?;
         }
         None
     }

@@ -1,16 +1,16 @@
 //! Finds blocks by their rolling sum.
 
-use super::BlockSums;
+use super::{BlockSums, Rolling};
 
-/// A filter of single bits in front of buckets of block numbers.
+/// A filter in front of buckets of block numbers.
 ///
-/// At most offsets of a changed region no block has the rolling sum; the filter says so from the first-level cache.
+/// At most offsets of a changed region no block has the rolling sum. The filter says so with a single look: each
+/// sum sets two bits of one word.
 #[derive(Debug, Default)]
 pub(super) struct Table {
+    /// A power of two words.
     filter: Vec<u64>,
-    /// Hash bits that select a bit of the filter, 6 to 32.
-    filter_bits: u32,
-    /// Hash bits that select a bucket, 0 to 32.
+    /// Hash bits that select a bucket, 1 to 32.
     bucket_bits: u32,
     /// `blocks[starts[n]..starts[n + 1]]` is bucket n.
     starts: Vec<u32>,
@@ -21,9 +21,9 @@ impl Table {
     /// Forgets what it held, keeping the memory, and takes the first `count` blocks of `sums`.
     pub(super) fn fill(&mut self, sums: &BlockSums, count: u32) {
         self.bucket_bits = (count.max(2) - 1).ilog2() + 1;
-        self.filter_bits = (self.bucket_bits + FILTER_BITS_PER_BLOCK.ilog2()).clamp(MIN_FILTER_BITS, 32);
+        let words = (count.next_power_of_two() / BLOCKS_PER_WORD).clamp(MIN_WORDS, MAX_WORDS);
         self.filter.clear();
-        self.filter.resize(1 << (self.filter_bits - 6), 0);
+        self.filter.resize(words as usize, 0);
         self.starts.clear();
         self.starts.resize((1 << self.bucket_bits) + 1, 0);
         self.blocks.clear();
@@ -35,8 +35,30 @@ impl Table {
     /// Whether a block with this rolling sum may exist. `false` is certain.
     #[inline]
     pub(super) fn may_hold(&self, rolling: u32) -> bool {
-        let bit = hash(rolling) >> (32 - self.filter_bits);
-        self.filter[(bit >> 6) as usize] >> (bit & 63) & 1 != 0
+        let hash = hash(rolling);
+        let word = self.filter.get(word(hash, self.filter.len())).copied().unwrap_or(0);
+        word >> first_bit(hash) & word >> second_bit(hash) & 1 != 0
+    }
+
+    /// Slides a window of `length` bytes until a block may have its sum; returns by how much, or `None` when none
+    /// has. `leaving` and `entering` are the bytes at both ends. Not inlined, so that all it needs is in registers.
+    #[inline(never)]
+    pub(super) fn slide(
+        &self,
+        sum: &mut Rolling,
+        length: u32,
+        leaving: &[u8],
+        entering: &[u8],
+    ) -> Option<usize> {
+        let mut here = *sum;
+        let mut bytes = leaving.iter().zip(entering);
+        let left = bytes.len();
+        let found = bytes.any(|(leaves, enters)| {
+            here.slide(*leaves, *enters, length);
+            self.may_hold(here.value())
+        });
+        *sum = here;
+        found.then(|| left - bytes.len())
     }
 
     /// The blocks that may have this rolling sum, in order.
@@ -47,8 +69,9 @@ impl Table {
 
     fn count_buckets(&mut self, sums: &BlockSums) {
         for rolling in sums.rolling().take(self.blocks.len()) {
-            let bit = hash(rolling) >> (32 - self.filter_bits);
-            self.filter[(bit >> 6) as usize] |= 1 << (bit & 63);
+            let hash = hash(rolling);
+            let words = self.filter.len();
+            self.filter[word(hash, words)] |= 1 << first_bit(hash) | 1 << second_bit(hash);
             let bucket = self.bucket(rolling);
             self.starts[bucket] += 1;
         }
@@ -69,20 +92,38 @@ impl Table {
         }
     }
 
-    #[inline]
     fn bucket(&self, rolling: u32) -> usize {
-        (u64::from(hash(rolling)) >> (32 - self.bucket_bits)) as usize
+        // Lossless: at most 32 bits are left.
+        (hash(rolling) >> (64 - self.bucket_bits)) as usize
     }
 }
 
-/// Spreads the rolling sum over the upper bits: its own are far from evenly used.
+/// Spreads the rolling sum over the upper 32 bits: its own are far from evenly used.
 #[inline]
-fn hash(rolling: u32) -> u32 {
-    (rolling ^ (rolling >> 15)).wrapping_mul(0x9e37_79b1)
+fn hash(rolling: u32) -> u64 {
+    u64::from(rolling).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// With 16 bits for each block, at most one offset in 16 passes the filter by chance.
-const FILTER_BITS_PER_BLOCK: u32 = 16;
+#[inline]
+fn word(hash: u64, words: usize) -> usize {
+    (hash >> 32) as usize & words.wrapping_sub(1)
+}
 
-/// 8 KiB of filter cost nothing.
-const MIN_FILTER_BITS: u32 = 16;
+#[inline]
+fn first_bit(hash: u64) -> u32 {
+    (hash >> 58) as u32
+}
+
+#[inline]
+fn second_bit(hash: u64) -> u32 {
+    (hash >> 52) as u32 & 63
+}
+
+/// With 16 bits for each block, about one offset in 50 passes by chance.
+const BLOCKS_PER_WORD: u32 = 4;
+
+/// 4 KiB of filter cost nothing.
+const MIN_WORDS: u32 = 512;
+
+/// The bits of the hash that select a word do not reach those that select a bit.
+const MAX_WORDS: u32 = 1 << 20;

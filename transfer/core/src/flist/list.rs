@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::entry::{Device, DirKind, EntryRef, Mtime, mode};
+use crate::proto::ServerOptions;
 use crate::sender::Ndx;
 
 /// Which kind of id a name is asked for.
@@ -65,6 +66,20 @@ impl FileList {
     /// All entries in order.
     pub fn iter(&self) -> impl Iterator<Item = (Ndx, EntryRef<'_>)> {
         (0..self.order.len() as u32).map(Ndx).filter_map(|ndx| Some((ndx, self.get(ndx)?)))
+    }
+
+    /// What in this list a daemon would not take with these options.
+    pub(crate) fn misfit(&self, options: &ServerOptions) -> Option<&'static str> {
+        let records = &self.store.records;
+        if !options.relative
+            && records.iter().any(|record| record.is_dir() && record.kind == DirKind::Implied)
+        {
+            return Some("implied directories are skipped without relative names");
+        }
+        if !options.delete_missing_args && records.iter().any(|record| record.mode == 0) {
+            return Some("names to be removed need delete_missing_args");
+        }
+        None
     }
 
     pub(super) fn record(&self, ndx: Ndx) -> Option<&Record> {

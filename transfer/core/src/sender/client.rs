@@ -244,7 +244,7 @@ impl Client {
     /// Gives the list. May be called before [`Event::Ready`], unless entries need checksums.
     ///
     /// # Errors
-    /// Misuse: there is one already, or it is empty.
+    /// Misuse: there is one already, it is empty, or it has entries that the options do not allow for.
     pub fn send_list(&mut self, list: Arc<FileList>) -> Result<(), Error> {
         self.check()?;
         if list.is_empty() {
@@ -252,6 +252,9 @@ impl Client {
         }
         if !matches!(self.list, List::Missing) {
             return Err(self.misuse("a session has one list"));
+        }
+        if let Some(wrong) = list.misfit(&self.config.options) {
+            return Err(self.misuse(wrong));
         }
         self.list = List::Waiting(list);
         self.begin_list();
@@ -404,8 +407,8 @@ impl Client {
     }
 }
 
-/// What may wait for answers before we stop reading, in bytes: the sums of one file of several TB, or of all the
-/// requests that a daemon sends ahead.
+/// What may wait for answers before we stop reading, in bytes: the sums of a file of about a TB, or of many smaller
+/// ones that a daemon asks for ahead.
 const MAX_RETAINED: usize = 64 << 20;
 
 /// What may wait to be written before we stop reading, in bytes: echoes of items are made while reading.

@@ -55,9 +55,10 @@ impl Stream {
         self.data.extend_from_slice(data);
     }
 
-    /// Bytes held.
+    /// Bytes that wait for something of ours. Block sums that are arriving are not among them: to stop reading would
+    /// keep them incomplete for ever.
     pub(super) fn waiting(&self) -> usize {
-        self.data.len() - self.at + self.sums.as_ref().map_or(0, |sums| sums.bytes.len())
+        self.data.len() - self.at
     }
 
     /// The next head; `None` when it has not all arrived.

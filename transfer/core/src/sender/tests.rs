@@ -427,6 +427,38 @@ fn sums_without_end_are_kept_up_to_a_limit_and_reading_pauses() {
 }
 
 #[test]
+fn sums_of_a_very_large_file_arrive_whole_before_reading_pauses() {
+    let mut driver = captured();
+    to_list(&mut driver);
+    driver.answers = false;
+    let count = 12_000_000i32;
+    let numbers: Vec<u8> = [count, 700, 2, 0].iter().flat_map(|n: &i32| n.to_le_bytes()).collect();
+    driver.hear(&frame(Code::Data, &[&b"\x01\x00\x80"[..], &numbers].concat())).unwrap();
+    for _ in 0..1200 {
+        assert!(driver.client.wants_input());
+        driver.hear(&frame(Code::Data, &[7; 60_000])).unwrap();
+    }
+    assert_eq!(driver.ignored, [Ndx(0)]);
+    assert!(!driver.client.wants_input());
+    driver.client.no_send(Ndx(0), NoSend::Other).unwrap();
+    driver.events.clear();
+    assert!(driver.client.wants_input());
+}
+
+#[test]
+fn lists_that_do_not_fit_the_options_are_misuse() {
+    for entry in [
+        Entry { name: b"d", mode: 0o040_755, dir: crate::flist::DirKind::Implied, ..Entry::default() },
+        Entry::missing(b"x"),
+    ] {
+        let mut builder = FileListBuilder::new();
+        builder.push(&entry).unwrap();
+        let list = Arc::new(builder.finish(|_, _| None).unwrap());
+        assert!(Client::new(captured_config()).unwrap().send_list(list).is_err());
+    }
+}
+
+#[test]
 fn a_daemon_that_asks_and_does_not_read_is_no_longer_read() {
     let mut driver = captured();
     to_list(&mut driver);
