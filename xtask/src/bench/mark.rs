@@ -30,12 +30,16 @@ const LIMIT: Duration = Duration::from_secs(120);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Watcher {
     Nobody,
+    /// The daemon is stopped; its programs in the kernel are not.
+    Marks,
+    /// The daemon mirrors.
     Ebbtide,
     Inotify,
     Fanotify,
 }
 
-const WATCHERS: [Watcher; 4] = [Watcher::Nobody, Watcher::Ebbtide, Watcher::Inotify, Watcher::Fanotify];
+const WATCHERS: [Watcher; 5] =
+    [Watcher::Nobody, Watcher::Marks, Watcher::Ebbtide, Watcher::Inotify, Watcher::Fanotify];
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Work {
@@ -118,12 +122,15 @@ impl Ground {
                 process.until_printed(READY, LIMIT)?;
                 Ok(Watching::Process { _process: process })
             }
-            Watcher::Ebbtide => {
+            Watcher::Ebbtide | Watcher::Marks => {
                 let destination = Rsyncd::start(&bench.scratch, "mark", &self.mirror)?;
                 let mut daemon =
                     Ebbtide::start(&bench.ebbtide, &self.tree, &destination.url(), &bench.scratch)?;
                 daemon.until_up(LIMIT)?;
                 daemon.wait(LIMIT)?;
+                if watcher == Watcher::Marks {
+                    daemon.freeze();
+                }
                 Ok(Watching::Mirror { _daemon: daemon, _destination: destination })
             }
         }
@@ -152,6 +159,7 @@ impl Watcher {
     fn word(self) -> &'static str {
         match self {
             Self::Nobody => "nobody",
+            Self::Marks => "ebbtide-marks",
             Self::Ebbtide => "ebbtide",
             Self::Inotify => "inotify",
             Self::Fanotify => "fanotify",
@@ -174,16 +182,16 @@ fn report(costs: &Costs, run: &mut Run) {
         (Work::Many, format!("open, write 100 bytes, close, over {FILES} files: what each costs its writer")),
     ];
     for (work, title) in titles {
-        let mut table =
-            Table::new(1, &["watched by", "processor", "added", "added/ebbtide", "clock", "added"]);
+        let mut table = Table::new(1, &["watched by", "processor", "added", "against", "clock", "added"]);
         for watcher in WATCHERS {
             table.row(row(costs, work, watcher));
         }
         run.table(&title, &table);
     }
     run.say(" Medians over the rounds; \"added\" is the median of the differences to \"nobody\" in the same round.");
-    run.say(" ebbtide is the whole daemon, mirroring to a stock rsyncd meanwhile. inotify and fanotify: one process");
-    run.say(" that reads its events and does nothing else.");
+    run.say(" ebbtide-marks: its programs in the kernel, the daemon stopped. ebbtide: the whole daemon, mirroring these");
+    run.say(" files to a stock rsyncd meanwhile. inotify, fanotify: a process that reads its events and does nothing else.");
+    run.say(" against: how many times what the whole daemon adds.");
 }
 
 fn row(costs: &Costs, work: Work, watcher: Watcher) -> Vec<String> {

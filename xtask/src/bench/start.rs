@@ -71,6 +71,7 @@ fn start(bench: &Bench, stage: &Stage, destination: &Rsyncd, tool: Tool) -> Resu
         Tool::Ebbtide => {
             let mut daemon = Ebbtide::start(&bench.ebbtide, &source, &url, &bench.scratch)?;
             let tracks = daemon.until_tracking(LIMIT)?;
+            daemon.until_up(LIMIT)?;
             daemon.wait(LIMIT)?;
             let compared = daemon.age();
             let says = daemon.tracking_after()?;

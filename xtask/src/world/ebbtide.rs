@@ -57,6 +57,11 @@ impl Ebbtide {
         })
     }
 
+    /// Stops both of its processes where they are, until it is dropped: the kernel goes on marking.
+    pub(crate) fn freeze(&self) {
+        self.running.freeze();
+    }
+
     /// Asks it to end, which must happen with success.
     pub(crate) fn stop(self) -> Result<()> {
         self.running.stop()

@@ -88,6 +88,11 @@ impl Running {
         }
     }
 
+    /// Stops it where it is, until it is dropped.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
     /// Asks it to end, which must happen soon and with success.
     pub(crate) fn stop(self) -> Result<()> {
         self.signal(Signal::TERM);
@@ -114,6 +119,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.signal(Signal::TERM);
+        // A frozen one hears of TERM only when it goes on.
+        self.signal(Signal::CONT);
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(2));
