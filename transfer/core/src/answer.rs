@@ -53,6 +53,7 @@ impl AnswerContext {
             search: Search::new(strong),
             tokens: TokenWriter::new(self.compression, self.level)?,
             answer: None,
+            literal: 0,
         })
     }
 }
@@ -130,6 +131,8 @@ pub struct Encoder {
     search: Search,
     tokens: TokenWriter,
     answer: Option<Answer>,
+    /// Bytes of the file that went as they are, in the answer that was begun last.
+    literal: u64,
 }
 
 /// The answer that is being made.
@@ -162,6 +165,7 @@ impl Encoder {
         self.tokens.start(whole.then_some((len - from) as u64))?;
         self.search.start(Arc::clone(&request.sums), request.in_place);
         self.search.skip(from);
+        self.literal = 0;
         let digest = FileDigest::new(self.checksum);
         self.answer = Some(Answer { header: Some(header), digest, len, from, spoiled: false });
         Ok(())
@@ -190,8 +194,11 @@ impl Encoder {
         }
         let start = self.search.position();
         let mut failure = Ok(());
-        let tokens = &mut self.tokens;
+        let (tokens, literal) = (&mut self.tokens, &mut self.literal);
         let done = self.search.step(file, STEP, &mut |run: Run| {
+            if let Run::Literal(range) = &run {
+                *literal += range.len() as u64;
+            }
             if failure.is_ok() {
                 failure = tokens.run(&run, file, out);
             }
@@ -205,6 +212,11 @@ impl Encoder {
         let answer = self.answer.take().ok_or_else(|| misuse("no answer was begun"))?;
         out.put(&answer.checksum());
         Ok(Progress::Done)
+    }
+
+    /// How many bytes of the file the receiver did not have, in the answer that was begun last and as far as it is made.
+    pub fn literal_bytes(&self) -> u64 {
+        self.literal
     }
 
     /// Makes the file checksum one that cannot match: what was read is not to be trusted. Valid until the last
