@@ -43,6 +43,8 @@ pub(super) struct End {
     pub(super) outcome: Outcome,
     /// Length of what was sent, in bytes.
     pub(super) size: u64,
+    /// How much of it the destination did not have, in bytes.
+    pub(super) literal: u64,
 }
 
 /// Batches that wait for the session, each of about [`BATCH_BYTES`] or one encoder step.
@@ -168,7 +170,8 @@ impl Worker {
         let listed = &self.entries[job.index].meta;
         let steady = file.after().is_ok_and(|after| !listed.content_differs(&after)) && !content.was_cut();
         let outcome = if steady { Outcome::Sent } else { Outcome::ChangedWhileRead };
-        End { index: job.index, outcome, size: content.len() as u64 }
+        let literal = self.encoder.literal_bytes();
+        End { index: job.index, outcome, size: content.len() as u64, literal }
     }
 
     fn add(&mut self, part: Part, bytes: usize) -> Result<(), Unwanted> {

@@ -58,6 +58,8 @@ impl Tally {
     pub(super) fn answered(&mut self, end: End) {
         self.totals.files_sent += 1;
         self.totals.size_sent += end.size;
+        self.totals.literal += end.literal;
+        self.totals.matched += end.size.saturating_sub(end.literal);
         self.set(end.index, end.outcome);
     }
 

@@ -30,6 +30,9 @@ pub enum Content {
 /// Files of at least this many bytes are mapped: below, a read costs less than the map and its faults.
 const MAP_FROM: u64 = 1 << 20;
 
+/// Smaller files come with the kernel's usual read-ahead.
+const READ_AHEAD_FROM: u64 = 128 * 1024;
+
 impl OpenFile {
     pub(super) fn new(file: File, before: Meta) -> OpenFile {
         OpenFile { file, before }
@@ -54,8 +57,10 @@ impl OpenFile {
     /// # Errors
     /// Reading or mapping fails, or the file is larger than the address space.
     pub fn content(&self, buffer: Vec<u8>) -> io::Result<Content> {
-        // Only a hint.
-        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Sequential);
+        if self.before.size >= READ_AHEAD_FROM {
+            // Only a hint.
+            let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::Sequential);
+        }
         let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
         let length = usize::try_from(self.before.size).map_err(too_large)?;
         if self.before.size < MAP_FROM { self.read(buffer, length) } else { self.map(length) }
