@@ -65,42 +65,28 @@ impl Output {
         self.data.clear();
     }
 
-    /// Puts pieces of an answer into frames. All ranges lie within their bytes.
+    /// Puts pieces of an answer into frames, behind the collected data. All ranges lie within their bytes.
     pub(super) fn pieces(&mut self, pieces: &Pieces, source: &Source) {
-        self.seal();
-        let mut frame_left = 0;
-        let mut total = pieces.len();
-        let mut own = Vec::new();
+        let all_own = pieces.list.iter().all(|piece| matches!(piece, Piece::Scratch(_)));
+        if all_own && self.data.len() + pieces.len() <= MAX_FRAME {
+            return pieces.list.iter().for_each(|piece| self.collect(pieces, piece));
+        }
+        let mut data = std::mem::take(&mut self.data);
+        let mut framer = Framer { out: self, total: data.len() + pieces.len(), frame_left: 0 };
+        framer.own(&data);
         for piece in &pieces.list {
-            let (mut range, in_file) = match piece {
-                Piece::Scratch(range) => (range.clone(), false),
-                Piece::Source(range) => (range.clone(), true),
-            };
-            while !range.is_empty() {
-                if frame_left == 0 {
-                    frame_left = total.min(MAX_FRAME);
-                    own.extend_from_slice(&mux::header(Code::Data, frame_left));
-                }
-                let here = range.start..range.end.min(range.start + frame_left);
-                range.start = here.end;
-                frame_left -= here.len();
-                total -= here.len();
-                let ends_frame = frame_left == 0;
-                if in_file {
-                    if !own.is_empty() {
-                        self.push(Bytes::Own(std::mem::take(&mut own)), false);
-                    }
-                    self.push(Bytes::Shared(Source::clone(source), here), ends_frame);
-                } else {
-                    own.extend_from_slice(&pieces.scratch[here]);
-                    if ends_frame {
-                        self.push(Bytes::Own(std::mem::take(&mut own)), true);
-                    }
-                }
+            match piece {
+                Piece::Scratch(range) => framer.own(&pieces.scratch[range.clone()]),
+                Piece::Source(range) => framer.shared(source, range.clone()),
             }
         }
-        if !own.is_empty() {
-            self.push(Bytes::Own(own), true);
+        data.clear();
+        self.data = data;
+    }
+
+    fn collect(&mut self, pieces: &Pieces, piece: &Piece) {
+        if let Piece::Scratch(range) = piece {
+            self.data.extend_from_slice(&pieces.scratch[range.clone()]);
         }
     }
 
@@ -145,12 +131,60 @@ impl Output {
         self.len = self.slices().map(<[u8]>::len).sum();
     }
 
+    /// Small chunks are joined: a write of many small files gathers few slices.
     fn push(&mut self, bytes: Bytes, ends_frame: bool) {
         let chunk = Chunk { bytes, ends_frame };
-        if !chunk.as_slice().is_empty() {
-            self.len += chunk.as_slice().len();
-            self.queue.push_back(chunk);
+        let len = chunk.as_slice().len();
+        self.len += len;
+        match (self.queue.back_mut(), chunk.bytes) {
+            _ if len == 0 => {}
+            (Some(Chunk { bytes: Bytes::Own(last), ends_frame: ends }), Bytes::Own(new))
+                if last.len() + len <= MAX_JOINED =>
+            {
+                last.extend_from_slice(&new);
+                *ends = ends_frame;
+            }
+            (_, bytes) => self.queue.push_back(Chunk { bytes, ends_frame }),
         }
+    }
+}
+
+/// Cuts data into frames as it comes.
+struct Framer<'a> {
+    out: &'a mut Output,
+    /// Bytes that are still to come.
+    total: usize,
+    /// Bytes that the frame begun can take.
+    frame_left: usize,
+}
+
+impl Framer<'_> {
+    fn own(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (here, rest) = bytes.split_at(self.room(bytes.len()));
+            self.out.push(Bytes::Own(here.to_vec()), self.frame_left == 0);
+            bytes = rest;
+        }
+    }
+
+    fn shared(&mut self, source: &Source, mut range: Range<usize>) {
+        while !range.is_empty() {
+            let end = range.start + self.room(range.len());
+            self.out.push(Bytes::Shared(Source::clone(source), range.start..end), self.frame_left == 0);
+            range.start = end;
+        }
+    }
+
+    /// How many of `wanted` bytes come next in the frame; begins one if need be.
+    fn room(&mut self, wanted: usize) -> usize {
+        if self.frame_left == 0 {
+            self.frame_left = self.total.min(MAX_FRAME);
+            self.out.push(Bytes::Own(mux::header(Code::Data, self.frame_left).to_vec()), false);
+        }
+        let here = wanted.min(self.frame_left);
+        self.frame_left -= here;
+        self.total -= here;
+        here
     }
 }
 
@@ -163,6 +197,9 @@ impl Chunk {
         }
     }
 }
+
+/// Chunks up to this many bytes are joined.
+const MAX_JOINED: usize = 64 << 10;
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
