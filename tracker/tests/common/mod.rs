@@ -147,6 +147,11 @@ impl Watch {
         }
     }
 
+    /// Takes what is there without waiting.
+    pub fn poll(&mut self) {
+        self.told.extend(self.lines.try_iter());
+    }
+
     /// Forgets what was told.
     pub fn forget(&mut self) {
         self.told.clear();
