@@ -1,7 +1,7 @@
 //! Answers to the daemon's requests, made on a thread of their own: reading, searching and compressing block, and
 //! must not hold up the socket.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use ebbtide_wire::answer::{AnswerContext, Encoder, Pieces, Progress, Source as Bytes};
@@ -143,7 +143,8 @@ impl Worker {
             }
             let end = (progress == Progress::Done).then(|| self.end(job, file, content));
             let done = end.is_some();
-            let bytes = pieces.len();
+            // A part of a large file goes out soon, however little it has become: the receiver can work on it.
+            let bytes = if done && first { pieces.len() } else { pieces.len().max(BATCH_BYTES / 4) };
             let source: Bytes = Arc::clone(content) as Bytes;
             self.add(Part::Bytes { ndx: job.request.ndx, first, pieces, source, end }, bytes)?;
             first = false;
@@ -190,10 +191,9 @@ impl Worker {
     }
 }
 
-/// Whether the name is not there any more: nothing stands there, or something that is no regular file.
+/// Whether the name is not there any more: nothing stands there, or something that is no regular file, or the way to
+/// it leads through a symlink by now.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput
-    )
+    error.raw_os_error() == Some(libc::ELOOP)
+        || matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidInput)
 }

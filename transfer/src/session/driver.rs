@@ -37,6 +37,8 @@ pub(super) struct Driver<'a> {
     /// The list as it went out; requests name entries by their place in it.
     list: Option<Arc<FileList>>,
     answerer: Option<Answerer>,
+    /// Requests without a complete answer.
+    open_requests: usize,
     pulse: Pulse,
     tally: Tally,
     finished: Option<sender::Outcome>,
@@ -100,6 +102,7 @@ impl<'a> Driver<'a> {
             building: None,
             list: None,
             answerer: None,
+            open_requests: 0,
             pulse: Pulse::new(options.timeout, options.contimeout, started),
             tally,
             finished: None,
@@ -295,6 +298,7 @@ impl<'a> Driver<'a> {
         }
         if let Some(answerer) = &self.answerer {
             answerer.ask(Job { index, request });
+            self.open_requests += 1;
         }
         Ok(())
     }
@@ -328,11 +332,13 @@ impl<'a> Driver<'a> {
                 self.client.push_pieces(&mut pieces, &source).map_err(wire)?;
                 if let Some(end) = end {
                     self.client.end_answer().map_err(wire)?;
+                    self.open_requests -= 1;
                     self.tally.answered(end);
                 }
             }
             Part::NoSend { ndx, index, why, error } => {
                 self.client.no_send(ndx, why).map_err(wire)?;
+                self.open_requests -= 1;
                 self.tally.set(index, unsent(why, &error));
                 self.observer.unreadable(&self.entries[index], &error);
             }
@@ -372,6 +378,11 @@ impl<'a> Driver<'a> {
     }
 
     fn on_tick(&mut self) -> Result<(), SessionErrorKind> {
+        let answering = self.open_requests > 0 && self.client.output_len() == 0;
+        if self.building.is_some() || answering {
+            // The daemon has all that we have made, and waits for more.
+            self.pulse.read();
+        }
         match self.pulse.due(Instant::now()) {
             Due::Nothing => Ok(()),
             Due::Dead(kind) => Err(kind),

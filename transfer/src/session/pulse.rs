@@ -39,7 +39,7 @@ impl Pulse {
         Pulse { limit, welcome_by, leave_by: None, moved: now, wrote: now }
     }
 
-    /// Bytes arrived.
+    /// Bytes arrived, or none were due: it is us whom the session waits for.
     pub(super) fn read(&mut self) {
         self.moved = Instant::now();
     }

@@ -28,6 +28,8 @@ pub struct Source {
 struct Root {
     directory: OwnedFd,
     path: PathBuf,
+    /// Whether the kernel, or a filter on system calls, refuses `openat2`.
+    stepwise: bool,
 }
 
 /// What stands at a name.
@@ -114,7 +116,12 @@ impl Source {
     fn resolve(&self, root: u16, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let root = self.roots.get(usize::from(root)).ok_or(io::ErrorKind::NotFound)?;
         let name = CString::new(if name.is_empty() { b"." } else { name })?;
-        open_beneath(root.directory.as_fd(), &name, flags)
+        let directory = root.directory.as_fd();
+        if root.stepwise {
+            open_stepwise(directory, &name, flags)
+        } else {
+            open_beneath(directory, &name, flags)
+        }
     }
 }
 
@@ -122,7 +129,9 @@ impl Root {
     fn open(path: &Path) -> io::Result<Root> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
-        Ok(Root { directory, path: path.to_owned() })
+        let probe = rustix::fs::openat2(&directory, c".", flags, Mode::empty(), ResolveFlags::BENEATH);
+        let stepwise = matches!(probe, Err(Errno::NOSYS | Errno::PERM));
+        Ok(Root { directory, path: path.to_owned(), stepwise })
     }
 }
 
@@ -139,7 +148,7 @@ pub(crate) fn read_link_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result
 }
 
 /// Opens `name` below a directory.
-pub(crate) fn open_beneath(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
+fn open_beneath(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..RETRIES {
         match rustix::fs::openat2(directory, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
@@ -150,10 +159,27 @@ pub(crate) fn open_beneath(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags
     Err(Errno::AGAIN.into())
 }
 
+/// The same where there is no `openat2`: one component after the other, none of them followed.
+fn open_stepwise(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
+    let way = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut parts: Vec<&[u8]> = name.to_bytes().split(|&b| b == b'/').collect();
+    if parts.contains(&&b".."[..]) || name.to_bytes().starts_with(b"/") {
+        return Err(Errno::XDEV.into());
+    }
+    let last = parts.pop().unwrap_or(b".");
+    let mut reached: Option<OwnedFd> = None;
+    for part in parts {
+        let from = reached.as_ref().map_or(directory, AsFd::as_fd);
+        reached = Some(rustix::fs::openat(from, part, way, Mode::empty())?);
+    }
+    let from = reached.as_ref().map_or(directory, AsFd::as_fd);
+    Ok(rustix::fs::openat(from, last, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 /// openat2(2): "EAGAIN … the caller may choose to retry", when a rename elsewhere raced with the look-up.
 const RETRIES: u32 = 64;
 
-pub(crate) fn stat(entry: impl AsFd) -> io::Result<Meta> {
+pub(super) fn stat(entry: impl AsFd) -> io::Result<Meta> {
     Ok(Meta::from(&rustix::fs::fstat(entry)?))
 }
 
@@ -210,6 +236,17 @@ mod tests {
         assert!(source.open_file(0, b"out/passwd").is_err());
         assert!(source.open_file(0, b"out").is_err());
         assert!(source.look(0, b"../x").is_err());
+    }
+
+    #[test]
+    fn without_openat2_the_same_is_found_and_refused() {
+        let (_dir, mut source) = tree();
+        let names: [&[u8]; 8] = [b"", b".", b"d", b"d/f", b"out", b"out/passwd", b"../x", b"none"];
+        let looks = |source: &Source| names.map(|name| source.look(0, name).ok());
+        let found = looks(&source);
+        source.roots[0].stepwise = true;
+        assert_eq!(looks(&source), found);
+        assert!(found[3].is_some() && found[4].is_some() && found[5].is_none());
     }
 
     #[test]

@@ -21,6 +21,8 @@ impl Socket {
     /// The socket refuses its options.
     pub(crate) fn new(stream: TcpStream) -> io::Result<Socket> {
         stream.set_nodelay(true)?;
+        // A host that went away without a word is then noticed some day even without `--timeout`.
+        sockopt::set_socket_keepalive(&stream, true)?;
         let socket = Socket { stream };
         socket.acknowledge_at_once();
         Ok(socket)
