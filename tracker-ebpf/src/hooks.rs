@@ -3,14 +3,15 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    kernel::{Inode, inode_written},
+    kernel::{Inode, inode_of_writable},
     maps::layout,
     note::{Evidence, note},
 };
 
 /// Every change of an ext4 inode that reaches the disk: attributes, times, size, and the directories that name
 /// operations touch, which never pass `__mark_inode_dirty`. Called after the inode in memory has changed.
-/// Misses: bytes written within the clock tick of the last mark (no time changes); the hooks below see those.
+/// Misses: bytes written within the clock tick of the last mark (no time changes), which the hooks below see; and
+/// extended attributes, which only fanotify's FAN_ATTRIB tells.
 ///
 /// <https://github.com/torvalds/linux/blob/v6.18/fs/ext4/inode.c> (`__ext4_mark_inode_dirty`)
 #[btf_tracepoint(function = "ext4_mark_inode_dirty")]
@@ -58,12 +59,12 @@ fn ext4_journalled_write_end(ctx: BtfTracePointContext) -> i32 {
 }
 
 /// A direct write has reached the disk. A direct overwrite marks the inode only before it starts, and not at all in
-/// the clock tick of the last mark.
+/// the clock tick of the last mark. Direct reads of a file that is open for writing are marked too.
 ///
 /// <https://github.com/torvalds/linux/blob/v6.18/fs/iomap/direct-io.c> (`iomap_dio_complete`)
 #[btf_tracepoint(function = "iomap_dio_complete")]
 fn iomap_dio_complete(ctx: BtfTracePointContext) -> i32 {
-    if let Some(inode) = inode_written(ctx.arg(0)) {
+    if let Some(inode) = inode_of_writable(ctx.arg(0)) {
         note(&ctx, inode, Evidence::Data);
     }
     0

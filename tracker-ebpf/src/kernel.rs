@@ -146,16 +146,19 @@ impl Dentry {
     }
 }
 
-/// The inode of a file that is written through `kiocb`; `None` when it is being read.
+/// The inode of the file that `kiocb` goes to; `None` when the file is open for reading only. `IOCB_WRITE` would tell
+/// more, but the kernel does not set it for every write.
 #[inline(always)]
-pub(crate) fn inode_written(kiocb: *const u8) -> Option<Inode> {
-    let write = layout!(iocb_write);
-    if write != 0 && field::<u32>(kiocb, layout!(kiocb_flags)) & write == 0 {
+pub(crate) fn inode_of_writable(kiocb: *const u8) -> Option<Inode> {
+    let file: *const u8 = field(kiocb, layout!(kiocb_file));
+    if field::<u32>(file, layout!(file_mode)) & FMODE_WRITE == 0 {
         return None;
     }
-    let file: *const u8 = field(kiocb, layout!(kiocb_file));
     Some(Inode(field(file, layout!(file_inode))))
 }
+
+/// As the upper bit of `(O_RDONLY, O_WRONLY, O_RDWR) + 1`, which `FMODE_READ` and `FMODE_WRITE` are by definition.
+const FMODE_WRITE: u32 = 2;
 
 /// Reads a field behind a pointer that the verifier knows.
 #[inline(always)]

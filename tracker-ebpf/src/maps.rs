@@ -61,10 +61,9 @@ pub(crate) static LAYOUT: Layout = Layout {
     dentry_seq: 0,
     dentry_alias: 0,
     kiocb_file: 0,
-    kiocb_flags: 0,
     file_inode: 0,
+    file_mode: 0,
     dirty_pages: 0,
-    iocb_write: 0,
     plain_loads: 0,
 };
 

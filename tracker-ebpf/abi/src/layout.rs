@@ -52,16 +52,14 @@ pub struct Layout {
     pub dentry_alias: u32,
     /// `kiocb.ki_filp`, a pointer; [`NO_FIELD`] when unknown.
     pub kiocb_file: u32,
-    /// `kiocb.ki_flags`, 4 bytes; [`NO_FIELD`] when unknown.
-    pub kiocb_flags: u32,
     /// `file.f_inode`, a pointer; [`NO_FIELD`] when unknown.
     pub file_inode: u32,
+    /// `file.f_mode`, 4 bytes; [`NO_FIELD`] when unknown.
+    pub file_mode: u32,
     /// The kernel's `I_DIRTY_PAGES`, as a mask.
     pub dirty_pages: u32,
-    /// The kernel's `IOCB_WRITE`, set in `kiocb.ki_flags` of a write; 0 when unknown.
-    pub iocb_write: u32,
     /// Not 0: read kernel memory by plain loads, else by `bpf_probe_read_kernel`.
     pub plain_loads: u32,
 }
 
-const _: () = assert!(size_of::<Layout>() == 27 * 4);
+const _: () = assert!(size_of::<Layout>() == 26 * 4);

@@ -43,10 +43,9 @@ pub(super) fn find(btf: &Btf) -> Result<Layout, BtfError> {
         dentry_seq: btf.field("dentry", &["d_seq"])?.offset,
         dentry_alias: btf.field_of_size("dentry", &["d_u", "d_alias", "next"], 8)?,
         kiocb_file: optional(btf, "kiocb", "ki_filp"),
-        kiocb_flags: optional(btf, "kiocb", "ki_flags"),
         file_inode: optional(btf, "file", "f_inode"),
+        file_mode: optional(btf, "file", "f_mode"),
         dirty_pages: dirty_pages(btf),
-        iocb_write: printed("iomap/iomap_dio_complete", "WRITE").unwrap_or(0),
         plain_loads: 1,
     })
 }

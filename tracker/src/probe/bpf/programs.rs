@@ -45,7 +45,8 @@ pub enum State {
 /// What the marks of a file system show. What they do not show must be learned from fanotify.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Every change of an inode: attributes, size, times, entries of a directory, and the start of writes.
+    /// Every change of an inode: attributes, size, times, entries of a directory, and the start of writes. Not
+    /// extended attributes, access lists among them: fanotify's `FAN_ATTRIB` tells those.
     pub inodes: bool,
     /// Every write, marked when its bytes are in place, even many in one clock tick.
     pub writes: bool,
