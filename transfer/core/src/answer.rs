@@ -208,6 +208,7 @@ impl Encoder {
         if !done {
             return Ok(Progress::More);
         }
+        self.search.release();
         self.tokens.end(out)?;
         let answer = self.answer.take().ok_or_else(|| misuse("no answer was begun"))?;
         out.put(&answer.checksum());

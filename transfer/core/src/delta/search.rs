@@ -42,7 +42,7 @@ pub struct Search {
     run: Option<(u32, u32)>,
     /// The block that continues the run.
     want: u32,
-    /// Bytes hashed for rolling sums that matched by chance.
+    /// Work done for rolling sums that matched by chance, in bytes hashed.
     wasted: u64,
 }
 
@@ -92,6 +92,13 @@ impl Search {
         }
         self.flush(emit);
         self.at == file.len()
+    }
+
+    /// Gives back the sums, and the table if it is a large one.
+    pub(crate) fn release(&mut self) {
+        self.sums = Arc::default();
+        self.whole_blocks = 0;
+        self.table.release();
     }
 
     /// Offset in the file up to which all is emitted.
@@ -150,10 +157,12 @@ impl Search {
         if !self.table.may_hold(rolling) {
             return None;
         }
-        let candidates = self.table.candidates(rolling).iter().copied().take(MAX_CANDIDATES);
-        let found = candidates.into_iter().find(|block| self.is_block(*block, window, rolling, &mut digest));
+        let candidates = self.table.candidates(rolling);
+        let candidates = &candidates[..candidates.len().min(MAX_CANDIDATES)];
+        let found =
+            candidates.iter().copied().find(|block| self.is_block(*block, window, rolling, &mut digest));
         if found.is_none() && digest.is_some() {
-            self.wasted += window.len() as u64;
+            self.wasted += window.len() as u64 + COMPARE_COST * candidates.len() as u64;
         }
         found
     }
@@ -231,6 +240,9 @@ impl Search {
 
 /// Blocks with one rolling sum that are compared at one offset; rsync 3.5.0 stops there too.
 const MAX_CANDIDATES: usize = 1024;
+
+/// What it costs to look at a candidate, in bytes hashed.
+const COMPARE_COST: u64 = 64;
 
 /// Bytes hashed in vain that are always granted; beyond them four for each byte of the file.
 const MAX_WASTED: u64 = 256 << 20;

@@ -130,9 +130,9 @@ const MAX_STRONG_LEN: u32 = 64;
 /// Block references are negative ints.
 const MAX_BLOCKS: u32 = i32::MAX as u32;
 
-/// Most bytes of block sums that are kept for one file: 29 million blocks, a basis of 3.9 TB. The sums of a larger
-/// basis are read and thrown away, and the file is sent whole.
-pub const MAX_SUM_BYTES: u64 = 256 << 20;
+/// Most bytes of block sums that are kept for one file: those of a basis of about 2 TB. With the table over them they
+/// cost less than 300 MiB. The sums of a larger basis are read and thrown away, and the file is sent whole.
+pub const MAX_SUM_BYTES: u64 = 128 << 20;
 
 #[cfg(test)]
 mod tests {

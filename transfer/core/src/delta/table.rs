@@ -20,7 +20,8 @@ pub(super) struct Table {
 impl Table {
     /// Forgets what it held, keeping the memory, and takes the first `count` blocks of `sums`.
     pub(super) fn fill(&mut self, sums: &BlockSums, count: u32) {
-        self.bucket_bits = (count.max(2) - 1).ilog2() + 1;
+        // Two blocks in a bucket on average: large tables are mostly memory that is rarely touched.
+        self.bucket_bits = count.max(2).ilog2();
         let words = (count.next_power_of_two() / BLOCKS_PER_WORD).clamp(MIN_WORDS, MAX_WORDS);
         self.filter.clear();
         self.filter.resize(words as usize, 0);
@@ -30,6 +31,13 @@ impl Table {
         self.blocks.resize(count as usize, 0);
         self.count_buckets(sums);
         self.place_blocks(sums);
+    }
+
+    /// Gives back the memory of a large table; a small one is kept for the next file.
+    pub(super) fn release(&mut self) {
+        if self.blocks.capacity() > MAX_KEPT {
+            *self = Table::default();
+        }
     }
 
     /// Whether a block with this rolling sum may exist. `false` is certain.
@@ -118,6 +126,9 @@ fn first_bit(hash: u64) -> u32 {
 fn second_bit(hash: u64) -> u32 {
     (hash >> 52) as u32 & 63
 }
+
+/// Blocks of a table that is kept: those of a file of 4 GB, in less than 1 MiB.
+const MAX_KEPT: usize = 1 << 16;
 
 /// With 16 bits for each block, about one offset in 50 passes by chance.
 const BLOCKS_PER_WORD: u32 = 4;
