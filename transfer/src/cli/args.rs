@@ -21,6 +21,8 @@ pub struct Args {
     pub quiet: bool,
     /// `-i`, repeated.
     pub itemize: u8,
+    /// `-h`, repeated.
+    pub human: u8,
     /// `--stats`.
     pub stats: bool,
     /// `--no-motd` turns it off.
@@ -101,6 +103,13 @@ const fn switch(
 const SWITCHES: &[Switch] = &[
     switch("verbose", Some('v'), &["verbose"], &["no-verbose", "no-v"], "increase verbosity"),
     switch("quiet", Some('q'), &["quiet"], &[], "suppress non-error messages"),
+    switch(
+        "human",
+        Some('h'),
+        &["human-readable"],
+        &["no-human-readable", "no-h"],
+        "output numbers in a human-readable format",
+    ),
     switch("dry-run", Some('n'), &["dry-run"], &[], "perform a trial run with no changes made"),
     switch(
         "itemize",
@@ -256,6 +265,7 @@ impl Reader<'_> {
             verbose: self.count("verbose"),
             quiet: self.on("quiet"),
             itemize: self.count("itemize"),
+            human: self.count("human"),
             stats: self.on("stats"),
             motd: self.on_unless_denied("motd"),
             devices: self.in_archive_or("devices", "D"),
@@ -434,7 +444,8 @@ impl Reader<'_> {
     }
 }
 
-fn command() -> Command {
+/// The command line as clap knows it, for the man page.
+pub fn command() -> Command {
     let mut command = Command::new("ebbtide-send")
         .version(env!("CARGO_PKG_VERSION"))
         .about("pushes files to an rsync daemon, with rsync's options")
@@ -445,7 +456,7 @@ fn command() -> Command {
         )
         .disable_version_flag(true)
         .disable_help_flag(true)
-        .arg(Arg::new("help").long("help").short('h').action(ArgAction::Help).help("show this help"))
+        .arg(Arg::new("help").long("help").action(ArgAction::Help).help("show this help"))
         .arg(
             Arg::new("version")
                 .long("version")

@@ -8,5 +8,5 @@ mod select;
 mod show;
 mod stats;
 
-pub use args::{Args, UsageError};
+pub use args::{Args, UsageError, command};
 pub use run::main;

@@ -14,7 +14,7 @@ use super::args::{Args, UsageError, bytes};
 use super::names::{Named, read_list};
 use super::select::{Selection, select};
 use super::show::Screen;
-use super::stats::{self, Counts};
+use super::stats::{self, Counts, Numbers};
 use crate::ExitCode;
 use crate::session::{self, FileListInput, Report, SessionError};
 use crate::text::OsError;
@@ -183,18 +183,19 @@ fn summarize(
     if args.quiet {
         return;
     }
+    let numbers = Numbers { human: args.human };
     let deletes = args.push.server.deletes() || args.push.server.delete_missing_args;
     if args.stats {
         let created = screen.created;
         screen.line("");
-        screen.line(&stats::full(report, listed, created, deletes, listing));
+        screen.line(&stats::full(report, listed, created, deletes, listing, numbers));
     }
     if args.verbose > 0 || args.stats {
         if !args.stats {
             screen.line("");
         }
         let dry = if args.push.server.dry_run { " (DRY RUN)" } else { "" };
-        screen.line(&format!("{}{dry}", stats::summary(report, taken)));
+        screen.line(&format!("{}{dry}", stats::summary(report, taken, numbers)));
     }
 }
 

@@ -46,6 +46,31 @@ impl From<DeleteStats> for Counts {
     }
 }
 
+/// How amounts of bytes are printed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbers {
+    /// `-h`, repeated: 0 for all digits, 1 for units of 1000, more for units of 1024.
+    pub(super) human: u8,
+}
+
+impl Numbers {
+    fn bytes(self, number: u64) -> String {
+        let unit = match self.human {
+            0 => return grouped(number),
+            1 => 1000.0,
+            _ => 1024.0,
+        };
+        let mut left = number as f64;
+        let mut suffixes = "KMGTPE".chars();
+        let mut suffix = None;
+        while left >= unit {
+            left /= unit;
+            suffix = suffixes.next();
+        }
+        suffix.map_or_else(|| number.to_string(), |suffix| format!("{left:.2}{suffix}"))
+    }
+}
+
 /// What `--stats` prints.
 pub(super) fn full(
     report: &Report,
@@ -53,6 +78,7 @@ pub(super) fn full(
     created: Counts,
     deletes: bool,
     listing: Duration,
+    numbers: Numbers,
 ) -> String {
     let totals = &report.totals;
     let mut out = String::new();
@@ -65,28 +91,27 @@ pub(super) fn full(
         line("Number of deleted files", by_kind(totals.deleted.unwrap_or_default().into()));
     }
     line("Number of regular files transferred", grouped(totals.files_sent));
-    line("Total file size", format!("{} bytes", grouped(totals.size_listed)));
-    line("Total transferred file size", format!("{} bytes", grouped(totals.size_sent)));
-    line("Literal data", format!("{} bytes", grouped(totals.literal)));
-    line("Matched data", format!("{} bytes", grouped(totals.matched)));
+    line("Total file size", format!("{} bytes", numbers.bytes(totals.size_listed)));
+    line("Total transferred file size", format!("{} bytes", numbers.bytes(totals.size_sent)));
+    line("Literal data", format!("{} bytes", numbers.bytes(totals.literal)));
+    line("Matched data", format!("{} bytes", numbers.bytes(totals.matched)));
     line("File list generation time", format!("{:.3} seconds", listing.as_secs_f64()));
-    line("Total bytes sent", grouped(report.bytes_written));
-    line("Total bytes received", grouped(report.bytes_read));
+    line("Total bytes sent", numbers.bytes(report.bytes_written));
+    line("Total bytes received", numbers.bytes(report.bytes_read));
     out
 }
 
 /// The two lines that `-v` ends with.
-pub(super) fn summary(report: &Report, taken: Duration) -> String {
+pub(super) fn summary(report: &Report, taken: Duration, numbers: Numbers) -> String {
     let moved = report.bytes_written + report.bytes_read;
     let rate = moved as f64 / (0.5 + taken.as_secs_f64());
     let speedup = report.totals.size_listed as f64 / moved.max(1) as f64;
+    let rate = if numbers.human > 0 { numbers.bytes(rate as u64) } else { with_fraction(rate) };
     format!(
-        "sent {} bytes  received {} bytes  {}.{:02} bytes/sec\ntotal size is {}  speedup is {}",
-        grouped(report.bytes_written),
-        grouped(report.bytes_read),
-        grouped(rate as u64),
-        (rate.fract() * 100.0) as u64,
-        grouped(report.totals.size_listed),
+        "sent {} bytes  received {} bytes  {rate} bytes/sec\ntotal size is {}  speedup is {}",
+        numbers.bytes(report.bytes_written),
+        numbers.bytes(report.bytes_read),
+        numbers.bytes(report.totals.size_listed),
         with_fraction(speedup),
     )
 }
@@ -139,6 +164,14 @@ mod tests {
         assert_eq!(grouped(1000), "1,000");
         assert_eq!(grouped(1_234_567), "1,234,567");
         assert_eq!(with_fraction(1234.567), "1,234.57");
+    }
+
+    #[test]
+    fn human_numbers_have_units() {
+        assert_eq!(Numbers { human: 0 }.bytes(1_234_567), "1,234,567");
+        assert_eq!(Numbers { human: 1 }.bytes(1_234_567), "1.23M");
+        assert_eq!(Numbers { human: 2 }.bytes(1_048_576), "1.00M");
+        assert_eq!(Numbers { human: 1 }.bytes(999), "999");
     }
 
     #[test]
