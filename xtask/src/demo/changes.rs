@@ -310,16 +310,13 @@ fn gone(path: &Path) -> bool {
     fs::symlink_metadata(path).is_err()
 }
 
+/// How many files and folders are below `folder`; the script would leave symbolic links out.
 fn entries_below(folder: &Path) -> usize {
     let Ok(listing) = fs::read_dir(folder) else { return 0 };
-    listing
-        .flatten()
-        .map(|entry| {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                1 + entries_below(&entry.path())
-            } else {
-                1
-            }
-        })
-        .sum()
+    let entries = listing.flatten().map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => 1 + entries_below(&entry.path()),
+        Ok(kind) if kind.is_file() => 1,
+        _ => 0,
+    });
+    entries.sum()
 }

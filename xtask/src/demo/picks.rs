@@ -23,7 +23,7 @@ impl Picks {
         Ok(picks)
     }
 
-    /// Lists `folder` and what is below it. Returns how many entries there are.
+    /// Lists `folder` and what is below it. Returns how many files and folders there are.
     fn walk(&mut self, folder: &Path) -> Result<usize> {
         let full = self.source.join(folder);
         let mut entries = 0;
@@ -31,10 +31,10 @@ impl Picks {
             let entry = entry.with_context(|| format!("list {}", full.display()))?;
             let name = folder.join(entry.file_name());
             let metadata = entry.metadata().with_context(|| format!("look at {}", name.display()))?;
-            entries += 1;
             if metadata.is_dir() {
-                entries += self.walk(&name)?;
+                entries += 1 + self.walk(&name)?;
             } else if metadata.is_file() {
+                entries += 1;
                 self.files.push((name, metadata.len()));
             }
         }
@@ -44,7 +44,7 @@ impl Picks {
         Ok(entries)
     }
 
-    /// Takes the folder whose number of entries is nearest to `entries`.
+    /// Takes the folder whose number of files and folders is nearest to `entries`.
     pub(crate) fn folder(&mut self, entries: usize) -> Option<(PathBuf, usize)> {
         let (folder, count) = self.folders.iter().min_by_key(|(_, count)| count.abs_diff(entries))?.clone();
         self.files.retain(|(file, _)| !file.starts_with(&folder));
