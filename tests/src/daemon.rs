@@ -21,6 +21,8 @@ pub struct Setup {
     delete: bool,
     probes: Option<String>,
     more: Vec<String>,
+    /// Text of a config file that says all of the above instead.
+    file: Option<String>,
 }
 
 /// A running ebbtide. Ends on drop; its log is printed when the test failed.
@@ -45,6 +47,11 @@ impl Setup {
             probes: None,
             more: Vec::new(),
         }
+    }
+
+    /// What the text of a config file says.
+    pub fn from_file(text: &str) -> Setup {
+        Setup { file: Some(text.into()), ..Setup::new(Path::new("")) }
     }
 
     /// One more destination.
@@ -87,7 +94,13 @@ impl Setup {
         daemon
     }
 
-    fn arguments(&self) -> Vec<String> {
+    /// The arguments of `ebbtide run`; `folder` takes the config file.
+    fn arguments(&self, folder: &Path) -> Vec<String> {
+        if let Some(text) = &self.file {
+            let path = folder.join("ebbtide.toml");
+            fs::write(&path, text).expect("scratch is writable");
+            return [&["-c".into(), path.display().to_string()], &self.more[..]].concat();
+        }
         let mut arguments = vec!["--source".into(), self.source.display().to_string()];
         for url in &self.to {
             arguments.extend(["--to".into(), url.clone()]);
@@ -122,7 +135,7 @@ impl Daemon {
         fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
         let process = bound_to_us(program("ebbtide"))
             .arg("run")
-            .args(self.setup.arguments())
+            .args(self.setup.arguments(self.folder.path()))
             .arg("--state-dir")
             .arg(self.folder.dir("state"))
             .arg("--runtime-dir")
