@@ -46,6 +46,7 @@ impl Setup {
             delete: true,
             probes: None,
             more: Vec::new(),
+            file: None,
         }
     }
 
