@@ -18,7 +18,7 @@ fn changes_beside_the_source_are_no_facts() {
     tree.mode("elsewhere", 0o700).remove("elsewhere").file("source2", b"z");
     mirror.expect_synced();
     assert!(outside() > before, "{:#}", mirror.daemon().status()["tracker"]);
-    assert_eq!(std::fs::read_dir(mirror.destination()).expect("it is there").count(), 1);
+    assert_eq!(fs::read_dir(mirror.destination()).expect("it is there").count(), 1);
 }
 
 #[test]

@@ -97,9 +97,10 @@ fn a_source_that_is_no_directory_is_refused_at_the_start() {
     ours_only!();
     let scratch = Scratch::new("config");
     let missing = scratch.path().join("missing").display().to_string();
-    let state = scratch.dir("state").display().to_string();
-    let (options, to) = (["--state-dir", &state, "--runtime-dir", &state], "rsync://127.0.0.1:1/m/");
-    let output = ebbtide(&[&["run", "--source", &missing, "--to", to], &options[..]].concat());
+    let [state, runtime] = ["state", "runtime"].map(|name| scratch.dir(name).display().to_string());
+    let folders = ["--state-dir", &state, "--runtime-dir", &runtime];
+    let to = "rsync://127.0.0.1:1/m/";
+    let output = ebbtide(&[&["run", "--source", &missing, "--to", to], &folders[..]].concat());
     assert!(!output.status.success() && said(&output).contains(&missing), "{output:?}");
 }
 
