@@ -84,10 +84,11 @@ impl Roots {
 
 impl Rules {
     fn add(&self, walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
-        if named.with_parents {
+        let look = source.look(root, &named.name);
+        if named.with_parents && (look.is_ok() || self.missing == MissingArgs::Delete) {
             add_parents(walk, source, root, named);
         }
-        match source.look(root, &named.name) {
+        match look {
             Ok(look) if look.meta.is_dir() => self.add_dir(walk, root, named, look.meta),
             Ok(look) if !self.kinds.include(look.meta.kind()) => {
                 walk.problem(&named.name, ProblemKind::NotWanted);
