@@ -14,6 +14,15 @@ pub struct Ino(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Generation(pub u32);
 
+/// An inode number with what tells its users apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Inode {
+    /// Its number.
+    pub ino: Ino,
+    /// Which of the number's users it is.
+    pub generation: Generation,
+}
+
 /// One name in a directory: bytes without a slash or NUL, never empty, `.` or `..`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Box<[u8]>);
@@ -134,7 +143,7 @@ impl HandleForm {
     }
 
     /// The inode that a handle names; `None` when the handle has another form.
-    pub fn decode(self, handle: &Handle) -> Option<(Ino, Generation)> {
+    pub fn decode(self, handle: &Handle) -> Option<Inode> {
         let body = handle.body();
         let (ino, generation) = match (self, handle.kind(), body.len()) {
             (HandleForm::Ino32, 1, 8) => (u64::from(u32_at(body, 0)), u32_at(body, 4)),
@@ -145,7 +154,7 @@ impl HandleForm {
             }
             _ => return None,
         };
-        Some((Ino(ino), Generation(generation)))
+        Some(Inode { ino: Ino(ino), generation: Generation(generation) })
     }
 }
 
@@ -170,7 +179,7 @@ mod tests {
         for form in [HandleForm::Ino32, HandleForm::Xfs64, HandleForm::Btrfs { root: 257 }, HandleForm::Shmem]
         {
             let handle = form.encode(ino, generation).unwrap();
-            assert_eq!(form.decode(&handle), Some((ino, generation)), "{form:?}");
+            assert_eq!(form.decode(&handle), Some(Inode { ino, generation }), "{form:?}");
             assert_eq!(Handle::new(handle.as_bytes()), Some(handle));
         }
     }

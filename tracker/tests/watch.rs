@@ -1,5 +1,7 @@
 //! `ebbtide watch` on real file systems: each kind of change is told.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails where it is")]
+
 mod common;
 
 use std::fs;

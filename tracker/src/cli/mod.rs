@@ -10,7 +10,7 @@ mod watch;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::control::ClientError;
@@ -31,6 +31,11 @@ enum Verb {
     Wait(wait::Arguments),
     Check(check::Arguments),
     Watch(watch::Arguments),
+}
+
+/// The command line as clap knows it, for the man pages.
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the command line of this process.

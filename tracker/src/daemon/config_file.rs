@@ -169,9 +169,12 @@ fn tables<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> impl Iterator<Item = &'a
     })
 }
 
-const FILE_KEYS: &[&str] = &["state-dir", "runtime-dir", "probes", "user", "settle", "mirror"];
-const MIRROR_KEYS: &[&str] = &["source", "delete", "numeric-ids", "hard-links", "to"];
-const DESTINATION_KEYS: &[&str] =
+/// Keys at the top level.
+pub const FILE_KEYS: &[&str] = &["state-dir", "runtime-dir", "probes", "user", "settle", "mirror"];
+/// Keys of a `[[mirror]]`.
+pub const MIRROR_KEYS: &[&str] = &["source", "delete", "numeric-ids", "hard-links", "to"];
+/// Keys of a `[[mirror.to]]`.
+pub const DESTINATION_KEYS: &[&str] =
     &["url", "password-file", "compress-choice", "compress-level", "timeout", "contimeout"];
 
 #[derive(Deserialize)]

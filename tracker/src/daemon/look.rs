@@ -7,7 +7,7 @@ use std::rc::Rc;
 use lru::LruCache;
 
 use crate::id::{Fs, Handle, Ino, Name};
-use crate::resolve::{Found, Look};
+use crate::resolve::{Entry, Found, Look};
 use crate::sys::file::{self, Kind};
 use crate::sys::{self, handle};
 
@@ -36,9 +36,21 @@ impl<'a> Looker<'a> {
         if let Some(fd) = self.open.get(&key) {
             return Ok(Rc::clone(fd));
         }
-        let fd = Rc::new(handle::open_by_handle(self.anchor(fs), dir)?);
+        let fd = Rc::new(self.open_any(fs, dir)?);
         self.open.put(key, Rc::clone(&fd));
         Ok(fd)
+    }
+
+    /// An inode that is just being made is answered with ENOMEM: `iget_locked` gives nothing for one that is
+    /// `I_CREATING` (kernel: fs/inode.c), and `ext4_iget` takes that for a lack of memory.
+    fn open_any(&self, fs: Fs, inode: &Handle) -> sys::Result<OwnedFd> {
+        for _ in 0..TRIES {
+            match handle::open_by_handle(self.anchor(fs), inode) {
+                Err(e) if e.is_no_memory() => std::thread::yield_now(),
+                done => return done,
+            }
+        }
+        handle::open_by_handle(self.anchor(fs), inode)
     }
 
     fn anchor(&self, fs: Fs) -> BorrowedFd<'a> {
@@ -68,13 +80,13 @@ impl<'a> Looker<'a> {
 
     /// An inode that the kernel knows no name of has a path that leads elsewhere or nowhere.
     fn find_inode(&mut self, fs: Fs, inode: &Handle) -> sys::Result<Found> {
-        let fd = handle::open_by_handle(self.anchor(fs), inode)?;
+        let fd = self.open_any(fs, inode)?;
         let look = file::look_at_open(fd.as_fd())?;
         if look.nlink == 0 {
             return Ok(Found::Gone);
         }
         // A rename between the two steps shows in the second one.
-        for _ in 0..TRIES {
+        for _ in 0..NAME_TRIES {
             let path = file::path_of(fd.as_fd())?;
             match file::look_at_path(&path) {
                 Ok(there) if (there.dev, there.ino) == (look.dev, look.ino) => return Ok(Found::At(path)),
@@ -91,9 +103,15 @@ impl Look for Looker<'_> {
         gone_if_stale(self.find_directory(fs, dir))
     }
 
-    fn entry(&mut self, fs: Fs, dir: &Handle, name: &Name) -> Option<Ino> {
+    fn entry(&mut self, fs: Fs, dir: &Handle, name: &Name) -> Option<Entry> {
         let fd = self.open(fs, dir).ok()?;
-        Some(file::look_at(fd.as_fd().as_fd(), name.as_bytes()).ok()?.ino)
+        let look = file::look_at(fd.as_fd().as_fd(), name.as_bytes()).ok()?;
+        Some(Entry { ino: look.ino, nlink: look.nlink })
+    }
+
+    fn names(&mut self, fs: Fs, inode: &Handle) -> Option<u64> {
+        let fd = self.open_any(fs, inode).ok()?;
+        Some(file::look_at_open(fd.as_fd()).ok()?.nlink)
     }
 
     fn inode(&mut self, fs: Fs, inode: &Handle) -> Found {
@@ -138,4 +156,7 @@ fn settled(done: sys::Result<bool>) -> bool {
 const OPEN: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 
 /// Attempts to see an inode's name between two of its renames.
-const TRIES: usize = 5;
+const NAME_TRIES: usize = 5;
+
+/// Attempts to meet an inode that is made at this moment, which takes microseconds.
+const TRIES: usize = 1000;

@@ -265,7 +265,7 @@ impl Tracker {
             if resolver.step(work, &self.scope, &mut look, &mut drain.facts, STEP) {
                 let counts = work.counts();
                 self.tally.looked_up.add(counts);
-                untraced.push((*fs, counts.untraced));
+                untraced.push((*fs, counts.untraced + work.extra_untraced()));
                 drain.work.pop();
             }
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bitflags::bitflags;
 
-use crate::id::{Generation, Handle, Ino, Name};
+use crate::id::{Generation, Handle, Ino, Inode, Name};
 
 /// Something the kernel said about where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,12 @@ pub enum Hint {
         /// What happened to it; equal events come merged.
         seen: Seen,
         /// The inode that the name stood for, where it is known.
-        child: Option<Ino>,
+        child: Option<Inode>,
+    },
+    /// An inode lost a name, by removal or because another one was renamed over it.
+    Unlinked {
+        /// The inode.
+        inode: Inode,
     },
     /// A directory, said of itself.
     Directory {
@@ -41,7 +46,7 @@ pub enum Hint {
         /// What was renamed is a directory.
         directory: bool,
         /// The inode that was renamed, where it is known.
-        child: Option<Ino>,
+        child: Option<Inode>,
     },
     /// An inode was marked; its bit in the bitmap is set, too.
     Marked(Marked),
@@ -79,8 +84,10 @@ pub struct Marked {
     pub epoch: u64,
     /// It is a directory.
     pub directory: bool,
-    /// Its number of names.
+    /// Its number of names when it was marked.
     pub nlink: u32,
+    /// There may be names that no record tells.
+    pub incomplete: bool,
     /// It had no name in the kernel's cache, such as a file that is just being created.
     pub nameless: bool,
     /// The names that the kernel's dentries told, each with the directory it is in.
@@ -100,6 +107,10 @@ pub struct Fold {
     pub marks: BTreeMap<u64, HashMap<Ino, Marked>>,
     /// Inodes that name events were about: what was known of their whereabouts no longer holds.
     pub stirred: HashSet<Ino>,
+    /// Inodes other than directories that lost a name. What was changed through it shows under their other names.
+    pub unlinked: HashMap<Ino, Generation>,
+    /// Inodes that fanotify saw changing under a name that they had before.
+    pub written: HashSet<Ino>,
     /// Those among them that got a name, other than directories: under that name their content is looked at.
     pub arrived: HashSet<Ino>,
     /// A directory was renamed or removed: what was known of paths no longer holds.
@@ -144,7 +155,13 @@ impl Fold {
             Hint::Entry { dir, name, seen, child } => {
                 self.stir(child, seen);
                 self.dirs_moved |= seen.contains(Seen::REMOVED_DIR);
+                if let Some(inode) = child {
+                    self.content(inode, seen);
+                }
                 self.entry(dir, name, seen);
+            }
+            Hint::Unlinked { inode } => {
+                self.unlinked.insert(inode.ino, inode.generation);
             }
             Hint::Directory { dir } => {
                 let hints = self.dir(dir);
@@ -157,7 +174,7 @@ impl Fold {
         }
     }
 
-    fn renamed(&mut self, from: (Handle, Name), to: (Handle, Name), directory: bool, child: Option<Ino>) {
+    fn renamed(&mut self, from: (Handle, Name), to: (Handle, Name), directory: bool, child: Option<Inode>) {
         let (went, came) = if directory {
             (Seen::REMOVED_DIR, Seen::ARRIVED_DIR)
         } else {
@@ -212,8 +229,18 @@ impl Fold {
         taken
     }
 
-    fn stir(&mut self, child: Option<Ino>, seen: Seen) {
-        let Some(ino) = child else { return };
+    /// A name that appeared tells of its content by itself.
+    fn content(&mut self, inode: Inode, seen: Seen) {
+        if seen.contains(Seen::REMOVED) {
+            self.unlinked.insert(inode.ino, inode.generation);
+        }
+        if seen.intersects(Seen::DATA | Seen::ATTRIBUTES) && !seen.contains(Seen::CREATED) {
+            self.written.insert(inode.ino);
+        }
+    }
+
+    fn stir(&mut self, child: Option<Inode>, seen: Seen) {
+        let Some(Inode { ino, .. }) = child else { return };
         if seen.intersects(Seen::STIRS) {
             self.stirred.insert(ino);
         }
@@ -325,7 +352,12 @@ mod tests {
         let mut fold = Fold::default();
         let ends = ((handle(1), name(b"a")), (handle(2), name(b"b")));
         let (from, to) = ends.clone();
-        fold.note(Hint::Renamed { from, to, directory: true, child: Some(Ino(9)) });
+        fold.note(Hint::Renamed {
+            from,
+            to,
+            directory: true,
+            child: Some(Inode { ino: Ino(9), generation: Generation(1) }),
+        });
         assert_eq!(fold.dirs[&handle(1)].names[&name(b"a")], Seen::REMOVED_DIR);
         assert_eq!(fold.dirs[&handle(2)].names[&name(b"b")], Seen::ARRIVED_DIR);
         assert_eq!(fold.moves, [ends]);
@@ -340,6 +372,7 @@ mod tests {
             epoch,
             directory: false,
             nlink: 1,
+            incomplete: false,
             nameless: false,
             entries: vec![(handle(1), name(entry))],
         })

@@ -174,8 +174,8 @@ fn marked(form: HandleForm, record: &Record<'_>) -> Marked {
         generation: Generation(record.generation),
         epoch: u64::from(record.epoch),
         directory: u32::from(record.mode) & libc::S_IFMT == libc::S_IFDIR,
-        // A name that is missing here counts as one more, so that what is known is not taken for all.
-        nlink: record.nlink + u32::from(record.more || record.torn),
+        nlink: record.nlink,
+        incomplete: record.more || record.torn,
         nameless: matches!(record.place, Place::Nameless),
         entries: entry.into_iter().collect(),
     }

@@ -141,21 +141,25 @@ fn understand(form: HandleForm, event: &FidEvent<'_>) -> Option<Option<Hint>> {
         return None;
     }
     let child = event.self_handle().and_then(Handle::new);
-    let ino = child.as_ref().and_then(|handle| form.decode(handle)).map(|(ino, _)| ino);
+    let inode = child.as_ref().and_then(|handle| form.decode(handle));
     let directory = event.mask() & FAN_ONDIR != 0;
     if event.mask() & FAN_RENAME != 0 {
         let (from, to) = (side(event.rename_source()?)?, side(event.rename_target()?)?);
-        return Some(Some(Hint::Renamed { from, to, directory, child: ino }));
+        return Some(Some(Hint::Renamed { from, to, directory, child: inode }));
     }
     let seen = seen(event.mask());
     let Some(dir) = event.dfid_name_handle() else {
-        // An inode's link count changed: the name that came or went has its own event.
+        // An inode's link count changed.
         let only_links = seen.is_empty() || seen == Seen::ATTRIBUTES;
-        return if only_links { Some(None) } else { Some(Some(Hint::Inode { inode: child?, seen })) };
+        return Some(if only_links {
+            inode.map(|inode| Hint::Unlinked { inode })
+        } else {
+            Some(Hint::Inode { inode: child?, seen })
+        });
     };
     let dir = Handle::new(dir)?;
     Some(Some(match Name::new(event.dfid_name_raw()) {
-        Some(name) => Hint::Entry { dir, name, seen, child: ino },
+        Some(name) => Hint::Entry { dir, name, seen, child: inode },
         // "." for the directory itself, "/" for what has no name that the kernel knows.
         None if directory => Hint::Directory { dir },
         None => Hint::Inode { inode: dir, seen },
@@ -189,7 +193,7 @@ const METADATA: u64 = 24;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Ino;
+    use crate::id::{Generation, Ino, Inode};
 
     fn handle(bytes: &[u8]) -> Vec<u8> {
         let mut all = (bytes.len() as u32).to_ne_bytes().to_vec();
@@ -222,7 +226,7 @@ mod tests {
             panic!()
         };
         assert_eq!(seen, Seen::CREATED | Seen::DATA | Seen::REMOVED);
-        assert_eq!(child, Some(Ino(12)));
+        assert_eq!(child, Some(Inode { ino: Ino(12), generation: Generation(7) }));
     }
 
     #[test]
@@ -231,10 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn a_write_without_a_known_name_is_kept_by_inode_and_a_changed_link_count_is_not() {
+    fn a_write_without_a_known_name_is_kept_by_inode_and_so_is_the_loss_of_a_name() {
         assert!(matches!(hint(&event(FAN_MODIFY, Some(b"/"), Some(12))), Hint::Inode { .. }));
         assert!(matches!(hint(&event(FAN_MODIFY, None, Some(12))), Hint::Inode { .. }));
-        assert_eq!(understand(HandleForm::Ino32, &event(FAN_ATTRIB, None, Some(12))), Some(None));
+        assert!(matches!(hint(&event(FAN_ATTRIB, None, Some(12))), Hint::Unlinked { .. }));
     }
 
     #[test]

@@ -15,11 +15,17 @@ pub(super) struct Cache {
     dirs: LruCache<Handle, Rc<Place>>,
     /// Inodes with one name, which is in no mirror.
     outside: RoaringTreemap,
+    /// Inodes with several names that changed.
+    shared: RoaringTreemap,
 }
 
 impl Default for Cache {
     fn default() -> Self {
-        Cache { dirs: LruCache::new(DIRECTORIES), outside: RoaringTreemap::new() }
+        Cache {
+            dirs: LruCache::new(DIRECTORIES),
+            outside: RoaringTreemap::new(),
+            shared: RoaringTreemap::new(),
+        }
     }
 }
 
@@ -51,6 +57,17 @@ impl Cache {
     /// Whether this inode is known to be in no mirror.
     pub(super) fn is_outside(&self, ino: Ino) -> bool {
         self.outside.contains(ino.0)
+    }
+
+    /// Keeps that an inode changed while it had several names: should the name that was told for it go before
+    /// anybody looked at it, another one must be told. These are never forgotten.
+    pub(super) fn keep_shared(&mut self, ino: Ino) {
+        self.shared.insert(ino.0);
+    }
+
+    /// Whether this inode changed while it had several names.
+    pub(super) fn is_shared(&self, ino: Ino) -> bool {
+        self.shared.contains(ino.0)
     }
 
     /// A name event was about this inode, so it may be anywhere.

@@ -17,7 +17,7 @@ use roaring::{RoaringTreemap, treemap};
 
 use crate::engine::{DirHints, Fold, Marked, Move, Seen};
 use crate::fact::Facts;
-use crate::id::{Fs, Generation, Handle, HandleForm, Ino, Name};
+use crate::id::{Fs, Generation, Handle, HandleForm, Ino, Inode, Name};
 use crate::scope::{Place, Scope};
 use cache::Cache;
 
@@ -25,8 +25,10 @@ use cache::Cache;
 pub trait Look {
     /// The present absolute path of a directory.
     fn directory(&mut self, fs: Fs, dir: &Handle) -> Found;
-    /// The inode that a name in a directory stands for at present, symlinks not followed; `None` if there is none.
-    fn entry(&mut self, fs: Fs, dir: &Handle, name: &Name) -> Option<Ino>;
+    /// What a name in a directory stands for at present, symlinks not followed; `None` if there is nothing.
+    fn entry(&mut self, fs: Fs, dir: &Handle, name: &Name) -> Option<Entry>;
+    /// How many names an inode has at present; `None` when it is no more.
+    fn names(&mut self, fs: Fs, inode: &Handle) -> Option<u64>;
     /// A present absolute path of an inode that need not be a directory.
     fn inode(&mut self, fs: Fs, inode: &Handle) -> Found;
     /// Starts writing back the dirty pages of this file, if it is a regular file and this inode. Returns whether
@@ -34,6 +36,15 @@ pub trait Look {
     fn clean(&mut self, fs: Fs, dir: &Handle, name: &Name, ino: Ino) -> bool;
     /// The same for an inode by handle.
     fn clean_inode(&mut self, fs: Fs, inode: &Handle) -> bool;
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The inode.
+    pub ino: Ino,
+    /// Number of its names.
+    pub nlink: u64,
 }
 
 /// Where a handle led.
@@ -100,16 +111,24 @@ pub struct Resolver {
 
 /// A drain that is being looked up.
 pub struct Work {
-    dirs: hash_map::IntoIter<Handle, DirHints>,
+    /// Directories that are still to be looked up; their hints stay, since marks are explained by them.
+    dirs: Vec<Handle>,
+    unlinked: hash_map::IntoIter<Ino, Generation>,
     inodes: hash_map::IntoIter<Handle, Seen>,
     changed: treemap::IntoIter,
     bits: Bits,
     fold: Fold,
     items: u64,
     counts: Counts,
+    extra_untraced: u64,
 }
 
 impl Work {
+    /// What else could not be traced to a name: further names of inodes that lost one.
+    pub fn extra_untraced(&self) -> u64 {
+        self.extra_untraced
+    }
+
     /// Names and inodes to look up in all.
     pub fn items(&self) -> u64 {
         self.items
@@ -142,16 +161,20 @@ impl Resolver {
         let named: usize =
             fold.dirs.values().map(|hints| hints.names.len() + usize::from(hints.itself)).sum();
         let items = (named + fold.inodes.len()) as u64 + bits.changed.len();
-        let dirs = std::mem::take(&mut fold.dirs).into_iter();
+        let dirs = fold.dirs.keys().cloned().collect();
+        let unlinked = std::mem::take(&mut fold.unlinked);
+        let unlinked = unlinked.into_iter();
         let inodes = std::mem::take(&mut fold.inodes).into_iter();
         Work {
             dirs,
+            unlinked,
             inodes,
             changed: bits.changed.clone().into_iter(),
             bits,
             fold,
             items,
             counts: Counts::default(),
+            extra_untraced: 0,
         }
     }
 
@@ -164,9 +187,10 @@ impl Resolver {
         facts: &mut [Facts],
         budget: usize,
     ) -> bool {
-        let mut pass = Pass { resolver: self, scope, look, facts, counts: work.counts };
+        let mut pass = Pass { resolver: self, scope, look, facts, counts: work.counts, extra_untraced: 0 };
         let done = pass.some(work, budget);
         work.counts = pass.counts;
+        work.extra_untraced += pass.extra_untraced;
         done
     }
 }
@@ -178,6 +202,7 @@ struct Pass<'a, L> {
     look: &'a mut L,
     facts: &'a mut [Facts],
     counts: Counts,
+    extra_untraced: u64,
 }
 
 /// What a lookup of a directory came to.
@@ -191,9 +216,13 @@ impl<L: Look> Pass<'_, L> {
     fn some(&mut self, work: &mut Work, budget: usize) -> bool {
         let mut spent = 0;
         while spent < budget {
-            if let Some((dir, hints)) = work.dirs.next() {
+            if let Some(dir) = work.dirs.pop() {
+                let hints = &work.fold.dirs[&dir];
                 spent += 1 + hints.names.len();
-                self.directory(&dir, &hints);
+                self.directory(&dir, hints);
+            } else if let Some((ino, generation)) = work.unlinked.next() {
+                spent += 1;
+                self.unlinked(Inode { ino, generation }, work);
             } else if let Some((inode, seen)) = work.inodes.next() {
                 spent += 1;
                 self.by_handle(seen.contains(Seen::DATA), false, Some(inode));
@@ -234,6 +263,9 @@ impl<L: Look> Pass<'_, L> {
                 self.itself(&place, hints);
                 for (name, &seen) in &hints.names {
                     self.name(&place, name, seen);
+                    if seen.intersects(Seen::DATA | Seen::ATTRIBUTES) && !seen.contains(Seen::CREATED) {
+                        self.note_shared(dir, name);
+                    }
                 }
             }
         }
@@ -281,6 +313,29 @@ impl<L: Look> Pass<'_, L> {
         }
     }
 
+    /// Something with several names changed under this one.
+    fn note_shared(&mut self, dir: &Handle, name: &Name) {
+        let fs = self.resolver.fs;
+        if let Some(entry) = self.look.entry(fs, dir, name).filter(|entry| entry.nlink > 1) {
+            self.resolver.cache.keep_shared(entry.ino);
+        }
+    }
+
+    /// An inode lost a name. What was told under that name, now or before, may not have been looked at yet, so another
+    /// name is told. There may be several more: who knows them looks at them together.
+    fn unlinked(&mut self, inode: Inode, work: &Work) {
+        if !work.fold.written.contains(&inode.ino) && !self.resolver.cache.is_shared(inode.ino) {
+            return;
+        }
+        let handle = self.resolver.form.encode(inode.ino, inode.generation);
+        let before = self.counts;
+        self.by_handle(true, false, handle);
+        // It is no item of the drain of its own, unless it could not be traced.
+        let untraced = self.counts.untraced;
+        self.counts = before;
+        self.extra_untraced += untraced - before.untraced;
+    }
+
     fn mark(&mut self, ino: Ino, work: &Work) {
         if self.resolver.cache.is_outside(ino) {
             self.counts.outside += 1;
@@ -300,7 +355,7 @@ impl<L: Look> Pass<'_, L> {
                 self.counts.told += 1;
             }
             Some(marked) if marked.directory => self.marked_directory(&about, marked),
-            Some(marked) => self.marked_file(&about, marked),
+            Some(marked) => self.marked_file(&about, marked, &work.fold),
             None => self.unrecorded(&about),
         }
     }
@@ -317,45 +372,72 @@ impl<L: Look> Pass<'_, L> {
                 }
                 self.count(!place.within.is_empty());
             }
-            Spot::Gone => self.counts.gone += 1,
+            Spot::Gone => self.next_user(about),
             Spot::Unknown => self.counts.untraced += 1,
         }
     }
 
     /// A name that the record told may be another by now: then the rename or removal has a hint of its own, but the
     /// content is told under the name that the inode has now.
-    fn marked_file(&mut self, about: &About, marked: &Marked) {
-        let fs = self.resolver.fs;
+    fn marked_file(&mut self, about: &About, marked: &Marked, fold: &Fold) {
         let (mut told, mut outside) = (false, false);
         for (dir, name) in &marked.entries {
             let Spot::Place(place) = self.spot(dir) else { continue };
             if place.is_outside() {
                 outside = true;
-                continue;
-            }
-            if self.look.entry(fs, dir, name) != Some(about.ino) {
-                continue;
-            }
-            if about.mapped && !self.look.clean(fs, dir, name, about.ino) {
-                continue;
-            }
-            for (mirror, path) in place.entry(name) {
-                told = true;
-                self.tell(mirror, Fact::Touched { path, data: about.data });
+            } else if self.is_still(about, dir, name) {
+                for (mirror, path) in place.entry(name) {
+                    told = true;
+                    self.tell(mirror, Fact::Touched { path, data: about.data });
+                }
             }
         }
         if told {
             self.counts.told += 1;
+            // A new or lost name marks the inode, too, and is told by itself.
+            if marked.nlink > 1 && (about.data || !(about.arrived || fold.stirred.contains(&about.ino))) {
+                self.resolver.cache.keep_shared(about.ino);
+            }
         } else if outside {
             self.marked_outside(about, marked);
+        } else if !about.data && self.only_lost_a_name(about, marked, fold) {
+            self.counts.gone += 1;
         } else {
-            self.by_handle(about.data, about.mapped, self.resolver.form.encode(about.ino, marked.generation));
+            match self.resolver.form.encode(about.ino, marked.generation) {
+                Some(handle) => self.by_handle_or_next(about, handle),
+                None => self.counts.untraced += 1,
+            }
         }
+    }
+
+    /// Whether the name still is this inode, and, if it is mapped, its next store will be seen.
+    fn is_still(&mut self, about: &About, dir: &Handle, name: &Name) -> bool {
+        let fs = self.resolver.fs;
+        self.look.entry(fs, dir, name).is_some_and(|entry| entry.ino == about.ino)
+            && (!about.mapped || self.look.clean(fs, dir, name, about.ino))
+    }
+
+    /// Whether all that happened to an inode is that a name went. Its other names show nothing of that, and in a tree
+    /// of hard-linked snapshots nobody could tell them.
+    fn only_lost_a_name(&mut self, about: &About, marked: &Marked, fold: &Fold) -> bool {
+        let lost = |(dir, name): &(Handle, Name)| {
+            fold.dirs.get(dir).is_some_and(|hints| {
+                let seen = hints.names.get(name).copied();
+                seen.map_or(hints.relist, |seen| seen.intersects(Seen::NAMES))
+            })
+        };
+        if marked.entries.is_empty() || !marked.entries.iter().all(lost) {
+            return false;
+        }
+        let handle = self.resolver.form.encode(about.ino, marked.generation);
+        let now = handle.and_then(|handle| self.look.names(self.resolver.fs, &handle));
+        // Had it been marked before the name went, it would have had more names then.
+        now == Some(u64::from(marked.nlink))
     }
 
     fn marked_outside(&mut self, about: &About, marked: &Marked) {
         self.counts.outside += 1;
-        if marked.nlink == 1 && marked.entries.len() == 1 {
+        if marked.nlink == 1 && !marked.incomplete && marked.entries.len() == 1 {
             self.resolver.cache.keep_outside(about.ino);
         }
     }
@@ -368,6 +450,27 @@ impl<L: Look> Pass<'_, L> {
             None
         };
         self.by_handle(about.data, about.mapped, handle);
+    }
+
+    /// The inode of the record, or whoever has its number now.
+    fn by_handle_or_next(&mut self, about: &About, handle: Handle) {
+        let before = self.counts;
+        self.by_handle(about.data, about.mapped, Some(handle));
+        if self.counts.gone > before.gone {
+            self.counts = before;
+            self.next_user(about);
+        }
+    }
+
+    /// The inode of the record is gone, but its number may have a new user whose mark found the bit set, and so made
+    /// no record. The event of its creation may have been told with the drain before.
+    fn next_user(&mut self, about: &About) {
+        if self.resolver.any_generation {
+            let handle = self.resolver.form.encode(about.ino, Generation(0));
+            self.by_handle(about.data, about.mapped, handle);
+        } else {
+            self.counts.gone += 1;
+        }
     }
 
     fn by_handle(&mut self, data: bool, mapped: bool, handle: Option<Handle>) {

@@ -13,6 +13,8 @@ struct World {
     dirs: HashMap<Handle, Found>,
     entries: HashMap<(Handle, Name), Ino>,
     inodes: HashMap<Handle, Found>,
+    /// Numbers of names other than 1.
+    links: HashMap<Ino, u64>,
     cleaned: Vec<Ino>,
     lookups: usize,
 }
@@ -22,8 +24,13 @@ impl Look for World {
         self.lookups += 1;
         self.dirs.get(dir).cloned().unwrap_or(Found::Gone)
     }
-    fn entry(&mut self, _: Fs, dir: &Handle, name: &Name) -> Option<Ino> {
-        self.entries.get(&(dir.clone(), name.clone())).copied()
+    fn entry(&mut self, _: Fs, dir: &Handle, name: &Name) -> Option<Entry> {
+        let ino = *self.entries.get(&(dir.clone(), name.clone()))?;
+        Some(Entry { ino, nlink: self.links.get(&ino).copied().unwrap_or(1) })
+    }
+    fn names(&mut self, _: Fs, inode: &Handle) -> Option<u64> {
+        let Inode { ino, .. } = HandleForm::Ino32.decode(inode)?;
+        self.inodes.contains_key(inode).then(|| self.links.get(&ino).copied().unwrap_or(1))
     }
     fn inode(&mut self, _: Fs, inode: &Handle) -> Found {
         self.inodes.get(inode).cloned().unwrap_or(Found::Gone)
@@ -33,7 +40,7 @@ impl Look for World {
         true
     }
     fn clean_inode(&mut self, _: Fs, inode: &Handle) -> bool {
-        self.cleaned.extend(HandleForm::Ino32.decode(inode).map(|(ino, _)| ino));
+        self.cleaned.extend(HandleForm::Ino32.decode(inode).map(|inode| inode.ino));
         true
     }
 }
@@ -104,7 +111,11 @@ fn replaced(bytes: &[u8]) -> Fact {
 
 fn renamed(from: (u64, &[u8]), to: (u64, &[u8]), directory: bool, child: u64) -> Hint {
     let end = |(dir, n): (u64, &[u8])| (handle(dir), name(n));
-    Hint::Renamed { from: end(from), to: end(to), directory, child: Some(Ino(child)) }
+    Hint::Renamed { from: end(from), to: end(to), directory, child: Some(inode(child)) }
+}
+
+fn inode(ino: u64) -> Inode {
+    Inode { ino: Ino(ino), generation: Generation(1) }
 }
 
 fn marked(ino: u64, entries: &[(u64, &[u8])]) -> Hint {
@@ -116,6 +127,7 @@ fn marked(ino: u64, entries: &[(u64, &[u8])]) -> Hint {
         epoch: 0,
         directory: false,
         nlink,
+        incomplete: false,
         nameless: entries.is_empty(),
         entries,
     })
@@ -278,7 +290,8 @@ fn a_write_through_a_handle_without_a_name_is_told_where_the_inode_is() {
 
 #[test]
 fn a_fresh_inode_gets_its_name_from_the_event_of_its_creation() {
-    let create = Hint::Entry { dir: handle(2), name: name(b"a"), seen: Seen::CREATED, child: Some(Ino(12)) };
+    let create =
+        Hint::Entry { dir: handle(2), name: name(b"a"), seen: Seen::CREATED, child: Some(inode(12)) };
     let mut world = World::new();
     let (facts, counts) =
         Tracker::new().drain(&mut world, &[create, marked(12, &[])], bits(&[12], &[12], &[]));
@@ -288,7 +301,7 @@ fn a_fresh_inode_gets_its_name_from_the_event_of_its_creation() {
 
 #[test]
 fn a_write_is_not_lost_when_the_inode_got_a_further_name_elsewhere() {
-    let link = Hint::Entry { dir: handle(50), name: name(b"g"), seen: Seen::CREATED, child: Some(Ino(12)) };
+    let link = Hint::Entry { dir: handle(50), name: name(b"g"), seen: Seen::CREATED, child: Some(inode(12)) };
     let mut world = World::new().dir(50, b"/elsewhere").file(2, b"f", 12);
     let hints = [link, marked(12, &[(2, b"f")])];
     let (facts, _) = Tracker::new().drain(&mut world, &hints, bits(&[12], &[12], &[]));
@@ -331,6 +344,49 @@ fn an_inode_with_two_names_is_never_taken_for_outside() {
     let (facts, _) =
         tracker.drain(&mut world.file(2, b"h", 12), &[marked(12, &[(2, b"h")])], bits(&[12], &[12], &[]));
     assert_eq!(facts, [touched(b"h", true)]);
+}
+
+fn removed(dir: u64, entry: &[u8], child: u64) -> Hint {
+    Hint::Entry { dir: handle(dir), name: name(entry), seen: Seen::REMOVED, child: Some(inode(child)) }
+}
+
+#[test]
+fn a_write_through_a_name_that_is_removed_is_told_under_another_name() {
+    let write = Hint::Entry { dir: handle(2), name: name(b"b"), seen: Seen::DATA, child: Some(inode(12)) };
+    let mut world = World::new().inode(12, 1, b"/src/a");
+    let facts = Tracker::new().facts(&mut world, &[write.clone(), removed(2, b"b", 12)]);
+    assert!(facts.contains(&touched(b"a", true)), "{facts:?}");
+
+    // The name goes only after it was told, but perhaps before anybody looked.
+    let mut tracker = Tracker::new();
+    let mut world = World::new().file(2, b"b", 12).inode(12, 1, b"/src/a");
+    world.links.insert(Ino(12), 2);
+    assert_eq!(tracker.facts(&mut world, &[write]), [touched(b"b", true)]);
+    let facts = tracker.facts(&mut world, &[Hint::Unlinked { inode: inode(12) }]);
+    assert_eq!(facts, [touched(b"a", true)]);
+}
+
+#[test]
+fn removing_names_of_unchanged_inodes_asks_nothing_about_their_other_names() {
+    let mut world = World::new();
+    world.inodes.insert(handle(12), Found::Unknown);
+    let (facts, counts) = Tracker::new().drain(&mut world, &[removed(2, b"b", 12)], Bits::default());
+    assert_eq!((facts, counts.untraced), (vec![touched(b"", false), gone(b"b")], 0));
+    // With marks the lost name marks the inode itself.
+    world.links.insert(Ino(12), 1);
+    let hints = [removed(2, b"b", 12), marked(12, &[(2, b"b")])];
+    assert_eq!(Tracker::new().drain(&mut world, &hints, bits(&[12], &[], &[])).1.untraced, 0);
+    // It had one name more when it was marked: something else had changed before.
+    world.links.insert(Ino(12), 0);
+    assert_eq!(Tracker::new().drain(&mut world, &hints, bits(&[12], &[], &[])).1.untraced, 1);
+    assert_eq!(Tracker::new().drain(&mut world, &hints, bits(&[12], &[12], &[])).1.untraced, 1);
+}
+
+#[test]
+fn a_new_user_of_an_inode_number_is_told_though_the_record_is_of_the_one_before() {
+    let mut world = World::new().inode(12, 0, b"/src/new");
+    let (facts, _) = Tracker::new().drain(&mut world, &[marked(12, &[(2, b"old")])], bits(&[12], &[12], &[]));
+    assert_eq!(facts, [touched(b"new", true)]);
 }
 
 #[test]

@@ -44,6 +44,11 @@ impl SysError {
         self.is(rustix::io::Errno::NOENT) || self.is(rustix::io::Errno::NOTDIR)
     }
 
+    /// There is no memory for it, or what is asked for is just being made.
+    pub fn is_no_memory(&self) -> bool {
+        self.is(rustix::io::Errno::NOMEM)
+    }
+
     /// The caller may not.
     pub fn is_permission(&self) -> bool {
         self.is(rustix::io::Errno::PERM) || self.is(rustix::io::Errno::ACCESS)
