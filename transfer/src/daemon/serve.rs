@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ebbtide_feed::codec::{self, CodecError, Decoder};
 use ebbtide_feed::{Batch, PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
+use roaring::RoaringBitmap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,7 +18,7 @@ use crate::destination::Destination;
 use crate::destination::account::Account;
 use crate::destination::courier::Daemon;
 use crate::destination::mirror::Mirror;
-use crate::ledger::{DestinationId, Ledger, Notice, Started, StoreError};
+use crate::ledger::{DestinationId, Ledger, Notice, Started, StoreError, Take};
 
 /// How much of the feed is read at once, in bytes.
 const READ: usize = 256 * 1024;
@@ -145,7 +146,7 @@ impl Sender {
         let (started, mirrors) = spawn_blocking(move || (Ledger::start(&state_dir, &mirrors), mirrors))
             .await
             .map_err(|error| End::Task(error.to_string()))?;
-        let Started { ledger, takes, notices, thread } = started?;
+        let Started { ledger, takes, leftovers, notices, thread } = started?;
         let (answers, queue) = mpsc::unbounded_channel();
         let mut sender = Sender {
             ledger,
@@ -159,11 +160,11 @@ impl Sender {
             term: signal(SignalKind::terminate()).map_err(End::Signals)?,
             interrupt: signal(SignalKind::interrupt()).map_err(End::Signals)?,
         };
-        let mut takes = takes.into_iter();
+        let mut takes = takes.into_iter().zip(leftovers);
         for (at, spec) in mirrors.into_iter().enumerate() {
             let mirror = Arc::new(Mirror::new(at, spec));
-            for (number, takes) in (0..mirror.spec.destinations.len()).zip(&mut takes) {
-                sender.start_destination(&mirror, number, takes);
+            for (number, (takes, leftovers)) in (0..mirror.spec.destinations.len()).zip(&mut takes) {
+                sender.start_destination(&mirror, number, takes, leftovers);
             }
         }
         sender.answer(ToTracker::Ready { version: PROTOCOL_VERSION });
@@ -174,7 +175,8 @@ impl Sender {
         &mut self,
         mirror: &Arc<Mirror>,
         number: usize,
-        takes: mpsc::UnboundedReceiver<crate::ledger::Take>,
+        takes: mpsc::UnboundedReceiver<Take>,
+        leftovers: Option<RoaringBitmap>,
     ) {
         let spec = &mirror.spec.destinations[number];
         // The casts are lossless: mirrors and destinations are counted in thousands.
@@ -184,7 +186,8 @@ impl Sender {
         match Daemon::new(&mirror.spec, spec) {
             Ok(courier) => {
                 let (mirror, ledger) = (Arc::clone(mirror), self.ledger.clone());
-                self.tasks.spawn(Destination { id, mirror, courier, ledger, takes, account }.run());
+                self.tasks
+                    .spawn(Destination { id, mirror, courier, ledger, takes, leftovers, account }.run());
             }
             Err(why) => account.misconfigured(why),
         }
@@ -291,6 +294,3 @@ async fn write_answers(mut queue: mpsc::UnboundedReceiver<ToTracker>, mut write:
 fn how(ended: Result<(), tokio::task::JoinError>) -> String {
     ended.map_or_else(|error| error.to_string(), |()| "by itself".to_owned())
 }
-
-#[cfg(test)]
-mod tests;

@@ -12,6 +12,7 @@ mod judge;
 pub(crate) mod mirror;
 mod pause;
 mod refusal;
+mod suspects;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +33,7 @@ use courier::Courier;
 use mirror::Mirror;
 use pause::Pause;
 use refusal::Refusal;
+use suspects::{Suspects, is_comparison, sweep};
 use work::{Progress, Work};
 
 /// The most facts of one take. It bounds a session's list and with it the memory.
@@ -49,6 +51,8 @@ pub(crate) struct Destination<C> {
     pub(crate) ledger: Ledger,
     /// Its takes.
     pub(crate) takes: mpsc::UnboundedReceiver<Take>,
+    /// What was pending at the start, if a sender may have been at work for it before.
+    pub(crate) leftovers: Option<RoaringBitmap>,
     /// What it tells about itself.
     pub(crate) account: Account,
 }
@@ -65,6 +69,7 @@ struct Task<C> {
     recent: Recent,
     /// Facts that wait by themselves.
     waiting: HashMap<u32, Waiting>,
+    suspects: Suspects,
     /// The most facts of the next take: fewer after sessions that broke, to find what breaks them.
     limit: u64,
     /// Number of facts of the latest take.
@@ -84,7 +89,7 @@ struct Waiting {
 impl<C: Courier> Destination<C> {
     /// Works until the ledger is gone.
     pub(crate) async fn run(self) {
-        let Destination { id, mirror, courier, ledger, takes, account } = self;
+        let Destination { id, mirror, courier, ledger, takes, leftovers, account } = self;
         let rules =
             Rules { delete: mirror.spec.delete, hard_links: mirror.spec.hard_links, missing_args: true };
         let task = Task {
@@ -97,6 +102,7 @@ impl<C: Courier> Destination<C> {
             rules,
             recent: Recent::default(),
             waiting: HashMap::new(),
+            suspects: Suspects::new(leftovers),
             limit: LIMIT,
             taken: 0,
             session_pause: Pause::SESSION,
@@ -115,9 +121,11 @@ impl<C: Courier> Task<C> {
             let facts = Arc::new(take.facts);
             self.taken = facts.len() as u64;
             self.account.set_state(state(&facts));
+            self.suspects.taken(&facts);
+            let started = Instant::now();
             let mut progress = Progress::default();
             let end = self.work(&facts, &mut progress).await;
-            let report = self.report(&facts, progress, end.as_ref().err());
+            let report = self.report(&facts, progress, started, end.as_ref().err());
             self.ledger.finished(self.id, number, report);
             match end {
                 Ok(()) => self.succeeded(),
@@ -162,6 +170,7 @@ impl<C: Courier> Task<C> {
             rules: self.rules,
             recent: std::mem::take(&mut self.recent),
             account: self.account.clone(),
+            settled_at: self.suspects.settled_at(),
         };
         let end = work.run(facts, progress).await;
         self.recent = work.recent;
@@ -173,9 +182,15 @@ impl<C: Courier> Task<C> {
         &mut self,
         facts: &[(u32, Fact)],
         progress: Progress,
+        started: Instant,
         error: Option<&SessionError>,
     ) -> TakeReport {
-        let Progress { done, delivered, mut failed, replaced } = progress;
+        let Progress { mut done, delivered, mut failed, mut replaced, .. } = progress;
+        let mut held = RoaringBitmap::new();
+        let added = self.confirm(facts, &mut done, &mut held, &mut replaced, started);
+        if error.is_some_and(|error| is_late(error.stage)) {
+            self.suspects.broke(facts);
+        }
         if let (Some(error), [(id, fact)]) = (error, facts)
             && is_late(error.stage)
         {
@@ -186,7 +201,6 @@ impl<C: Courier> Task<C> {
         for id in done.iter().chain(replaced.iter().map(|(id, _)| *id)) {
             self.waiting.remove(&id);
         }
-        let mut held = RoaringBitmap::new();
         for id in &delivered {
             self.hold(id, Pause::CHANGED, None);
             held.insert(id);
@@ -197,7 +211,39 @@ impl<C: Courier> Task<C> {
         }
         self.account.acknowledged(done.len() + replaced.len() as u64);
         self.account.set_failing(self.failing());
-        TakeReport { done, delivered, held, replaced }
+        TakeReport { done, delivered, held, replaced, added }
+    }
+
+    /// Suspect facts are not done yet if an earlier session may still have run beside this one; and in any case the
+    /// directories of their names are compared, so that no leftovers stay.
+    fn confirm(
+        &mut self,
+        facts: &[(u32, Fact)],
+        done: &mut RoaringBitmap,
+        held: &mut RoaringBitmap,
+        replaced: &mut BTreeMap<u32, Vec<Fact>>,
+        started: Instant,
+    ) -> Vec<(u32, Vec<Fact>)> {
+        let mut added = Vec::new();
+        let suspects = self.suspects.clear(done);
+        let settled_at = self.suspects.settled_at();
+        if !suspects.is_empty() {
+            self.recent.clear();
+        }
+        for (id, fact) in facts.iter().filter(|(id, fact)| suspects.contains(*id) && !is_comparison(fact)) {
+            let sweep: Vec<Fact> = sweep(fact).filter(|_| self.rules.delete).into_iter().collect();
+            if started < settled_at {
+                done.remove(*id);
+                held.insert(*id);
+                let waiting = Waiting { until: Some(settled_at), pause: Pause::NAME, failure: None };
+                self.waiting.insert(*id, waiting);
+                added.push((*id, sweep));
+            } else if !sweep.is_empty() {
+                done.remove(*id);
+                replaced.insert(*id, sweep);
+            }
+        }
+        added
     }
 
     fn hold(&mut self, id: u32, first: Pause, failure: Option<(RelPath, String)>) {

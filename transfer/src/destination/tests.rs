@@ -51,6 +51,7 @@ impl World {
             courier: fake.clone(),
             ledger: ledger.clone(),
             takes: takes.remove(0),
+            leftovers: None,
             account: account.clone(),
         };
         tokio::spawn(destination.run());

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use ebbtide_feed::{Fact, RelPath};
 use roaring::RoaringBitmap;
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
 
 use super::account::Account;
 use super::blame::blamed;
 use super::courier::{Courier, Delivery, Orders};
 use super::judge::{Judgement, Verdict, judge, shown};
-use crate::ledger::{Inode, Ledger};
+use crate::ledger::{Ledger, StoreError};
 use crate::plan::Rules;
 use crate::plan::list::List;
 use crate::plan::look::{Looker, ROOT, ancestors};
@@ -38,6 +39,23 @@ pub(crate) struct Progress {
     pub(crate) failed: BTreeMap<u32, (RelPath, String)>,
     /// These go on as other facts.
     pub(crate) replaced: BTreeMap<u32, Vec<Fact>>,
+    /// Something of these is neither sent nor failed: they are looked at again.
+    incomplete: RoaringBitmap,
+}
+
+impl Progress {
+    /// Whether everything so far is done.
+    fn is_clean(&self) -> bool {
+        self.failed.is_empty() && self.incomplete.is_empty()
+    }
+
+    /// A fact with several parts is done when all of them are.
+    fn resolve(&mut self) {
+        let failed: RoaringBitmap = self.failed.keys().copied().collect();
+        self.delivered -= &self.incomplete | &failed;
+        self.done -= &self.incomplete | &failed | &self.delivered;
+        self.replaced.retain(|id, _| !self.incomplete.contains(*id) && !failed.contains(*id));
+    }
 }
 
 /// What works for one destination, take after take.
@@ -50,6 +68,8 @@ pub(crate) struct Work<C> {
     pub(crate) rules: Rules,
     pub(crate) recent: Recent,
     pub(crate) account: Account,
+    /// No directory is compared before this: an earlier session may still be running at the daemon.
+    pub(crate) settled_at: Instant,
 }
 
 impl<C: Courier> Work<C> {
@@ -63,6 +83,7 @@ impl<C: Courier> Work<C> {
         progress: &mut Progress,
     ) -> Result<(), SessionError> {
         let end = self.work(facts, progress).await;
+        progress.resolve();
         if end.is_err() {
             self.recent.clear();
         }
@@ -76,15 +97,21 @@ impl<C: Courier> Work<C> {
     ) -> Result<(), SessionError> {
         let sights = self.look(facts).await?;
         let tick = sights.tick;
-        let links =
-            if self.rules.hard_links { self.links(sights.shared_inodes()).await } else { HashMap::new() };
-        let plan = sights.plan(links, &mut self.recent, self.rules);
+        let links = self.ledger.links();
+        let plan = sights.plan(&links, self.mirror, &mut self.recent, self.rules).map_err(unreadable)?;
         let Plan { lists, trees, done, failed, notes } = plan;
-        self.ledger.note_links(self.mirror, notes);
         progress.done |= done;
         progress.failed.extend(failed.into_iter().map(|(id, path, why)| (id, (path, why))));
         for job in lists {
             self.send_names(job, tick, progress).await?;
+        }
+        if progress.is_clean() {
+            // Before the acknowledgements, so that both are committed together, and not without them: what a name
+            // led to before is needed until its change is sent.
+            self.ledger.note_links(self.mirror, &notes).map_err(unreadable)?;
+        }
+        if !trees.is_empty() {
+            sleep_until(self.settled_at).await;
         }
         for ignore_times in [false, true] {
             self.send_tree(&trees, ignore_times, facts, progress).await?;
@@ -101,12 +128,11 @@ impl<C: Courier> Work<C> {
         spawn_blocking(move || Sights::new(&facts, looker, rules)).await.map_err(local)
     }
 
-    async fn links(&self, inodes: Vec<Inode>) -> HashMap<Inode, Vec<RelPath>> {
-        if inodes.is_empty() { HashMap::new() } else { self.ledger.links(self.mirror, inodes).await }
-    }
-
     async fn push(&self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, SessionError> {
+        tracing::trace!(?orders, names = ?Names(&entries), "session");
         let delivery = self.courier.push(orders, entries, Arc::clone(&self.source)).await?;
+        let report = &delivery.report;
+        tracing::trace!(outcomes = ?report.outcomes, partial = report.partial, "session done");
         self.account.session(&delivery.report);
         Ok(delivery)
     }
@@ -182,7 +208,11 @@ impl<C: Courier> Work<C> {
         }
         for (entry, verdict) in list.entries.iter().zip(verdicts) {
             match verdict {
-                Verdict::Done => self.recent.sent(&entry.name, &entry.meta, tick),
+                // Without -I a file may have been taken for equal because of its size and mtime.
+                Verdict::Done => {
+                    let data = list.lane.ignore_times || !entry.meta.is_file();
+                    self.recent.sent(&entry.name, &entry.meta, tick, data);
+                }
                 _ => self.recent.forget(&entry.name),
             }
         }
@@ -209,9 +239,9 @@ impl<C: Courier> Work<C> {
     }
 
     async fn send_chunk(&mut self, mut chunk: Chunk, findings: &mut Findings) -> Result<(), SessionError> {
-        let links = self.links(chunk.shared_inodes(self.rules)).await;
-        chunk.add_links(links);
-        self.ledger.note_links(self.mirror, std::mem::take(&mut chunk.notes));
+        if self.rules.hard_links {
+            chunk.add_links(&self.ledger.links(), self.mirror).map_err(unreadable)?;
+        }
         findings.take_in(&mut chunk);
         if chunk.list.is_empty() {
             return Ok(());
@@ -229,7 +259,7 @@ impl<C: Courier> Work<C> {
             self.recent.forget(&entry.name);
         }
         findings.judge(&chunk, &entries, &judgement);
-        Ok(())
+        self.ledger.note_links(self.mirror, &chunk.notes).map_err(unreadable)
     }
 }
 
@@ -239,6 +269,16 @@ fn local(error: tokio::task::JoinError) -> SessionError {
         destination: "this host".to_owned(),
         stage: Stage::List,
         kind: SessionErrorKind::Local(format!("looking at the source failed: {error}")),
+        texts: Vec::new(),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as the mapping of an error")]
+fn unreadable(error: StoreError) -> SessionError {
+    SessionError {
+        destination: "this host".to_owned(),
+        stage: Stage::Resolve,
+        kind: SessionErrorKind::Local(error.to_string()),
         texts: Vec::new(),
     }
 }
@@ -267,6 +307,8 @@ fn settle_updates(job: &Job, verdicts: &[Verdict], progress: &mut Progress) {
             progress.done.insert(*id);
         } else if of_fact().all(|(_, verdict)| matches!(verdict, Verdict::Done | Verdict::Changed)) {
             progress.delivered.insert(*id);
+        } else {
+            progress.incomplete.insert(*id);
         }
     }
 }
@@ -283,6 +325,16 @@ fn settle_removals(job: &Job, failed: &HashMap<Box<[u8]>, String>, progress: &mu
             Some(why) => drop(progress.failed.insert(*id, (path_of(name), why.clone()))),
             None => progress.replaced.entry(*id).or_default().push(then.clone()),
         }
+    }
+}
+
+/// The entries of a list, for the log.
+struct Names<'a>(&'a [Entry]);
+
+impl std::fmt::Debug for Names<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let entries = self.0.iter().map(|e| (shown(&e.name), e.meta.mode, e.meta.mtime, e.meta.ino, e.dir));
+        out.debug_list().entries(entries).finish()
     }
 }
 

@@ -12,18 +12,17 @@ mod open;
 mod store;
 mod worker;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use ebbtide_feed::{Batch, Fact, MirrorSpec, RelPath};
+use ebbtide_feed::{Batch, Fact, MirrorSpec};
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use engine::{DestinationId, TakeNumber};
-pub(crate) use links::{Inode, LinkNotes};
+pub(crate) use links::{Inode, LinkNotes, Links};
 pub(crate) use store::StoreError;
 
 use engine::Event;
@@ -49,6 +48,8 @@ pub(crate) struct TakeReport {
     pub(crate) held: RoaringBitmap,
     /// These are done as far as the others that now stand in their place say.
     pub(crate) replaced: Vec<(u32, Vec<Fact>)>,
+    /// These are not done, and the others are to be done too before whoever waits for them may go on.
+    pub(crate) added: Vec<(u32, Vec<Fact>)>,
 }
 
 /// What the ledger has to say by itself.
@@ -76,6 +77,8 @@ pub(crate) struct Started {
     pub(crate) ledger: Ledger,
     /// The takes of each destination, in the order of the configuration.
     pub(crate) takes: Vec<mpsc::UnboundedReceiver<Take>>,
+    /// What each destination had pending, where a sender may have been at work for it before.
+    pub(crate) leftovers: Vec<Option<RoaringBitmap>>,
     /// What the ledger has to say.
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     /// The thread; ends after [`Ledger::close`], or when the store fails.
@@ -88,6 +91,7 @@ pub(crate) struct Started {
 pub(crate) struct Ledger {
     commands: std::sync::mpsc::Sender<Command>,
     pending: Arc<[AtomicU64]>,
+    links: Arc<Links>,
 }
 
 impl Ledger {
@@ -101,13 +105,16 @@ impl Ledger {
         let pending: Arc<[AtomicU64]> = std::iter::repeat_with(AtomicU64::default).take(count).collect();
         let (senders, takes) = std::iter::repeat_with(mpsc::unbounded_channel).take(count).unzip();
         let (notice, notices) = mpsc::unbounded_channel();
-        let worker = Worker::new(opened, senders, notice, Arc::clone(&pending))?;
+        let links = Arc::new(Links::new(opened.store.database(), opened.mirrors.clone()));
+        let served = opened.served.iter().zip(&opened.pending);
+        let leftovers = served.map(|(served, pending)| served.then(|| pending.clone())).collect();
+        let worker = Worker::new(opened, senders, notice, Arc::clone(&pending), Arc::clone(&links))?;
         let (commands, received) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("ledger".into())
             .spawn(move || worker.run(&received))
             .map_err(|e| StoreError::Failed(e.into()))?;
-        Ok(Started { ledger: Ledger { commands, pending }, takes, notices, thread })
+        Ok(Started { ledger: Ledger { commands, pending, links }, takes, leftovers, notices, thread })
     }
 
     /// Records part of a batch for all destinations of its mirror.
@@ -141,18 +148,21 @@ impl Ledger {
         self.say(Command::Engine(Event::CancelBarrier { token }));
     }
 
-    /// Notes names of inodes with several names. Later answers of [`Ledger::links`] know them.
-    pub(crate) fn note_links(&self, mirror: usize, notes: LinkNotes) {
+    /// Notes names of inodes with several names.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn note_links(&self, mirror: usize, notes: &LinkNotes) -> Result<(), StoreError> {
         if !notes.is_empty() {
-            self.say(Command::NoteLinks { mirror, notes });
+            self.links.note(mirror, notes)?;
+            self.say(Command::LinksNoted);
         }
+        Ok(())
     }
 
-    /// The names on record for each of these inodes.
-    pub(crate) async fn links(&self, mirror: usize, inodes: Vec<Inode>) -> HashMap<Inode, Vec<RelPath>> {
-        let (answer, answered) = oneshot::channel();
-        self.say(Command::Links { mirror, inodes, answer });
-        answered.await.unwrap_or_default()
+    /// The names of inodes with several names. Reading them waits for nobody.
+    pub(crate) fn links(&self) -> Arc<Links> {
+        Arc::clone(&self.links)
     }
 
     /// Number of facts that at least one destination has not acknowledged.

@@ -13,7 +13,7 @@ use roaring::RoaringBitmap;
 
 use super::key::{self, MirrorNumber};
 use super::store::{
-    DESTINATIONS, DestinationNumber, FACTS, FORMAT, IDS, Ids, LINKS, META, MIRRORS, PENDING, Store,
+    DESTINATIONS, DestinationNumber, FACTS, FORMAT, IDS, Ids, LINKS, META, MIRRORS, NAMES, PENDING, Store,
     StoreError,
 };
 
@@ -48,6 +48,9 @@ pub(crate) struct Opened {
     pub(crate) destinations: Vec<Row>,
     /// What each of them has not acknowledged.
     pub(crate) pending: Vec<RoaringBitmap>,
+    /// Whether a sender may have been at work for each of them before: its last session may still be running at
+    /// the daemon.
+    pub(crate) served: Vec<bool>,
 }
 
 /// A destination in the store.
@@ -78,7 +81,9 @@ pub(crate) fn open(folder: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, Stor
                 kept = %aside.display().to_string().escape_debug(),
                 "the ledger is damaged; it was set aside, and every destination is compared as a whole"
             );
-            open_when_free(&path, mirrors)
+            let mut opened = open_when_free(&path, mirrors)?;
+            opened.served.fill(true);
+            Ok(opened)
         }
         other => other,
     }
@@ -124,14 +129,15 @@ fn fit(database: Database, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError>
     check_format(&transaction)?;
     let used = check_facts(&transaction)?;
     let numbers = fit_mirrors(&transaction, mirrors)?;
-    let (rows, fresh) = fit_destinations(&transaction, mirrors, &numbers)?;
+    let Fitted { rows, fresh, served } = fit_destinations(&transaction, mirrors, &numbers)?;
     let pending = load_pending(&transaction, &rows, &used)?;
     // Reading a table needs it to exist.
     transaction.open_table(LINKS)?;
+    transaction.open_table(NAMES)?;
     transaction.commit()?;
 
     let store = Store::new(database, Ids::new(&used));
-    let mut opened = Opened { store, mirrors: numbers, destinations: rows, pending };
+    let mut opened = Opened { store, mirrors: numbers, destinations: rows, pending, served };
     opened.forget_unheld(used)?;
     opened.compare_whole(&fresh)?;
     opened.store.commit()?;
@@ -225,19 +231,29 @@ fn fit_mirrors(
 }
 
 fn forget_links(transaction: &WriteTransaction, mirror: MirrorNumber) -> Result<(), StoreError> {
-    let mut links = transaction.open_table(LINKS)?;
     let (first, end) = (mirror.0.to_be_bytes(), mirror.0.saturating_add(1).to_be_bytes());
-    links.retain_in(&first[..]..&end[..], |_, ()| false)?;
+    transaction.open_table(LINKS)?.retain_in(&first[..]..&end[..], |_, ()| false)?;
+    transaction.open_table(NAMES)?.retain_in(&first[..]..&end[..], |_, _| false)?;
     Ok(())
 }
 
-/// Every configured destination, and the indexes of those that must be compared as a whole: new ones, and those
-/// whose mirror is sent in another way now. What belongs to others goes.
+/// The configured destinations, in their order.
+#[derive(Default)]
+struct Fitted {
+    rows: Vec<Row>,
+    /// Indexes of those that must be compared as a whole: new ones, and those whose mirror is sent in another way
+    /// now.
+    fresh: Vec<usize>,
+    /// See [`Opened::served`].
+    served: Vec<bool>,
+}
+
+/// Makes the table of destinations fit the configuration. What belongs to others goes.
 fn fit_destinations(
     transaction: &WriteTransaction,
     mirrors: &[MirrorSpec],
     numbers: &[MirrorNumber],
-) -> Result<(Vec<Row>, Vec<usize>), StoreError> {
+) -> Result<Fitted, StoreError> {
     let mut table = transaction.open_table(DESTINATIONS)?;
     let mut known = HashMap::new();
     for row in table.iter()? {
@@ -245,7 +261,7 @@ fn fit_destinations(
         known.insert(key.value().to_vec(), state.value());
     }
     let mut taken = Numbers::new(known.values().map(|(number, _)| *number));
-    let (mut rows, mut fresh) = (Vec::new(), Vec::new());
+    let mut fitted = Fitted::default();
     for (at, mirror) in mirrors.iter().enumerate() {
         for destination in &mirror.destinations {
             let key = [&numbers[at].0.to_be_bytes()[..], destination.url.as_bytes()].concat();
@@ -254,17 +270,18 @@ fn fit_destinations(
             let number = old.map_or_else(|| taken.next(), |(number, _)| number);
             let same = old.filter(|(_, flags)| flags & !flag::FIRST_SYNC_DONE == settings);
             if same.is_none() {
-                fresh.push(rows.len());
+                fitted.fresh.push(fitted.rows.len());
             }
             let flags = same.map_or(settings, |(_, flags)| flags);
             table.insert(&*key, (number, flags))?;
-            rows.push(Row { mirror: at, key, number: DestinationNumber(number), flags });
+            fitted.served.push(old.is_some());
+            fitted.rows.push(Row { mirror: at, key, number: DestinationNumber(number), flags });
         }
     }
     for key in known.keys() {
         table.remove(&**key)?;
     }
-    Ok((rows, fresh))
+    Ok(fitted)
 }
 
 fn settings(mirror: &MirrorSpec) -> u32 {

@@ -9,19 +9,20 @@
 //! | `ids` | key of a fact | its id |
 //! | `pending` | destination, high half of ids | a serialized `RoaringBitmap` of ids with that high half |
 //! | `links` | mirror, device, inode (BE), path | nothing |
+//! | `names` | mirror (BE), path | device, inode; only of inodes that have several names |
 //!
 //! Ids are dense so that bitmaps stay small: an id that nobody holds is given out again. A commit rewrites only the
 //! pieces of bitmaps that changed.
 
-use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 
-use ebbtide_feed::{Fact, RelPath};
+use ebbtide_feed::Fact;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use roaring::RoaringBitmap;
 
 use super::key::{self, MirrorNumber};
-use super::links::Inode;
+use super::links::Noted;
 
 /// Version of the tables and of what they hold.
 pub(crate) const FORMAT: u64 = 1;
@@ -33,6 +34,7 @@ pub(crate) const FACTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("
 pub(crate) const IDS: TableDefinition<'_, &[u8], u32> = TableDefinition::new("ids");
 pub(crate) const PENDING: TableDefinition<'_, (u32, u16), &[u8]> = TableDefinition::new("pending");
 pub(crate) const LINKS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("links");
+pub(crate) const NAMES: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("names");
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +118,7 @@ impl Ids {
 
 /// The open store. Writes gather in one transaction until [`Store::commit`].
 pub(crate) struct Store {
-    database: Database,
+    database: Arc<Database>,
     transaction: Option<WriteTransaction>,
     ids: Ids,
 }
@@ -124,7 +126,7 @@ pub(crate) struct Store {
 impl Store {
     /// Takes an opened database whose tables exist.
     pub(crate) fn new(database: Database, ids: Ids) -> Self {
-        Store { database, transaction: None, ids }
+        Store { database: Arc::new(database), transaction: None, ids }
     }
 
     /// The ids of these facts, new where a fact is new. Moves have none and are left out.
@@ -224,34 +226,33 @@ impl Store {
     }
 
     /// Writes and removes names of inodes with several names.
-    pub(crate) fn write_links(&mut self, changes: &HashMap<Vec<u8>, bool>) -> Result<(), StoreError> {
-        if changes.is_empty() {
+    pub(crate) fn write_links(&mut self, noted: &Noted) -> Result<(), StoreError> {
+        if noted.links.is_empty() && noted.names.is_empty() {
             return Ok(());
         }
         self.begin()?;
         let transaction = self.transaction.as_ref().expect("begun one line up");
-        let mut table = transaction.open_table(LINKS)?;
-        for (key, present) in changes {
+        let mut links = transaction.open_table(LINKS)?;
+        for (key, present) in &noted.links {
             if *present {
-                table.insert(&**key, ())?;
+                links.insert(&**key, ())?;
             } else {
-                table.remove(&**key)?;
+                links.remove(&**key)?;
+            }
+        }
+        let mut names = transaction.open_table(NAMES)?;
+        for (key, inode) in &noted.names {
+            match inode {
+                Some(inode) => drop(names.insert(&**key, (inode.dev, inode.ino))?),
+                None => drop(names.remove(&**key)?),
             }
         }
         Ok(())
     }
 
-    /// The names on record for an inode, as last committed.
-    pub(crate) fn links(&self, mirror: MirrorNumber, inode: Inode) -> Result<Vec<RelPath>, StoreError> {
-        let prefix = inode.prefix(mirror);
-        let table = self.database.begin_read()?.open_table(LINKS)?;
-        let mut names = Vec::new();
-        for row in table.range(&*prefix..)? {
-            let (key, ()) = row.map(|(key, value)| (key.value().to_vec(), value.value()))?;
-            let Some(path) = key.strip_prefix(&*prefix) else { break };
-            names.push(RelPath::new(path).map_err(|e| StoreError::Damaged(e.to_string()))?);
-        }
-        Ok(names)
+    /// The database itself, for those who only read.
+    pub(crate) fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database)
     }
 
     /// Makes everything written since the last commit durable.

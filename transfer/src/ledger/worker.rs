@@ -3,19 +3,18 @@
 //! Everything that touches the disk happens here, so that no session ever waits for it. A batch is handed to
 //! destinations that wait for work before it is committed, and called durable after.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use ebbtide_feed::{Fact, RelPath};
+use ebbtide_feed::Fact;
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::engine::{DestinationId, Effect, Engine, Event, TakeNumber, TakeResult};
 use super::key;
-use super::links::{Inode, LinkNotes, Uncommitted};
+use super::links::Links;
 use super::open::{Opened, flag};
 use super::store::StoreError;
 use super::{Notice, Take, TakeReport};
@@ -34,8 +33,7 @@ pub(crate) enum Command {
     Record { mirror: usize, facts: Vec<Fact>, seq: u64, last: bool },
     Finished { to: DestinationId, take: TakeNumber, report: TakeReport },
     Engine(Event),
-    NoteLinks { mirror: usize, notes: LinkNotes },
-    Links { mirror: usize, inodes: Vec<Inode>, answer: oneshot::Sender<HashMap<Inode, Vec<RelPath>>> },
+    LinksNoted,
     CountFacts { answer: oneshot::Sender<u64> },
     Close,
 }
@@ -48,7 +46,7 @@ pub(crate) struct Worker {
     by_mirror: Vec<Vec<DestinationId>>,
     /// The id of "compare everything" of each mirror, where it has one.
     whole: Vec<Option<u32>>,
-    links: Uncommitted,
+    links: Arc<Links>,
     takes: Vec<mpsc::UnboundedSender<Take>>,
     notices: mpsc::UnboundedSender<Notice>,
     /// Number of pending facts of each destination, for the status.
@@ -68,6 +66,7 @@ impl Worker {
         takes: Vec<mpsc::UnboundedSender<Take>>,
         notices: mpsc::UnboundedSender<Notice>,
         pending: Arc<[AtomicU64]>,
+        links: Arc<Links>,
     ) -> Result<Self, StoreError> {
         let mut by_mirror = vec![Vec::new(); opened.mirrors.len()];
         for (at, row) in opened.destinations.iter().enumerate() {
@@ -84,7 +83,7 @@ impl Worker {
             engine,
             by_mirror,
             whole,
-            links: Uncommitted::default(),
+            links,
             takes,
             notices,
             pending,
@@ -135,7 +134,7 @@ impl Worker {
 
     fn is_commit_due(&self) -> bool {
         self.durable.is_some()
-            || self.recorded + self.links.len() >= BULK
+            || self.recorded + self.links.uncommitted() >= BULK
             || self.dirty.is_some_and(|since| since.elapsed() >= LAZY)
     }
 
@@ -147,15 +146,11 @@ impl Worker {
             }
             Command::Finished { to, take, report } => self.finished(to, take, report)?,
             Command::Engine(event) => self.happen(event, &[])?,
-            Command::NoteLinks { mirror, notes } => {
-                self.links.note(self.opened.mirrors[mirror], &notes);
+            Command::LinksNoted => {
                 self.dirty.get_or_insert_with(Instant::now);
             }
-            Command::Links { mirror, inodes, answer } => {
-                // The asker may be gone.
-                let _ = answer.send(self.links(mirror, inodes)?);
-            }
             Command::CountFacts { answer } => {
+                // The asker may be gone.
                 let _ = answer.send(self.engine.held_facts());
             }
             Command::Close => {}
@@ -200,7 +195,7 @@ impl Worker {
         let row = &self.opened.destinations[to.0 as usize];
         let (mirror, number) = (row.mirror, self.opened.mirrors[row.mirror]);
         let mut successors = Vec::new();
-        for (id, facts) in &report.replaced {
+        for (id, facts) in report.replaced.iter().chain(&report.added) {
             let interned = self.opened.store.intern(number, facts)?;
             self.remember_whole(mirror, &interned);
             let ids: RoaringBitmap = interned.iter().map(|(id, _)| *id).collect();
@@ -208,7 +203,7 @@ impl Worker {
             self.happen(Event::Recorded { to, ids: ids.clone() }, &interned)?;
             successors.push((*id, ids));
         }
-        let TakeReport { mut done, delivered, held, replaced } = report;
+        let TakeReport { mut done, delivered, held, replaced, added: _ } = report;
         done.extend(replaced.iter().map(|(id, _)| *id));
         self.note_first_sync(to, &done)?;
         let result = TakeResult { done, delivered, held, successors };
@@ -235,6 +230,7 @@ impl Worker {
             match effect {
                 Effect::Take { to, number, ids } => {
                     let facts = self.names(&ids, fresh)?;
+                    tracing::trace!(?number, ?facts, "take");
                     // A destination that is gone is a process that ends.
                     let _ = self.takes[to.0 as usize].send(Take { number, facts });
                 }
@@ -265,17 +261,6 @@ impl Worker {
         self.pending[of.0 as usize].store(pending, Ordering::Relaxed);
     }
 
-    fn links(&self, mirror: usize, inodes: Vec<Inode>) -> Result<HashMap<Inode, Vec<RelPath>>, StoreError> {
-        let number = self.opened.mirrors[mirror];
-        let mut found = HashMap::new();
-        for inode in inodes {
-            let mut names = self.opened.store.links(number, inode)?;
-            self.links.correct(number, inode, &mut names);
-            found.insert(inode, names);
-        }
-        Ok(found)
-    }
-
     /// Commits everything and tells what is durable now.
     fn flush(&mut self) -> Result<(), StoreError> {
         let changes = self.engine.changes();
@@ -283,12 +268,14 @@ impl Worker {
             let number = self.opened.destinations[to.0 as usize].number;
             self.opened.store.write_chunk(number, high, self.engine.pending(to))?;
         }
-        self.opened.store.write_links(&self.links.take())?;
+        let noted = self.links.noted();
+        self.opened.store.write_links(&noted)?;
         self.opened.store.forget(&changes.orphans)?;
         for whole in &mut self.whole {
             *whole = whole.filter(|id| !changes.orphans.contains(*id));
         }
         self.opened.store.commit()?;
+        self.links.committed(&noted);
         self.recorded = 0;
         self.dirty = None;
         if let Some(seq) = self.durable.take() {

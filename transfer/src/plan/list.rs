@@ -84,6 +84,11 @@ impl List {
         self.at.contains_key(name)
     }
 
+    /// The entry of this name.
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&Entry> {
+        self.at.get(name).map(|&at| &self.entries[at])
+    }
+
     /// Adds the directories on the way to every name. `looker` has seen them.
     pub(crate) fn add_parents(&mut self, looker: &Looker) {
         let names: Vec<Box<[u8]>> =

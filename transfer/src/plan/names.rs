@@ -10,7 +10,7 @@ use super::list::{Lane, List};
 use super::look::{Looker, Sight};
 use super::recent::{Recent, Tick};
 use super::tree::Start;
-use crate::ledger::{Inode, LinkNotes};
+use crate::ledger::{Inode, LinkNotes, Links, StoreError};
 use crate::session::DirRole;
 use crate::source::Look;
 
@@ -27,8 +27,19 @@ pub(crate) struct Sights {
     /// When the looking began.
     pub(crate) tick: Tick,
     /// What each fact leads to.
-    facts: Vec<(u32, Goal)>,
+    facts: Vec<Seen>,
     looker: Looker,
+}
+
+/// A fact, looked at.
+#[derive(Debug)]
+struct Seen {
+    id: u32,
+    path: RelPath,
+    goal: Goal,
+    /// The inode with several names that the path led to before, if it leads elsewhere now: what changed about that
+    /// inode is to be seen under its other names.
+    left: Option<Inode>,
 }
 
 /// What a fact comes to after looking.
@@ -66,7 +77,8 @@ pub(crate) struct Plan {
 pub(crate) struct Job {
     /// The list.
     pub(crate) list: List,
-    /// Facts and the positions, in the list's entries, that they wait for.
+    /// Facts and the positions, in the list's entries, that they wait for. A fact may be here and among the
+    /// removals.
     pub(crate) updates: Vec<(u32, Vec<usize>)>,
     /// Facts and the names whose removal they wait for.
     pub(crate) removals: Vec<(u32, Box<[u8]>)>,
@@ -80,23 +92,52 @@ impl Sights {
         let tick = Tick::now();
         let mut goals = Vec::with_capacity(facts.len());
         for (id, fact) in facts {
-            goals.push((*id, goal(fact, &mut looker, rules)));
+            let goal = goal(fact, &mut looker, rules);
+            goals.push(Seen { id: *id, path: fact.path().clone(), goal, left: None });
         }
         Sights { tick, facts: goals, looker }
     }
 
-    /// The inodes whose other names matter.
-    pub(crate) fn shared_inodes(&self) -> Vec<Inode> {
-        let inodes = self.facts.iter().filter_map(|(_, goal)| match goal {
-            Goal::Update { look, .. } => shared_inode(look),
-            _ => None,
-        });
-        inodes.collect::<HashSet<_>>().into_iter().collect()
+    /// Makes the lists.
+    ///
+    /// # Errors
+    /// The ledger's table of links cannot be read.
+    pub(crate) fn plan(
+        mut self,
+        links: &Links,
+        mirror: usize,
+        recent: &mut Recent,
+        rules: Rules,
+    ) -> Result<Plan, StoreError> {
+        if rules.hard_links {
+            self.find_left(links, mirror)?;
+        }
+        Drafting::new(self, rules).plan(links, mirror, recent)
     }
 
-    /// Makes the lists. `links` are the names on record for [`Sights::shared_inodes`].
-    pub(crate) fn plan(self, links: HashMap<Inode, Vec<RelPath>>, recent: &mut Recent, rules: Rules) -> Plan {
-        Drafting::new(self, links, rules).plan(recent)
+    /// Finds the names that do not lead to the inode any more that they led to when they were sent.
+    fn find_left(&mut self, links: &Links, mirror: usize) -> Result<(), StoreError> {
+        let on_record = links.inodes(mirror, self.facts.iter().map(|seen| &seen.path))?;
+        let on_record: HashMap<RelPath, Inode> =
+            on_record.into_iter().map(|(path, inode)| (path.clone(), inode)).collect();
+        for seen in &mut self.facts {
+            seen.left =
+                on_record.get(&seen.path).copied().filter(|inode| seen.goal.leaves(&seen.path, *inode));
+        }
+        Ok(())
+    }
+}
+
+impl Goal {
+    /// Whether `path` does not lead to this inode any more.
+    fn leaves(&self, path: &RelPath, inode: Inode) -> bool {
+        match self {
+            Goal::Update { name, look, .. } => {
+                **name != *path.as_bytes() || shared_inode(look) != Some(inode)
+            }
+            Goal::Remove { .. } => true,
+            _ => false,
+        }
     }
 }
 
@@ -126,35 +167,44 @@ fn goal(fact: &Fact, looker: &mut Looker, rules: Rules) -> Goal {
 /// The lists in the making.
 struct Drafting {
     sights: Sights,
-    links: HashMap<Inode, Vec<RelPath>>,
     rules: Rules,
     plan: Plan,
     /// Names that are removed before what is there now is compared: nothing below them can be in the same list.
     replaced: Vec<RelPath>,
+    /// All names of the inodes with several names.
+    groups: LinkGroups,
 }
 
 impl Drafting {
-    fn new(sights: Sights, links: HashMap<Inode, Vec<RelPath>>, rules: Rules) -> Self {
-        let replaced = sights.facts.iter().filter_map(|(_, goal)| match goal {
+    fn new(sights: Sights, rules: Rules) -> Self {
+        let replaced = sights.facts.iter().filter_map(|seen| match &seen.goal {
             Goal::Replace { dir } => Some(dir.clone()),
             _ => None,
         });
-        Drafting { replaced: replaced.collect(), sights, links, rules, plan: Plan::default() }
+        Drafting {
+            replaced: replaced.collect(),
+            sights,
+            rules,
+            plan: Plan::default(),
+            groups: LinkGroups::new(),
+        }
     }
 
-    fn plan(mut self, recent: &mut Recent) -> Plan {
+    fn plan(mut self, links: &Links, mirror: usize, recent: &mut Recent) -> Result<Plan, StoreError> {
         let facts = std::mem::take(&mut self.sights.facts);
-        let facts: Vec<_> = facts.into_iter().filter(|(_, goal)| !self.comes_later(goal)).collect();
-        let groups = self.link_groups(&facts);
+        let facts: Vec<Seen> = facts.into_iter().filter(|seen| !self.comes_later(&seen.goal)).collect();
+        if self.rules.hard_links {
+            self.find_groups(&facts, links, mirror)?;
+        }
         let exact = exact_inodes(&facts);
+        let is_exact = |seen: &Seen| seen.left.is_some() || needs_exact(&seen.goal, &exact);
+        let only_quick = !facts.iter().any(is_exact);
         let mut exact_job =
             Job { list: List::new(Lane { ignore_times: true, complete: false }), ..Job::default() };
         let mut quick_job = Job::default();
-        let only_quick = !facts.iter().any(|(_, goal)| needs_exact(goal, &exact));
-        for (id, goal) in facts {
-            let is_quick = only_quick || (is_large(&goal) && !needs_exact(&goal, &exact));
-            let job = if is_quick { &mut quick_job } else { &mut exact_job };
-            self.place(id, goal, job, &groups, recent);
+        for seen in facts {
+            let is_quick = only_quick || (is_large(&seen.goal) && !is_exact(&seen));
+            self.place(seen, if is_quick { &mut quick_job } else { &mut exact_job }, recent);
         }
         for mut job in [exact_job, quick_job] {
             if !job.list.is_empty() {
@@ -162,7 +212,7 @@ impl Drafting {
                 self.plan.lists.push(job);
             }
         }
-        self.plan
+        Ok(self.plan)
     }
 
     /// Whether a fact lies below a name that is replaced: it stays pending and is looked at again after that.
@@ -181,31 +231,47 @@ impl Drafting {
         self.replaced.iter().any(within)
     }
 
-    fn place(&mut self, id: u32, goal: Goal, job: &mut Job, groups: &LinkGroups, recent: &mut Recent) {
+    fn place(&mut self, seen: Seen, job: &mut Job, recent: &mut Recent) {
+        let Seen { id, path, goal, left } = seen;
+        if let Some(inode) = left {
+            self.place_group(id, inode, job);
+            self.plan.notes.gone.push((inode, path));
+        }
         match goal {
             Goal::Wait { path, why } => self.plan.failed.push((id, path, why)),
             Goal::Compare { start } => self.plan.trees.push(start.for_fact(id)),
             Goal::Remove { name } => self.place_removal(id, &name, job),
-            Goal::Replace { dir } => {
-                let then = Fact::Subtree { dir: dir.clone(), replaced: false };
-                if self.rules.missing_args {
-                    job.list.remove(dir.as_bytes());
-                    job.replaced.push((id, dir.as_bytes().into(), then));
-                } else {
-                    self.plan.trees.push(Start::subtree(dir, true).for_fact(id));
-                }
-            }
-            Goal::Update { name, look, .. } if recent.has(&name, &look.meta) => {
+            Goal::Replace { dir } => self.place_replacement(id, dir, job),
+            Goal::Update { name, look, data } if left.is_none() && recent.has(&name, &look.meta, data) => {
                 self.plan.done.insert(id);
             }
             Goal::Update { name, look, .. } => {
-                let mut positions = vec![job.list.add(&name, &look, DirRole::Plain)];
-                let group = shared_inode(&look).and_then(|inode| groups.get(&inode));
-                for (name, look) in group.into_iter().flatten() {
-                    positions.push(job.list.add(name, look, DirRole::Plain));
+                let position = job.list.add(&name, &look, DirRole::Plain);
+                job.updates.push((id, vec![position]));
+                if let Some(inode) = shared_inode(&look) {
+                    self.place_group(id, inode, job);
                 }
-                job.updates.push((id, positions));
             }
+        }
+    }
+
+    /// Puts all names of an inode into the list.
+    fn place_group(&self, id: u32, inode: Inode, job: &mut Job) {
+        let group = self.groups.get(&inode).into_iter().flatten();
+        let positions: Vec<usize> =
+            group.map(|(name, look)| job.list.add(name, look, DirRole::Plain)).collect();
+        if !positions.is_empty() {
+            job.updates.push((id, positions));
+        }
+    }
+
+    fn place_replacement(&mut self, id: u32, dir: RelPath, job: &mut Job) {
+        if self.rules.missing_args {
+            job.list.remove(dir.as_bytes());
+            let then = Fact::Subtree { dir: dir.clone(), replaced: false };
+            job.replaced.push((id, dir.as_bytes().into(), then));
+        } else {
+            self.plan.trees.push(Start::subtree(dir, true).for_fact(id));
         }
     }
 
@@ -222,28 +288,27 @@ impl Drafting {
         }
     }
 
-    /// All names of the inodes with several names, each looked at again.
-    fn link_groups(&mut self, facts: &[(u32, Goal)]) -> LinkGroups {
-        let mut groups = LinkGroups::new();
-        if !self.rules.hard_links {
-            return groups;
-        }
-        for (_, goal) in facts {
-            let Goal::Update { name, look, .. } = goal else { continue };
+    /// Finds all names of the inodes with several names, and looks at each again.
+    fn find_groups(&mut self, facts: &[Seen], links: &Links, mirror: usize) -> Result<(), StoreError> {
+        for seen in facts {
+            if let Some(inode) = seen.left {
+                self.groups.entry(inode).or_default();
+            }
+            let Goal::Update { name, look, .. } = &seen.goal else { continue };
             let Some(inode) = shared_inode(look) else { continue };
-            let group = groups.entry(inode).or_default();
+            let group = self.groups.entry(inode).or_default();
             if !group.iter().any(|(known, _)| known == name) {
                 group.push((name.clone(), look.clone()));
                 self.plan.notes.seen.extend(RelPath::new(&**name).map(|path| (inode, path)));
             }
         }
         let (notes, looker) = (&mut self.plan.notes, &mut self.sights.looker);
-        for (inode, group) in &mut groups {
-            let mut known = self.links.remove(inode).unwrap_or_default();
+        for (inode, group) in &mut self.groups {
+            let mut known = links.names(mirror, *inode)?;
             known.retain(|path| !self.replaced.iter().any(|dir| path.is_within(dir)));
             add_verified(*inode, known, group, looker, notes);
         }
-        groups
+        Ok(())
     }
 }
 
@@ -269,8 +334,8 @@ pub(crate) fn add_verified(
 }
 
 /// The inodes of regular files whose data may have changed.
-fn exact_inodes(facts: &[(u32, Goal)]) -> HashSet<(u64, u64)> {
-    let exact = facts.iter().filter_map(|(_, goal)| match goal {
+fn exact_inodes(facts: &[Seen]) -> HashSet<(u64, u64)> {
+    let exact = facts.iter().filter_map(|seen| match &seen.goal {
         Goal::Update { look, data: true, .. } if look.meta.is_file() => Some((look.meta.dev, look.meta.ino)),
         _ => None,
     });

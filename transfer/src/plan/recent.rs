@@ -18,7 +18,15 @@ const NAMES: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
 /// Names and the attributes that the destination has for them.
 #[derive(Debug)]
 pub(crate) struct Recent {
-    sent: LruCache<Box<[u8]>, Meta>,
+    sent: LruCache<Box<[u8]>, Known>,
+}
+
+/// What the destination has for a name.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    meta: Meta,
+    /// Its data was sent, or compared by content: not just taken for equal because of size and mtime.
+    data: bool,
 }
 
 /// The kernel's coarse clock, from which it takes ctime.
@@ -57,16 +65,16 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// Whether the destination has just this.
-    pub(crate) fn has(&mut self, name: &[u8], meta: &Meta) -> bool {
-        self.sent.get(name).is_some_and(|sent| sent == meta)
+    /// Whether the destination has just this; with `data`, whether its data is known to be the same too.
+    pub(crate) fn has(&mut self, name: &[u8], meta: &Meta, data: bool) -> bool {
+        self.sent.get(name).is_some_and(|known| known.meta == *meta && (known.data || !data))
     }
 
-    /// The destination has this, which was looked at in `tick`.
-    pub(crate) fn sent(&mut self, name: &[u8], meta: &Meta, tick: Tick) {
+    /// The destination has this, which was looked at in `tick`. `data` tells that its data was sent or compared.
+    pub(crate) fn sent(&mut self, name: &[u8], meta: &Meta, tick: Tick, data: bool) {
         let shared = meta.nlink > 1 && !meta.is_dir();
         if tick.is_past(meta.ctime) && !shared {
-            self.sent.put(name.into(), *meta);
+            self.sent.put(name.into(), Known { meta: *meta, data });
         } else {
             self.sent.pop(name);
         }
@@ -99,26 +107,34 @@ mod tests {
         for (ctime, trusted) in
             [(at(99, 991_000_000), true), (at(99, 993_000_000), false), (at(101, 0), false)]
         {
-            recent.sent(b"f", &ctime, TICK);
-            assert_eq!(recent.has(b"f", &ctime), trusted, "{ctime:?}");
+            recent.sent(b"f", &ctime, TICK, true);
+            assert_eq!(recent.has(b"f", &ctime, true), trusted, "{ctime:?}");
         }
     }
 
     #[test]
     fn another_ctime_or_inode_is_something_new() {
         let mut recent = Recent::default();
-        recent.sent(b"f", &at(90, 0), TICK);
-        assert!(!recent.has(b"f", &at(90, 1)));
-        assert!(!recent.has(b"f", &Meta { ino: 5, ..at(90, 0) }));
-        assert!(!recent.has(b"g", &at(90, 0)));
+        recent.sent(b"f", &at(90, 0), TICK, true);
+        assert!(!recent.has(b"f", &at(90, 1), true));
+        assert!(!recent.has(b"f", &Meta { ino: 5, ..at(90, 0) }, true));
+        assert!(!recent.has(b"g", &at(90, 0), true));
+    }
+
+    #[test]
+    fn a_file_that_passed_for_equal_by_size_and_time_may_still_have_other_data() {
+        let mut recent = Recent::default();
+        recent.sent(b"f", &at(90, 0), TICK, false);
+        assert!(recent.has(b"f", &at(90, 0), false));
+        assert!(!recent.has(b"f", &at(90, 0), true));
     }
 
     #[test]
     fn a_file_with_several_names_is_never_trusted() {
         let mut recent = Recent::default();
         let shared = Meta { nlink: 2, ..at(90, 0) };
-        recent.sent(b"f", &shared, TICK);
-        assert!(!recent.has(b"f", &shared));
+        recent.sent(b"f", &shared, TICK, true);
+        assert!(!recent.has(b"f", &shared, false));
     }
 
     #[test]

@@ -10,12 +10,11 @@ use std::sync::Arc;
 
 use ebbtide_feed::{Fact, RelPath};
 
-use super::Rules;
 use super::list::{Lane, List};
 use super::look::{Looker, Sight, wire_name};
-use super::names::{LinkGroups, add_verified, shared_inode};
-use crate::ledger::{Inode, LinkNotes};
-use crate::session::DirRole;
+use super::names::{LinkGroups, add_verified};
+use crate::ledger::{Inode, LinkNotes, Links, StoreError};
+use crate::session::{DirRole, Entry};
 use crate::source::{Look, Source};
 use crate::text::OsError;
 use crate::walk::{Depth, Kinds, ProblemKind, Walk};
@@ -205,36 +204,52 @@ impl Chunk {
         self.list.entries.len() < ENTRIES && self.name_bytes < NAME_BYTES
     }
 
-    /// The inodes whose other names matter.
-    pub(crate) fn shared_inodes(&self, rules: Rules) -> Vec<Inode> {
-        let inodes = self.list.entries.iter().filter_map(|entry| {
-            let look = Look { meta: entry.meta, link_target: Box::default() };
-            shared_inode(&look).filter(|_| rules.hard_links)
-        });
-        inodes.collect::<HashSet<_>>().into_iter().collect()
-    }
-
-    /// Adds the names on record of the inodes that [`Chunk::shared_inodes`] named, and notes those that were seen.
-    pub(crate) fn add_links(&mut self, links: HashMap<Inode, Vec<RelPath>>) {
-        let mut groups = self.link_groups();
-        for (inode, known) in links {
-            let mut group = groups.remove(&inode).unwrap_or_default();
+    /// Adds all names on record of the inodes with several names, so that they are linked at the destination.
+    ///
+    /// # Errors
+    /// The ledger's table of links cannot be read.
+    pub(crate) fn add_links(&mut self, links: &Links, mirror: usize) -> Result<(), StoreError> {
+        self.look_for_left(links, mirror)?;
+        for (inode, mut group) in self.link_groups() {
             self.notes
                 .seen
                 .extend(group.iter().filter_map(|(name, _)| Some((inode, RelPath::new(&**name).ok()?))));
+            let known = links.names(mirror, inode)?;
             add_verified(inode, known, &mut group, &mut self.looker, &mut self.notes);
             for (name, look) in group {
                 self.list.add(&name, &look, DirRole::Plain);
             }
         }
         self.list.add_parents(&self.looker);
+        Ok(())
+    }
+
+    /// Where a name leads to another inode than it did when it was sent, what changed about that inode is to be
+    /// seen under its other names: they are looked at by themselves.
+    fn look_for_left(&mut self, links: &Links, mirror: usize) -> Result<(), StoreError> {
+        let entries = &self.list.entries;
+        let paths: Vec<RelPath> =
+            entries.iter().filter_map(|entry| RelPath::new(&*entry.name).ok()).collect();
+        for (path, inode) in links.inodes(mirror, paths.iter())? {
+            let leads_there = |entry: &Entry| shared_inode_of(entry) == Some(inode);
+            if self.list.get(path.as_bytes()).is_none_or(leads_there) {
+                continue;
+            }
+            let owner = self.owner(path.as_bytes());
+            for other in links.names(mirror, inode)?.into_iter().filter(|other| other != path) {
+                let look_at = Fact::Touched { path: other, data: true };
+                self.successors.extend(owner.map(|owner| (owner, look_at)));
+            }
+            self.notes.gone.push((inode, path.clone()));
+        }
+        Ok(())
     }
 
     fn link_groups(&self) -> LinkGroups {
         let mut groups = LinkGroups::new();
         for entry in &self.list.entries {
-            let look = Look { meta: entry.meta, link_target: entry.link_target.clone() };
-            if let Some(inode) = shared_inode(&look) {
+            if let Some(inode) = shared_inode_of(entry) {
+                let look = Look { meta: entry.meta, link_target: entry.link_target.clone() };
                 groups.entry(inode).or_default().push((entry.name.clone(), look));
             }
         }
@@ -246,6 +261,11 @@ impl Chunk {
         let parent = name.iter().rposition(|&byte| byte == b'/').map_or(super::look::ROOT, |at| &name[..at]);
         self.owners.get(name).or_else(|| self.owners.get(parent)).copied()
     }
+}
+
+fn shared_inode_of(entry: &Entry) -> Option<Inode> {
+    let meta = &entry.meta;
+    (meta.nlink > 1 && !meta.is_dir()).then_some(Inode { dev: meta.dev, ino: meta.ino })
 }
 
 #[cfg(test)]

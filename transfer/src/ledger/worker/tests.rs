@@ -1,10 +1,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ebbtide_feed::{Batch, DestinationSpec, MirrorSpec};
+use ebbtide_feed::{Batch, DestinationSpec, MirrorSpec, RelPath};
 use proptest::prelude::*;
 
-use super::super::{Ledger, Started};
+use super::super::{Inode, Ledger, LinkNotes, Started};
 use super::*;
 
 fn mirror(destinations: usize) -> MirrorSpec {
@@ -191,20 +191,19 @@ fn a_barrier_is_told_when_everything_before_it_is_acknowledged() {
 #[test]
 fn names_of_an_inode_are_known_at_once_and_survive() {
     let folder = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let inode = Inode { dev: 1, ino: 2 };
     let names = |bench: &Bench| {
-        let mut names = runtime.block_on(bench.started.ledger.links(0, vec![inode])).remove(&inode).unwrap();
+        let mut names = bench.started.ledger.links().names(0, inode).unwrap();
         names.sort();
         names
     };
     let bench = Bench::open(folder.path(), 1);
     let seen = vec![(inode, path("a")), (inode, path("b")), (Inode { dev: 1, ino: 3 }, path("c"))];
-    bench.started.ledger.note_links(0, LinkNotes { seen, gone: vec![] });
+    bench.started.ledger.note_links(0, &LinkNotes { seen, gone: vec![] }).unwrap();
     assert_eq!(names(&bench), [path("a"), path("b")]);
     bench.close();
     let bench = Bench::open(folder.path(), 1);
-    bench.started.ledger.note_links(0, LinkNotes { seen: vec![], gone: vec![(inode, path("a"))] });
+    bench.started.ledger.note_links(0, &LinkNotes { seen: vec![], gone: vec![(inode, path("a"))] }).unwrap();
     assert_eq!(names(&bench), [path("b")]);
 }
 
