@@ -104,6 +104,13 @@ impl Changer {
         }
     }
 
+    fn made(&mut self, made: bool, at: &RelPath) {
+        if made {
+            self.touched(at, true);
+            self.parent_touched(at);
+        }
+    }
+
     fn rewrite_unseen(&mut self, at: &RelPath) {
         let Ok(meta) = fs::symlink_metadata(self.at(at)) else { return };
         if !meta.is_file() || meta.len() == 0 {
@@ -169,10 +176,8 @@ impl Changer {
             (8 | 9, Some(at), _) => self.remove(&at),
             (10, ..) if dirs.len() > 6 => self.remove(&dir),
             (11 | 12, ..) => {
-                if fs::create_dir(self.at(&new)).is_ok() {
-                    self.touched(&new, true);
-                    self.parent_touched(&new);
-                }
+                let made = fs::create_dir(self.at(&new));
+                self.made(made.is_ok(), &new);
             }
             (13 | 14, Some(at), _) => self.rename(&at, &new, RenameFlags::empty()),
             (15, Some(at), Some(to)) => self.rename(&at, &to, RenameFlags::empty()),
@@ -180,17 +185,13 @@ impl Changer {
             (17, Some(at), _) => self.rename(&dir, &at, RenameFlags::EXCHANGE),
             (18, ..) => self.rename(&dir, &second_dir, RenameFlags::EXCHANGE),
             (19, Some(at), _) => {
-                if fs::hard_link(self.at(&at), self.at(&new)).is_ok() {
-                    self.touched(&new, true);
-                    self.touched(&at, false);
-                    self.parent_touched(&new);
-                }
+                let made = fs::hard_link(self.at(&at), self.at(&new));
+                self.made(made.is_ok(), &new);
+                self.touched(&at, false);
             }
             (20, ..) => {
-                if symlink("n1", self.at(&new)).is_ok() {
-                    self.touched(&new, true);
-                    self.parent_touched(&new);
-                }
+                let made = symlink("n1", self.at(&new));
+                self.made(made.is_ok(), &new);
             }
             (21, ..) => {
                 let mode = [0o700, 0o755, 0o751][self.dice.below(3) as usize];
@@ -205,10 +206,8 @@ impl Changer {
                 self.touched(&at, false);
             }
             (23, ..) => {
-                if rustix::fs::mkfifoat(CWD, self.at(&new), rustix::fs::Mode::RWXU).is_ok() {
-                    self.touched(&new, true);
-                    self.parent_touched(&new);
-                }
+                let made = rustix::fs::mkfifoat(CWD, self.at(&new), rustix::fs::Mode::RWXU);
+                self.made(made.is_ok(), &new);
             }
             _ => {}
         }
