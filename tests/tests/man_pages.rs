@@ -43,6 +43,8 @@ fn pages() -> BTreeMap<String, String> {
 
 fn render(name: &str, command: clap::Command) -> String {
     let mut page = Vec::new();
-    Man::new(command.version("")).title(name).date("").source("ebbtide").render(&mut page).unwrap();
+    // A clap name lives for ever; these few may.
+    let name: &'static str = name.to_owned().leak();
+    Man::new(command.name(name)).title(name).date("").source("ebbtide").render(&mut page).unwrap();
     String::from_utf8(page).unwrap()
 }
