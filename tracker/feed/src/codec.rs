@@ -100,7 +100,7 @@ impl Decoder {
     ///
     /// # Errors
     /// The stream is not a feed; it cannot be used any further.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, CodecError> {
+    pub fn next_message<T: DeserializeOwned>(&mut self) -> Result<Option<T>, CodecError> {
         let rest = &self.bytes[self.taken..];
         let Some((head, rest)) = rest.split_first_chunk::<4>() else { return Ok(None) };
         let length = body_length(*head)?;
@@ -138,7 +138,7 @@ mod tests {
         let mut seen = Vec::new();
         for byte in &bytes {
             decoder.push(&[*byte]);
-            seen.extend(decoder.next::<ToSender>().unwrap());
+            seen.extend(decoder.next_message::<ToSender>().unwrap());
         }
         assert_eq!(seen, [batch(), ToSender::Stop]);
         let mut stream = &bytes[..];
@@ -151,7 +151,7 @@ mod tests {
     fn a_length_beyond_the_bound_is_refused_before_anything_is_allocated() {
         let mut decoder = Decoder::default();
         decoder.push(&[0xff; 8]);
-        assert!(matches!(decoder.next::<ToSender>(), Err(CodecError::Length(_))));
+        assert!(matches!(decoder.next_message::<ToSender>(), Err(CodecError::Length(_))));
         assert!(matches!(read::<ToSender>(&[0u8; 8][..]), Err(CodecError::Length(0))));
     }
 

@@ -15,6 +15,6 @@ mod message;
 
 pub use fact::{Fact, RelPath, RelPathError};
 pub use message::{
-    Batch, DestinationSpec, DestinationState, DestinationStatus, MirrorId, MirrorSpec, PROTOCOL_VERSION, SenderStatus,
-    Start, ToSender, ToTracker,
+    Batch, DestinationSpec, DestinationState, DestinationStatus, MirrorId, MirrorSpec, PROTOCOL_VERSION,
+    SenderStatus, Start, ToSender, ToTracker,
 };

@@ -162,7 +162,7 @@ impl Sender {
                 Ok(0) => return Err(CodecError::Closed),
                 Ok(count) => {
                     self.decoder.push(&bytes[..count]);
-                    while let Some(message) = self.decoder.next()? {
+                    while let Some(message) = self.decoder.next_message()? {
                         into.push(message);
                     }
                 }

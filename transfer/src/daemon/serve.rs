@@ -112,7 +112,7 @@ impl Feed {
     /// The next message; `None` when the tracker closed the feed. May be dropped at any moment.
     async fn next(&mut self) -> Result<Option<ToSender>, CodecError> {
         loop {
-            if let Some(message) = self.decoder.next()? {
+            if let Some(message) = self.decoder.next_message()? {
                 return Ok(Some(message));
             }
             match self.read.read(&mut self.buffer).await {
