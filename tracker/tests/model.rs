@@ -63,16 +63,16 @@ impl Copy {
         }
         // A file's other names are the same file; the sender knows them.
         for name in other_names(src, path) {
-            self.set(name, now.clone(), data);
+            self.set(name, &now, data);
         }
-        self.set(path.to_vec(), now, data);
+        self.set(path.to_vec(), &now, data);
     }
 
     /// As rsync's quick check: without evidence about the content, equal size and time mean equal content.
-    fn set(&mut self, path: Vec<u8>, now: Node, data: bool) {
-        let before = self.0.get(&path).filter(|before| !data && looks_same(before, &now));
+    fn set(&mut self, path: Vec<u8>, now: &Node, data: bool) {
+        let before = self.0.get(&path).filter(|before| !data && looks_same(before, now));
         let kind = before.map_or_else(|| now.kind.clone(), |before| before.kind.clone());
-        self.0.insert(path, Node { kind, ..now });
+        self.0.insert(path, Node { kind, ..now.clone() });
     }
 
     fn remove(&mut self, path: &[u8]) {
@@ -86,7 +86,7 @@ impl Copy {
 
     fn sync(&mut self, src: &Path, path: &[u8], deep: bool) {
         let Some(now) = look(src, path) else { return self.remove(path) };
-        self.set(path.to_vec(), now.clone(), false);
+        self.set(path.to_vec(), &now, false);
         if now.kind != Kind::Directory {
             return;
         }

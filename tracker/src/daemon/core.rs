@@ -24,6 +24,12 @@ pub(super) struct Core {
     settle: Duration,
     tick: Duration,
     mount_table: File,
+    /// The kernel's queues: in `poller`, unless they were read a moment ago.
+    queues: Poller,
+    /// When the queues are read next, while they are not waited for.
+    read_at: Option<Instant>,
+    /// When the first hint came that is in no drain yet.
+    noted_at: Option<Instant>,
     resolving: bool,
     /// Facts that wait for the clock to tick once since the flip.
     ready: Option<(Instant, Vec<Facts>)>,
@@ -45,16 +51,17 @@ impl Core {
         settle: Duration,
         history: bool,
     ) -> sys::Result<Self> {
-        let poller = Poller::new()?;
+        let (poller, queues) = (Poller::new()?, Poller::new()?);
         let settle_timer = Timer::new()?;
         let mount_table =
             File::open("/proc/self/mountinfo").map_err(|e| SysError::new("open of mountinfo", e))?;
         for queue in tracker.queues() {
-            poller.add(queue, QUEUE)?;
+            queues.add(queue, QUEUE)?;
         }
         if let Some(ring) = tracker.ring() {
-            poller.add(ring, QUEUE)?;
+            queues.add(ring, QUEUE)?;
         }
+        poller.add(queues.as_fd(), QUEUE)?;
         poller.add(settle_timer.as_fd(), SETTLE)?;
         poller.add_priority(mount_table.as_fd(), MOUNTS)?;
         let engine = Engine::new(mirrors, history.then(|| tainted(Reason::Start)).as_ref());
@@ -67,6 +74,9 @@ impl Core {
             settle,
             tick: file::clock_tick(),
             mount_table,
+            queues,
+            read_at: None,
+            noted_at: None,
             resolving: false,
             ready: None,
             roots_checked: Instant::now(),
@@ -78,7 +88,7 @@ impl Core {
         let mut others = Vec::new();
         for token in self.poller.wait(Some(self.patience()))? {
             match token {
-                QUEUE => self.read(),
+                QUEUE => self.read()?,
                 SETTLE => {
                     self.settle_timer.clear();
                     self.apply(Event::SettleOver);
@@ -86,6 +96,9 @@ impl Core {
                 MOUNTS => self.mounts_changed(),
                 other => others.push(other),
             }
+        }
+        if self.read_at.is_some_and(|at| at <= Instant::now()) {
+            self.read()?;
         }
         self.advance();
         Ok(others)
@@ -109,29 +122,45 @@ impl Core {
 
     /// How long nothing may happen: not at all while there is something to look up.
     fn patience(&self) -> Duration {
-        match &self.ready {
-            _ if self.resolving => Duration::ZERO,
-            Some((at, _)) => at.saturating_duration_since(Instant::now()),
-            None => ROOTS,
+        if self.resolving {
+            return Duration::ZERO;
         }
+        let ready = self.ready.as_ref().map(|(at, _)| *at);
+        let next = ready.into_iter().chain(self.read_at).min();
+        next.map_or(ROOTS, |at| at.saturating_duration_since(Instant::now()))
     }
 
-    /// The window ends so that, with the tick that marks need after the flip, it has the length that was asked for.
+    /// The window counts from the first hint, and ends so that, with the tick that marks need after the flip, it has
+    /// the length that was asked for.
     fn start_settling(&mut self) {
         let tick = if self.tracker.has_marks() { self.tick } else { Duration::ZERO };
-        if let Err(e) = self.settle_timer.set(self.settle.saturating_sub(tick)) {
+        let since = self.noted_at.map_or(Duration::ZERO, |at| at.elapsed());
+        if let Err(e) = self.settle_timer.set(self.settle.saturating_sub(tick).saturating_sub(since)) {
             tracing::error!(error = %e, cause = %e.source, "the settle timer could not be set");
         }
     }
 
-    fn read(&mut self) {
+    /// Queues that are busy are not waited for but read at a pace of our own: being woken for each event would slow
+    /// down those who make them.
+    fn read(&mut self) -> sys::Result<()> {
         let mut losses = Vec::new();
-        let noted = self.tracker.read(&mut losses);
+        let read = self.tracker.read(&mut losses);
         self.lose(losses);
-        // Records that come while a drain is looked up are of the next one.
-        if noted {
-            self.apply(Event::Noted);
+        match (read > 0, self.read_at) {
+            (true, None) => self.poller.remove(self.queues.as_fd()),
+            (false, Some(_)) => self.poller.add(self.queues.as_fd(), QUEUE)?,
+            _ => {}
         }
+        self.read_at = (read > 0).then(|| Instant::now() + PACE);
+        if read > 0 {
+            self.noted();
+        }
+        Ok(())
+    }
+
+    fn noted(&mut self) {
+        self.noted_at.get_or_insert_with(Instant::now);
+        self.apply(Event::Noted);
     }
 
     fn begin_drain(&mut self) -> Vec<Event> {
@@ -139,6 +168,12 @@ impl Core {
         let mut events = self.check_roots();
         self.tracker.begin_drain(&mut losses);
         self.resolving = true;
+        self.noted_at = None;
+        // Records of marks that came after the flip were read, too; nothing will wake us for them.
+        if self.tracker.pending() > 0 {
+            self.noted_at = Some(Instant::now());
+            events.push(Event::Noted);
+        }
         let after = if self.tracker.has_marks() { self.tick } else { Duration::ZERO };
         self.ready = Some((Instant::now() + after, Vec::new()));
         events.extend(losses.into_iter().map(event));
@@ -156,6 +191,9 @@ impl Core {
             self.apply(Event::Drained(facts));
         }
         if self.roots_checked.elapsed() >= ROOTS {
+            let mut losses = Vec::new();
+            self.tracker.lost_marks(&mut losses);
+            self.lose(losses);
             self.check_roots().into_iter().for_each(|event| self.apply(event));
         }
     }
@@ -222,6 +260,9 @@ const SETTLE: u64 = 1;
 const MOUNTS: u64 = 2;
 /// Tokens from here on are the caller's.
 pub(super) const FIRST_FREE: u64 = 16;
+
+/// How often busy queues are read. The ring has room for some 80,000 records, which take longer than this to make.
+const PACE: Duration = Duration::from_millis(2);
 
 /// How often the roots are looked at when nothing else asks for it.
 const ROOTS: Duration = Duration::from_secs(2);

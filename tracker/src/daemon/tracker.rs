@@ -181,16 +181,13 @@ impl Tracker {
         self.marks.is_some()
     }
 
-    /// Takes what the kernel's queues hold. Returns whether there is anything new.
-    pub(super) fn read(&mut self, losses: &mut Vec<Loss>) -> bool {
-        self.read_marks(losses);
-        for fs in 0..self.watched.len() {
-            self.read_names(Fs(fs), losses);
-        }
-        self.watched.iter().any(|watched| !watched.fold.is_empty())
+    /// Takes what the kernel's queues hold. Returns how many events and records that were.
+    pub(super) fn read(&mut self, losses: &mut Vec<Loss>) -> u64 {
+        let records = self.read_marks(losses);
+        records + (0..self.watched.len()).map(|fs| self.read_names(Fs(fs), losses)).sum::<u64>()
     }
 
-    fn read_names(&mut self, fs: Fs, losses: &mut Vec<Loss>) {
+    fn read_names(&mut self, fs: Fs, losses: &mut Vec<Loss>) -> u64 {
         let Watched { names, fold, .. } = &mut self.watched[fs.0];
         match names.read(|hint| fold.note(hint)) {
             Ok(pass) => {
@@ -198,19 +195,31 @@ impl Tracker {
                 if pass.lost {
                     self.lose(Some(fs), &Reason::QueueOverflow, losses);
                 }
+                pass.events
             }
-            Err(e) => self.lose(Some(fs), &Reason::Failed(e.to_string()), losses),
+            Err(e) => {
+                self.lose(Some(fs), &Reason::Failed(e.to_string()), losses);
+                0
+            }
         }
     }
 
-    fn read_marks(&mut self, losses: &mut Vec<Loss>) {
-        let Some(marks) = &mut self.marks else { return };
-        let watched = &mut self.watched;
-        let read = marks.read(&mut |fs, marked| watched[fs.0].fold.note(Hint::Marked(marked)));
-        let lost = marks.lost();
+    fn read_marks(&mut self, losses: &mut Vec<Loss>) -> u64 {
+        let Some(marks) = &mut self.marks else { return 0 };
+        let (watched, mut records) = (&mut self.watched, 0);
+        let read = marks.read(&mut |fs, marked| {
+            records += 1;
+            watched[fs.0].fold.note(Hint::Marked(marked));
+        });
         if let Err(e) = read {
             self.lose(None, &Reason::Failed(e.to_string()), losses);
         }
+        records
+    }
+
+    /// Marks that were lost since this was asked last.
+    pub(super) fn lost_marks(&mut self, losses: &mut Vec<Loss>) {
+        let lost = self.marks.as_mut().map(|marks| marks.lost()).unwrap_or_default();
         for lost in lost {
             let reason = if lost.full { Reason::BitmapFull } else { Reason::MarksSkipped };
             self.lose(lost.fs, &reason, losses);
@@ -230,6 +239,7 @@ impl Tracker {
         let flipped = self.marks.as_mut().map(|marks| marks.flip());
         // Names are read after the flip: whatever moved before an inode was marked on the old side is among them.
         self.read(losses);
+        self.lost_marks(losses);
         let epoch = match flipped {
             None => 0,
             Some(Ok(epoch)) => epoch,

@@ -349,15 +349,20 @@ impl<L: Look> Pass<'_, L> {
         };
         // The latest record knows the latest names.
         match work.fold.marks.values().rev().find_map(|marks| marks.get(&ino)) {
-            // It had no name when it was marked, so it got each of its names later, and every one of them is among
-            // the names, as changed content.
-            Some(marked) if marked.nameless && about.arrived && !about.mapped => {
-                self.counts.told += 1;
-            }
+            Some(marked) if self.is_told_by_name(&about, marked) => self.counts.told += 1,
             Some(marked) if marked.directory => self.marked_directory(&about, marked),
             Some(marked) => self.marked_file(&about, marked, &work.fold),
             None => self.unrecorded(&about),
         }
+    }
+
+    /// Whether its mark was made before it had a name, and the only name it got is among the names, as changed content.
+    fn is_told_by_name(&mut self, about: &About, marked: &Marked) -> bool {
+        if !marked.nameless || !about.arrived || about.mapped {
+            return false;
+        }
+        let handle = self.resolver.form.encode(about.ino, marked.generation);
+        handle.is_some_and(|handle| self.look.names(self.resolver.fs, &handle) == Some(1))
     }
 
     fn marked_directory(&mut self, about: &About, marked: &Marked) {
@@ -384,8 +389,8 @@ impl<L: Look> Pass<'_, L> {
         for (dir, name) in &marked.entries {
             let Spot::Place(place) = self.spot(dir) else { continue };
             if place.is_outside() {
-                outside = true;
-            } else if self.is_still(about, dir, name) {
+                outside |= self.is_still(about, dir, name);
+            } else if self.is_still(about, dir, name) && self.is_clean(about, dir, name) {
                 for (mirror, path) in place.entry(name) {
                     told = true;
                     self.tell(mirror, Fact::Touched { path, data: about.data });
@@ -400,25 +405,37 @@ impl<L: Look> Pass<'_, L> {
             }
         } else if outside {
             self.marked_outside(about, marked);
-        } else if !about.data && self.only_lost_a_name(about, marked, fold) {
-            self.counts.gone += 1;
         } else {
-            match self.resolver.form.encode(about.ino, marked.generation) {
-                Some(handle) => self.by_handle_or_next(about, handle),
-                None => self.counts.untraced += 1,
-            }
+            self.moved_on(about, marked, fold);
         }
     }
 
-    /// Whether the name still is this inode, and, if it is mapped, its next store will be seen.
-    fn is_still(&mut self, about: &About, dir: &Handle, name: &Name) -> bool {
-        let fs = self.resolver.fs;
-        self.look.entry(fs, dir, name).is_some_and(|entry| entry.ino == about.ino)
-            && (!about.mapped || self.look.clean(fs, dir, name, about.ino))
+    /// No name that the record told is this inode any more: its mark was made when it had another one.
+    fn moved_on(&mut self, about: &About, marked: &Marked, fold: &Fold) {
+        let before = self.counts;
+        match self.resolver.form.encode(about.ino, marked.generation) {
+            Some(handle) => self.by_handle_or_next(about, handle),
+            None => self.counts.untraced += 1,
+        }
+        if self.counts.untraced > before.untraced && !about.data && self.only_lost_a_name(about, marked, fold)
+        {
+            self.counts = Counts { gone: before.gone + 1, ..before };
+        }
     }
 
-    /// Whether all that happened to an inode is that a name went. Its other names show nothing of that, and in a tree
-    /// of hard-linked snapshots nobody could tell them.
+    /// Whether the name still is this inode.
+    fn is_still(&mut self, about: &About, dir: &Handle, name: &Name) -> bool {
+        self.look.entry(self.resolver.fs, dir, name).is_some_and(|entry| entry.ino == about.ino)
+    }
+
+    /// Whether the next store through a mapping will be seen.
+    fn is_clean(&mut self, about: &About, dir: &Handle, name: &Name) -> bool {
+        !about.mapped || self.look.clean(self.resolver.fs, dir, name, about.ino)
+    }
+
+    /// Whether, as far as can be known, all that happened to an inode is that a name went. Its other names show nothing
+    /// of that, and in a tree of hard-linked snapshots nobody could tell them. Had something else happened to it through
+    /// another name since, that name would still be in the kernel's cache, and have been found there.
     fn only_lost_a_name(&mut self, about: &About, marked: &Marked, fold: &Fold) -> bool {
         let lost = |(dir, name): &(Handle, Name)| {
             fold.dirs.get(dir).is_some_and(|hints| {
@@ -435,6 +452,7 @@ impl<L: Look> Pass<'_, L> {
         now == Some(u64::from(marked.nlink))
     }
 
+    /// It is there now, so that no name event that was read by now can be about its way in.
     fn marked_outside(&mut self, about: &About, marked: &Marked) {
         self.counts.outside += 1;
         if marked.nlink == 1 && !marked.incomplete && marked.entries.len() == 1 {

@@ -292,7 +292,7 @@ fn a_write_through_a_handle_without_a_name_is_told_where_the_inode_is() {
 fn a_fresh_inode_gets_its_name_from_the_event_of_its_creation() {
     let create =
         Hint::Entry { dir: handle(2), name: name(b"a"), seen: Seen::CREATED, child: Some(inode(12)) };
-    let mut world = World::new();
+    let mut world = World::new().inode(12, 1, b"/src/a");
     let (facts, counts) =
         Tracker::new().drain(&mut world, &[create, marked(12, &[])], bits(&[12], &[12], &[]));
     assert_eq!(facts, [touched(b"", false), touched(b"a", true)]);
@@ -325,10 +325,37 @@ fn a_hot_inode_outside_is_dropped_without_a_look_until_a_name_event_moves_it_in(
 }
 
 #[test]
+fn an_inode_that_came_in_is_not_taken_for_outside_because_its_record_is_of_before() {
+    let mut tracker = Tracker::new();
+    // The record was made while the rename was under way, with the name before.
+    let hints = [renamed((50, b"f"), (2, b"in"), false, 12), marked(12, &[(50, b"f")])];
+    let mut world = World::new().dir(50, b"/elsewhere").file(2, b"in", 12).inode(12, 1, b"/src/in");
+    tracker.drain(&mut world, &hints, bits(&[12], &[], &[]));
+    let (facts, _) = tracker.drain(&mut world, &[marked(12, &[(2, b"in")])], bits(&[12], &[12], &[]));
+    assert_eq!(facts, [touched(b"in", true)]);
+}
+
+#[test]
+fn a_write_after_the_way_in_is_told_though_the_rename_was_read_with_the_drain_before() {
+    // Its mark found the bit set by the rename, so the only record has the name before.
+    let mut world = World::new().dir(50, b"/elsewhere").inode(12, 1, b"/src/in");
+    let (facts, _) = Tracker::new().drain(&mut world, &[marked(12, &[(50, b"f")])], bits(&[12], &[12], &[]));
+    assert_eq!(facts, [touched(b"in", true)]);
+}
+
+#[test]
+fn a_change_through_another_name_after_one_went_is_told_there() {
+    let mut world = World::new().inode(12, 1, b"/src/a");
+    let hints = [removed(2, b"b", 12), marked(12, &[(2, b"b")])];
+    let (facts, _) = Tracker::new().drain(&mut world, &hints, bits(&[12], &[], &[]));
+    assert!(facts.contains(&touched(b"a", false)), "{facts:?}");
+}
+
+#[test]
 fn inodes_known_outside_are_forgotten_when_a_directory_moves() {
     let mut tracker = Tracker::new();
     let hints = [marked(12, &[(50, b"f")])];
-    tracker.drain(&mut World::new().dir(50, b"/elsewhere"), &hints, bits(&[12], &[], &[]));
+    tracker.drain(&mut World::new().dir(50, b"/elsewhere").file(50, b"f", 12), &hints, bits(&[12], &[], &[]));
     let mut world = World::new().dir(50, b"/src/came").file(50, b"f", 12);
     tracker.facts(&mut world, &[renamed((1, b"elsewhere"), (2, b"came"), true, 50)]);
     let (facts, _) = tracker.drain(&mut world, &hints, bits(&[12], &[], &[]));
@@ -409,6 +436,7 @@ fn everything_in_a_drain_is_counted_once() {
         marked(12, &[(2, b"a")]),
         marked(13, &[(50, b"x")]),
     ];
+    world = world.file(50, b"x", 13);
     let (_, counts) = Tracker::new().drain(&mut world, &hints, bits(&[12, 13, 14], &[], &[]));
     assert_eq!(counts, Counts { told: 3, outside: 2, gone: 2, untraced: 0 });
 }

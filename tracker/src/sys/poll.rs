@@ -71,6 +71,13 @@ impl Poller {
     }
 }
 
+impl AsFd for Poller {
+    /// Itself readable while anything in it is ready.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// A timer that becomes readable when it fires.
 #[derive(Debug)]
 pub struct Timer(OwnedFd);
