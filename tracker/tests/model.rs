@@ -186,6 +186,8 @@ struct World {
     src: PathBuf,
     out: PathBuf,
     dice: Dice,
+    /// What was done and told, for when it goes wrong.
+    story: Vec<String>,
 }
 
 impl World {
@@ -198,7 +200,9 @@ impl World {
         }
         let (a, b) = (self.any(), self.any());
         let bytes = vec![b'a' + u8::try_from(self.dice.below(26)).unwrap(); self.dice.below(20_000)];
-        match self.dice.below(20) {
+        let kind = self.dice.below(20);
+        self.story.push(format!("op {kind} a={} b={}", escaped(&a), escaped(&b)));
+        match kind {
             0..4 => drop(
                 open(&self.fresh(), true).and_then(|mut file| std::io::Write::write_all(&mut file, &bytes)),
             ),
@@ -238,6 +242,32 @@ impl World {
         }
     }
 
+    fn learn(&mut self, copy: &mut Copy, watch: &mut Watch) {
+        for told in watch.told.drain(..) {
+            self.story.push(format!("told {} {}", told.word, told.path.escape_ascii()));
+            copy.apply(&self.src, &told);
+        }
+    }
+
+    fn compare(&self, copy: &Copy, seed: u64) {
+        let src = &self.src;
+        let real: BTreeMap<_, _> =
+            all(src).into_iter().map(|path| (path.clone(), look(src, &path).unwrap())).collect();
+        let names: std::collections::BTreeSet<_> = real.keys().chain(copy.0.keys()).collect();
+        for name in names {
+            let (real, copy) = (real.get(name), copy.0.get(name));
+            if real != copy {
+                self.story.iter().rev().take(400).rev().for_each(|line| eprintln!("{line}"));
+                panic!(
+                    "EBBTIDE_SEED={seed}: {}: source {} copy {}",
+                    name.escape_ascii(),
+                    say(real),
+                    say(copy)
+                );
+            }
+        }
+    }
+
     fn any(&mut self) -> PathBuf {
         let all = all(&self.src);
         at(&self.src, self.dice.pick(&all[..]))
@@ -248,7 +278,10 @@ impl World {
         let dirs: Vec<_> = all(&self.src).into_iter().filter(|p| at(&self.src, p).is_dir()).collect();
         let names = [&b"a"[..], b"b", b"c", b"d", b"e\nf", b"\xff\xfe", &[b'n'; 255], b"g (deleted)"];
         let dir = at(&self.src, self.dice.pick(&dirs[..]));
-        if dir.components().count() > 14 { self.src.join("a") } else { at(&dir, self.dice.pick(&names[..])) }
+        let fresh = at(&dir, self.dice.pick(&names[..]));
+        let fresh = if fresh.components().count() > 15 { self.src.join("a") } else { fresh };
+        self.story.push(format!("  name {}", escaped(&fresh)));
+        fresh
     }
 
     fn leave(&mut self, path: &Path) {
@@ -313,7 +346,7 @@ fn facts_suffice(fs_type: &str, probes: &str) {
     let mut watch = Watch::start(&src, probes);
     let mut copy = Copy::default();
     copy.sync(&src, b"", true);
-    let mut world = World { src: src.clone(), out, dice: Dice(seed) };
+    let mut world = World { src: src.clone(), out, dice: Dice(seed), story: Vec::new() };
     for op in 0..from_env("EBBTIDE_OPS", 600) {
         world.change();
         if !src.exists() {
@@ -322,39 +355,28 @@ fn facts_suffice(fs_type: &str, probes: &str) {
         // Look in the middle of things, at any time.
         if world.dice.below(8) == 0 {
             watch.poll();
-            watch.told.drain(..).for_each(|told| copy.apply(&src, &told));
+            world.learn(&mut copy, &mut watch);
         }
         if op % 100 == 99 {
             settle(&src, &mut watch, op);
-            watch.told.drain(..).for_each(|told| copy.apply(&src, &told));
-            compare(&src, &copy, seed);
+            world.learn(&mut copy, &mut watch);
+            world.compare(&copy, seed);
         }
     }
 }
 
-/// Waits until everything that was changed is told: a later change is told, and one that follows in another drain.
+/// Waits until everything that was changed is told: a later change is told, and others that
+/// follow in other drains (what is told in one drain has no order).
 fn settle(src: &Path, watch: &mut Watch, op: u64) {
-    for half in ["first", "second"] {
+    for half in ["first", "second", "third"] {
         let name = format!("sentinel {half} {op}");
         fs::write(src.join(&name), b"").unwrap();
         watch.expect("data", name.as_bytes());
     }
 }
 
-fn compare(src: &Path, copy: &Copy, seed: u64) {
-    let real: BTreeMap<_, _> =
-        all(src).into_iter().map(|path| (path.clone(), look(src, &path).unwrap())).collect();
-    let names: std::collections::BTreeSet<_> = real.keys().chain(copy.0.keys()).collect();
-    for name in names {
-        let (real, copy) = (real.get(name), copy.0.get(name));
-        assert!(
-            real == copy,
-            "EBBTIDE_SEED={seed}: {}: source {} copy {}",
-            name.escape_ascii(),
-            say(real),
-            say(copy)
-        );
-    }
+fn escaped(path: &Path) -> String {
+    path.as_os_str().as_bytes().escape_ascii().to_string()
 }
 
 fn say(node: Option<&Node>) -> String {
