@@ -2,19 +2,28 @@
 //!
 //! Chunks are taken from the slab in order, then from the queue of those that user space gave back. User space
 //! gives a chunk back only after all programs that could still hold its index have ended and its bits have been
-//! drained. The directory is a hash whose freed elements are reused at once, so an index read from it counts only
+//! drained. An index, whether from a hint or from the directory (whose freed elements are reused at once), counts only
 //! when the chunk's head confirms it.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use ebbtide_abi::{CHUNK_SHIFT, Chunk, ChunkHead, ChunkKey};
+use ebbtide_abi::{Chunk, chunk_key, spread};
 
 use crate::{atomic, maps};
 
 /// Index of the chunk that holds inode number `ino` of `slot`; `None` if there is none and none is left.
 #[inline(always)]
 pub(crate) fn find_or_take(slot: u32, ino: u64) -> Option<u32> {
-    let key = ChunkKey { high: ino >> CHUNK_SHIFT, slot, pad: 0 };
-    find(&key).or_else(|| take(&key))
+    let key = chunk_key(slot, ino);
+    let hint = maps::HINTS.get_ptr_mut(spread(key, maps::chunks()))?;
+    // SAFETY: the map holds a whole number at this address; whatever is read is checked.
+    let index = unsafe { hint.read_volatile() };
+    if is_of(index, key) {
+        return Some(index);
+    }
+    let index = find(&key).or_else(|| take(&key))?;
+    // SAFETY: as above.
+    unsafe { hint.write_volatile(index) };
+    Some(index)
 }
 
 /// The memory of a chunk.
@@ -23,28 +32,28 @@ pub(crate) fn memory(index: u32) -> Option<*mut Chunk> {
     maps::SLAB.get_ptr_mut(index)
 }
 
+/// Whether a chunk is the one of this key, and is not being taken back.
 #[inline(always)]
-fn find(key: &ChunkKey) -> Option<u32> {
-    // SAFETY: the element may be reused while we read it; the head below tells.
-    let index = unsafe { *maps::DIRECTORY.get(key)? };
-    let head = maps::HEADS.get_ptr(index)?;
-    // SAFETY: the map holds a whole head at this address; a torn read fails the comparison.
-    let (high, slot) =
-        unsafe { (atomic::load(&raw const (*head).high), atomic::load(&raw const (*head).slot)) };
-    (high == key.high && slot == u64::from(key.slot)).then_some(index)
+fn is_of(index: u32, key: u64) -> bool {
+    maps::HEADS.get_ptr(index).is_some_and(|head| atomic::load(head) == key)
 }
 
-fn take(key: &ChunkKey) -> Option<u32> {
+#[inline(always)]
+fn find(key: &u64) -> Option<u32> {
+    // SAFETY: the element may be reused while we read it; the head tells.
+    let index = unsafe { *maps::DIRECTORY.get(key)? };
+    is_of(index, *key).then_some(index)
+}
+
+fn take(key: &u64) -> Option<u32> {
     let index = unused()?;
     let head = maps::HEADS.get_ptr_mut(index)?;
-    // SAFETY: nobody else holds this index, and the map holds a whole head at this address.
-    unsafe { *head = ChunkHead { high: key.high, slot: u64::from(key.slot) } };
-    if maps::DIRECTORY.insert(key, index, u64::from(BPF_NOEXIST)).is_ok() {
-        return Some(index);
-    }
-    // Another CPU was first, or the directory is full: the chunk is as clean as it was.
-    let _ = maps::FREE.push(index, 0);
-    find(key)
+    // SAFETY: nobody else holds this index, and the map holds a whole word at this address.
+    unsafe { head.write_volatile(*key) };
+    // When another CPU was first, both chunks hold marks of the same inodes, and user space joins them; this one has
+    // no entry, so only its hint leads here, until it is taken back.
+    let _ = maps::DIRECTORY.insert(key, index, u64::from(BPF_NOEXIST));
+    Some(index)
 }
 
 #[inline(always)]

@@ -14,6 +14,8 @@ mod atomic;
 #[cfg(target_arch = "bpf")]
 mod chunk;
 #[cfg(target_arch = "bpf")]
+mod device;
+#[cfg(target_arch = "bpf")]
 mod epoch;
 #[cfg(target_arch = "bpf")]
 mod hooks;

@@ -5,19 +5,22 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, Queue, RingBuf},
 };
-use ebbtide_abi::{Chunk, ChunkHead, ChunkKey, Control, Cpu, Layout, MAX_SLOTS, SlotState};
+use ebbtide_abi::{Chunk, Control, Cpu, DEVICE_PLACES, Layout, MAX_SLOTS, SlotState};
 
 #[map]
-pub(crate) static DEVICES: HashMap<u32, u32> = HashMap::with_max_entries(MAX_SLOTS, 0);
+pub(crate) static DEVICES: Array<u64> = Array::with_max_entries(DEVICE_PLACES, BPF_F_MMAPABLE);
 
 #[map]
-pub(crate) static DIRECTORY: HashMap<ChunkKey, u32> = HashMap::with_max_entries(1, 0);
+pub(crate) static DIRECTORY: HashMap<u64, u32> = HashMap::with_max_entries(1, 0);
+
+#[map]
+pub(crate) static HINTS: Array<u32> = Array::with_max_entries(1, 0);
 
 #[map]
 pub(crate) static SLAB: Array<Chunk> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
-pub(crate) static HEADS: Array<ChunkHead> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(crate) static HEADS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[map]
 pub(crate) static DIRTY: Array<u64> = Array::with_max_entries(2, BPF_F_MMAPABLE);

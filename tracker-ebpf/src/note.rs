@@ -6,7 +6,7 @@ use ebbtide_abi::{CHUNK_BITS, Chunk, PLANES, Plane, WORDS_PER_PLANE};
 use aya_ebpf::EbpfContext;
 
 use crate::{
-    atomic, chunk,
+    atomic, chunk, device,
     epoch::{Pass, count},
     kernel::Inode,
     maps, record,
@@ -24,8 +24,7 @@ pub(crate) enum Evidence {
 /// Marks `inode` if its device is watched.
 #[inline(always)]
 pub(crate) fn note<C: EbpfContext>(ctx: &C, inode: Inode, evidence: Evidence) {
-    // SAFETY: an element reused while we read it belonged to a device that is just being switched off.
-    let Some(&slot) = (unsafe { maps::DEVICES.get(inode.dev()) }) else { return };
+    let Some(slot) = device::slot(inode.dev()) else { return };
     let Some(pass) = Pass::enter() else { return };
     let ino = inode.ino();
     match chunk::find_or_take(slot, ino) {

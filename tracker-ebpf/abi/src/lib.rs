@@ -1,30 +1,38 @@
 //! Records and constants that the eBPF programs and user space share.
 //!
-//! All memory that both sides touch consists of 64-bit words ([`Chunk`], [`ChunkHead`], [`Cpu`], [`Control`],
-//! [`SlotState`]), so that user space can view it as `AtomicU64`s. Padding is spelled out and sizes are asserted.
+//! All memory that both sides touch consists of 64-bit words ([`Chunk`], [`Cpu`], [`Control`], [`SlotState`]), so that user space can view it as `AtomicU64`s. Padding is spelled out and sizes are asserted.
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod key;
 mod layout;
 mod record;
 mod shared;
 
+pub use key::{
+    DEVICE_PLACES, DEVICE_PROBES, FORMER_DEVICE, NO_DEVICE, RETIRED, chunk_key, device_entry, first_ino_of,
+    slot_of, slot_of_device, spread,
+};
 pub use layout::{Layout, NO_FIELD};
 pub use record::{MAX_ALIASES, NAME_MAX, Record, RecordHead, SHORT_NAME, ShortRecord, flags};
 pub use shared::{
-    CHUNK_BITS, CHUNK_SHIFT, Chunk, ChunkHead, ChunkKey, Control, Cpu, MAX_SLOTS, PLANES, Plane, SIDES,
-    SlotState, WORDS_PER_PLANE,
+    CHUNK_BITS, CHUNK_SHIFT, Chunk, Control, Cpu, MAX_SLOTS, PLANES, Plane, SIDES, SlotState, WORDS_PER_PLANE,
 };
 
 /// Names of the maps in the object file.
 pub mod maps {
-    /// Hash: kernel device number (`super_block.s_dev`, `u32`) to slot (`u32`). Only devices in it are marked.
+    /// Mapped array of words: the watched devices, [`DEVICE_PLACES`](crate::DEVICE_PLACES) places, see
+    /// [`device_entry`](crate::device_entry). Only devices in it are marked.
     pub const DEVICES: &str = "DEVICES";
-    /// Hash: [`ChunkKey`](crate::ChunkKey) to index of a chunk (`u32`).
+    /// Hash: [`chunk_key`](crate::chunk_key) to index of a chunk (`u32`).
     pub const DIRECTORY: &str = "DIRECTORY";
+    /// Array of indices of chunks, at the [`spread`](crate::spread) of their keys: where to look before the directory.
+    /// The programs' own. A wrong one does no harm: the chunk's head tells.
+    pub const HINTS: &str = "HINTS";
     /// Mapped array of [`Chunk`](crate::Chunk).
     pub const SLAB: &str = "SLAB";
-    /// Mapped array of [`ChunkHead`](crate::ChunkHead), one per chunk.
+    /// Mapped array of words, one per chunk: its [`chunk_key`](crate::chunk_key), perhaps with
+    /// [`RETIRED`](crate::RETIRED); 0 before it is used.
     pub const HEADS: &str = "HEADS";
     /// Mapped array of words: one bit per chunk and side, set when a bit of that chunk's side was set.
     pub const DIRTY: &str = "DIRTY";

@@ -38,28 +38,6 @@ pub struct Chunk {
     pub words: [[[u64; WORDS_PER_PLANE]; PLANES]; SIDES],
 }
 
-/// Whose bits a chunk holds. Written by a program before the chunk's first bit is set.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct ChunkHead {
-    /// Inode number `>> CHUNK_SHIFT`.
-    pub high: u64,
-    /// Slot of the device.
-    pub slot: u64,
-}
-
-/// Key of the directory of chunks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C)]
-pub struct ChunkKey {
-    /// Inode number `>> CHUNK_SHIFT`.
-    pub high: u64,
-    /// Slot of the device.
-    pub slot: u32,
-    /// Always zero.
-    pub pad: u32,
-}
-
 /// What steers the programs.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -104,8 +82,6 @@ pub struct SlotState {
 
 const _: () = {
     assert!(size_of::<Chunk>() == SIDES * PLANES * CHUNK_BITS / 8);
-    assert!(size_of::<ChunkHead>() == 16);
-    assert!(size_of::<ChunkKey>() == 16);
     assert!(size_of::<Control>() == 16);
     assert!(size_of::<Cpu>() == 128);
     assert!(size_of::<SlotState>() == 16);

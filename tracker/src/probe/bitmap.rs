@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ebbtide_abi::{CHUNK_SHIFT, Chunk, ChunkHead, Control, Cpu, PLANES, Plane, SIDES, WORDS_PER_PLANE};
+use ebbtide_abi::{Chunk, Control, Cpu, PLANES, Plane, RETIRED, SIDES, WORDS_PER_PLANE, first_ino_of};
 use roaring::RoaringTreemap;
 
 use crate::sys::bpf::Words;
@@ -28,15 +28,6 @@ pub(crate) struct Bitmap {
     control: Words,
     cpus: Words,
     chunks: u32,
-}
-
-/// Whose bits a chunk holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    /// Index of the device.
-    pub(crate) slot: u32,
-    /// Inode number `>> CHUNK_SHIFT`.
-    pub(crate) high: u64,
 }
 
 /// The inodes of one device that were marked in one epoch.
@@ -67,7 +58,7 @@ impl Bitmap {
         let count = chunks as usize;
         Ok(Bitmap {
             slab: map(maps::SLAB, count * words::<Chunk>())?,
-            heads: map(maps::HEADS, count * words::<ChunkHead>())?,
+            heads: map(maps::HEADS, count)?,
             dirty: map(maps::DIRTY, SIDES * dirty_words(chunks))?,
             control: map(maps::CONTROL, words::<Control>())?,
             cpus: map(maps::CPUS, cpus as usize * words::<Cpu>())?,
@@ -112,24 +103,23 @@ impl Bitmap {
         cpus.map(|cpu| cpu[at].load(Ordering::SeqCst)).fold(0, u64::wrapping_add)
     }
 
-    /// What the side of an ended epoch holds, given to `each` chunk by chunk.
-    pub(crate) fn read(&self, epoch: u64, mut each: impl FnMut(Head, &dyn Fn(Plane, &mut RoaringTreemap))) {
+    /// What the side of an ended epoch holds, given to `each` chunk by chunk with the chunk's key.
+    pub(crate) fn read(&self, epoch: u64, mut each: impl FnMut(u64, &dyn Fn(Plane, &mut RoaringTreemap))) {
         let side = side_of(epoch);
         self.dirty_chunks(side, |index| {
-            let head = self.head(index);
-            let base = head.high << CHUNK_SHIFT;
-            each(head, &|plane, into| collect(self.plane(index, side, plane), base, into));
+            let key = self.key(index);
+            each(key, &|plane, into| collect(self.plane(index, side, plane), first_ino_of(key), into));
         });
     }
 
-    /// Zeroes the side of an ended epoch; `each` is told the chunks that had bits.
-    pub(crate) fn clear(&self, epoch: u64, mut each: impl FnMut(u32, Head)) {
+    /// Zeroes the side of an ended epoch; `each` is told the chunks that had bits, by index and key.
+    pub(crate) fn clear(&self, epoch: u64, mut each: impl FnMut(u32, u64)) {
         let side = side_of(epoch);
         self.dirty_chunks(side, |index| {
             for plane in [Plane::Changed, Plane::Data, Plane::Mapped] {
                 self.plane(index, side, plane).iter().for_each(|word| word.store(0, Ordering::Relaxed));
             }
-            each(index, self.head(index));
+            each(index, self.key(index));
         });
         self.dirty_side(side).iter().for_each(|word| word.store(0, Ordering::Relaxed));
         fence(Ordering::SeqCst);
@@ -141,12 +131,14 @@ impl Bitmap {
         (0..SIDES).any(|side| self.dirty_side(side)[word].load(Ordering::SeqCst) & bit != 0)
     }
 
-    /// Whose bits a chunk that has bits holds.
-    fn head(&self, index: u32) -> Head {
-        let at = index as usize * words::<ChunkHead>();
-        let word = |offset: usize| self.heads.all()[at + offset / WORD].load(Ordering::SeqCst);
-        // The programs write slots, which are 32 bits wide, as whole words: the cast is lossless.
-        Head { high: word(offset_of!(ChunkHead, high)), slot: word(offset_of!(ChunkHead, slot)) as u32 }
+    /// No program begins to use this chunk from now on.
+    pub(crate) fn retire(&self, index: u32) {
+        self.heads.all()[index as usize].fetch_or(RETIRED, Ordering::SeqCst);
+    }
+
+    /// The key of a chunk that has bits.
+    fn key(&self, index: u32) -> u64 {
+        self.heads.all()[index as usize].load(Ordering::SeqCst) & !RETIRED
     }
 
     fn dirty_chunks(&self, side: usize, mut each: impl FnMut(u32)) {

@@ -4,6 +4,7 @@
 //! [`Bpf::clear_old`]. Between flip and clear the old side stands still; the next flip is refused until it is
 //! cleared. [`Bpf::taints`] tells where marks were lost: that is the only way to lose one.
 
+mod devices;
 mod error;
 mod layout;
 mod object;
@@ -19,10 +20,10 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData, Queue, RingBuf};
-use ebbtide_abi::{ChunkKey, Cpu, MAX_SLOTS, Plane, SlotState};
+use ebbtide_abi::{Cpu, DEVICE_PLACES, MAX_SLOTS, Plane, SlotState, slot_of};
 
-use super::bitmap::{Bitmap, Head, Recycler, Retired};
-use crate::sys::bpf::{DirectoryKey, Words};
+use super::bitmap::{Bitmap, Recycler, Retired};
+use crate::sys::bpf::Words;
 
 pub use super::bitmap::Marks;
 pub use error::BpfError;
@@ -39,8 +40,8 @@ pub struct Bpf {
     /// The epoch whose side is being drained, from flip to clear.
     ended: Option<Epoch>,
     states: Words,
-    devices: HashMap<MapData, u32, u32>,
-    directory: HashMap<MapData, DirectoryKey, u32>,
+    devices: devices::Devices,
+    directory: HashMap<MapData, u64, u32>,
     free: Queue<MapData, u32>,
     ring: RingBuf<MapData>,
     seen: Losses,
@@ -127,7 +128,11 @@ impl Bpf {
             slots: vec![SlotUse::Free; MAX_SLOTS as usize],
             ended: None,
             states,
-            devices: object::take(&mut loaded.ebpf, ebbtide_abi::maps::DEVICES)?,
+            devices: devices::Devices::new(object::memory(
+                &loaded.ebpf,
+                ebbtide_abi::maps::DEVICES,
+                DEVICE_PLACES as usize,
+            )?),
             directory: object::take(&mut loaded.ebpf, ebbtide_abi::maps::DIRECTORY)?,
             free: object::take(&mut loaded.ebpf, ebbtide_abi::maps::FREE)?,
             ring: object::take(&mut loaded.ebpf, ebbtide_abi::maps::RECORDS)?,
@@ -150,7 +155,7 @@ impl Bpf {
     ///
     /// # Errors
     ///
-    /// When all slots are in use, or the kernel refuses the entry.
+    /// When all slots are in use.
     pub fn enable(&mut self, dev: Dev) -> Result<Slot, BpfError> {
         let key = dev.kernel();
         if let Some(slot) = self.slots.iter().position(|used| *used == SlotUse::Active(key)) {
@@ -158,21 +163,19 @@ impl Bpf {
         }
         let slot = self.slots.iter().position(|used| *used == SlotUse::Free).ok_or(BpfError::NoSlot)? as u32;
         self.seen.exhausted[slot as usize] = self.slot_count(slot, offset_of!(SlotState, exhausted));
-        self.devices.insert(key, slot, 0).map_err(|source| BpfError::map("DEVICES", source))?;
+        if !self.devices.insert(key, slot) {
+            return Err(BpfError::NoSlot);
+        }
         self.slots[slot as usize] = SlotUse::Active(key);
         Ok(Slot(slot))
     }
 
     /// Stops marking a device. Its marks are dropped; its slot is used again when its chunks have come back.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses to remove the entry.
-    pub fn disable(&mut self, slot: Slot) -> Result<(), BpfError> {
-        let SlotUse::Active(key) = self.slots[slot.0 as usize] else { return Ok(()) };
-        self.devices.remove(&key).map_err(|source| BpfError::map("DEVICES", source))?;
-        self.slots[slot.0 as usize] = SlotUse::Dropped { since: self.bitmap.epoch() };
-        Ok(())
+    pub fn disable(&mut self, slot: Slot) {
+        if let SlotUse::Active(key) = self.slots[slot.0 as usize] {
+            self.devices.remove(key);
+            self.slots[slot.0 as usize] = SlotUse::Dropped { since: self.bitmap.epoch() };
+        }
     }
 
     /// Readable when records wait.
@@ -214,9 +217,10 @@ impl Bpf {
     pub fn old_side(&self) -> BTreeMap<Slot, Marks> {
         let mut all = BTreeMap::<Slot, Marks>::new();
         let Some(ended) = self.ended else { return all };
-        self.bitmap.read(ended.0, |head, bits| {
-            if matches!(self.slots.get(head.slot as usize), Some(SlotUse::Active(_))) {
-                let marks = all.entry(Slot(head.slot)).or_default();
+        self.bitmap.read(ended.0, |key, bits| {
+            let slot = slot_of(key);
+            if matches!(self.slots.get(slot as usize), Some(SlotUse::Active(_))) {
+                let marks = all.entry(Slot(slot)).or_default();
                 bits(Plane::Changed, &mut marks.changed);
                 bits(Plane::Data, &mut marks.data);
                 bits(Plane::Mapped, &mut marks.mapped);
@@ -233,7 +237,7 @@ impl Bpf {
     pub fn clear_old(&mut self) -> Result<(), BpfError> {
         let Some(ended) = self.ended.take() else { return Ok(()) };
         let recycler = &mut self.recycler;
-        self.bitmap.clear(ended.0, |index, head| recycler.saw(index, head, ended.0));
+        self.bitmap.clear(ended.0, |index, key| recycler.saw(index, key, ended.0));
         self.give_back(ended)?;
         self.retire(ended)
     }
@@ -306,9 +310,14 @@ impl Bpf {
     fn retire(&mut self, ended: Epoch) -> Result<(), BpfError> {
         let (bitmap, slots) = (&self.bitmap, &self.slots);
         let dropped = |slot: u32| matches!(slots.get(slot as usize), Some(SlotUse::Dropped { .. }));
-        for Retired { head, .. } in self.recycler.retire(ended.0 + 1, |index| bitmap.is_dirty(index), dropped)
-        {
-            self.directory.remove(&key(head)).map_err(|source| BpfError::map("DIRECTORY", source))?;
+        let retired = self.recycler.retire(ended.0 + 1, |index| bitmap.is_dirty(index), dropped);
+        for Retired { index, key, .. } in retired {
+            // A chunk taken in a race has no entry of its own. In this order: a program that the flag turns away
+            // shall not find the entry either.
+            if self.directory.get(&key, 0).is_ok_and(|found| found == index) {
+                self.directory.remove(&key).map_err(|source| BpfError::map("DIRECTORY", source))?;
+            }
+            bitmap.retire(index);
         }
         Ok(())
     }
@@ -379,10 +388,6 @@ impl Default for Losses {
 /// By how much a count has grown since it was last asked.
 fn growth(seen: &mut u64, now: u64) -> u64 {
     now - std::mem::replace(seen, now).min(now)
-}
-
-fn key(head: Head) -> DirectoryKey {
-    DirectoryKey(ChunkKey { high: head.high, slot: head.slot, pad: 0 })
 }
 
 const WORD: usize = size_of::<u64>();

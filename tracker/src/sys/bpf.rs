@@ -5,7 +5,7 @@ use std::{
     sync::atomic::AtomicU64,
 };
 
-use ebbtide_abi::{ChunkKey, Layout};
+use ebbtide_abi::Layout;
 use memmap2::{MmapMut, MmapOptions, MmapRaw};
 
 use super::{Named, Result};
@@ -54,14 +54,6 @@ pub struct LayoutGlobal(pub Layout);
 
 // SAFETY: `Layout` is `repr(C)` of `u32`s only, without padding (its size is asserted where it is defined).
 unsafe impl aya::Pod for LayoutGlobal {}
-
-/// [`ChunkKey`] as a key that `aya` can hand to the kernel.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct DirectoryKey(pub ChunkKey);
-
-// SAFETY: `ChunkKey` is `repr(C)` of integers only, its padding is a field (its size is asserted).
-unsafe impl aya::Pod for DirectoryKey {}
 
 /// How often the kernel skipped a program because it was running already on that CPU; `None` on kernels that do not
 /// count it.

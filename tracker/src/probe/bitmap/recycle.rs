@@ -1,11 +1,11 @@
 //! Which chunks to take away from inodes that have been quiet, when the slab runs short.
 //!
-//! A chunk is *retired* (its directory entry removed) between two flips. Programs that had looked it up before may
+//! A chunk is *retired* (its directory entry removed, then its head flagged) between two flips. Programs that had looked it up before may
 //! still set bits in it, all of them in the epoch that runs; so it stays readable, and goes back to the programs
 //! only when the flip that ends that epoch has been drained and cleared. Meanwhile programs may take a second chunk
 //! for the same inodes: readers join both.
 
-use super::Head;
+use ebbtide_abi::slot_of;
 
 /// What user space knows about the chunks. A chunk is known once a drain has seen its bits.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ enum State {
 /// Whose bits a chunk holds, and the last epoch that had any.
 #[derive(Clone, Copy, Debug)]
 struct Use {
-    head: Head,
+    key: u64,
     last: u64,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Retired {
     /// Its index.
     pub(crate) index: u32,
     /// Whose bits it held: the directory entry to remove.
-    pub(crate) head: Head,
+    pub(crate) key: u64,
     /// The epoch that ran when it was retired.
     epoch: u64,
 }
@@ -48,14 +48,14 @@ impl Recycler {
     }
 
     /// A chunk had bits in an epoch that ended.
-    pub(crate) fn saw(&mut self, index: u32, head: Head, epoch: u64) {
+    pub(crate) fn saw(&mut self, index: u32, key: u64, epoch: u64) {
         let Some(state) = self.chunks.get_mut(index as usize) else { return };
         match state {
             State::Retired => return,
             State::Unknown => self.used += 1,
             State::Used(_) => {}
         }
-        *state = State::Used(Use { head, last: epoch });
+        *state = State::Used(Use { key, last: epoch });
     }
 
     /// Takes the chunks that no program can hold any more, now that `ended` has been drained and cleared.
@@ -76,9 +76,9 @@ impl Recycler {
         let before = self.retired.len();
         let mut candidates = self.clean(is_dirty);
         candidates.retain(|(index, used)| {
-            let retire = dropped(used.head.slot);
+            let retire = dropped(slot_of(used.key));
             if retire {
-                self.retire_one(*index, used.head, running);
+                self.retire_one(*index, used.key, running);
             }
             !retire
         });
@@ -88,15 +88,15 @@ impl Recycler {
             candidates
                 .iter()
                 .take(excess)
-                .for_each(|(index, used)| self.retire_one(*index, used.head, running));
+                .for_each(|(index, used)| self.retire_one(*index, used.key, running));
         }
         self.retired[before..].to_vec()
     }
 
     /// Whether chunks of this slot are in use or on their way back.
     pub(crate) fn holds(&self, slot: u32) -> bool {
-        self.retired.iter().any(|retired| retired.head.slot == slot)
-            || self.used().any(|(_, used)| used.head.slot == slot)
+        self.retired.iter().any(|retired| slot_of(retired.key) == slot)
+            || self.used().any(|(_, used)| slot_of(used.key) == slot)
     }
 
     fn clean(&self, is_dirty: impl Fn(u32) -> bool) -> Vec<(u32, Use)> {
@@ -110,19 +110,21 @@ impl Recycler {
         })
     }
 
-    fn retire_one(&mut self, index: u32, head: Head, epoch: u64) {
+    fn retire_one(&mut self, index: u32, key: u64, epoch: u64) {
         self.chunks[index as usize] = State::Retired;
         self.used -= 1;
-        self.retired.push(Retired { index, head, epoch });
+        self.retired.push(Retired { index, key, epoch });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ebbtide_abi::{CHUNK_SHIFT, chunk_key};
+
     use super::*;
 
-    fn head(slot: u32, high: u64) -> Head {
-        Head { slot, high }
+    fn key(slot: u32, chunk: u64) -> u64 {
+        chunk_key(slot, chunk << CHUNK_SHIFT)
     }
 
     fn indices(retired: &[Retired]) -> Vec<u32> {
@@ -131,21 +133,21 @@ mod tests {
 
     fn full(chunks: u32) -> Recycler {
         let mut recycler = Recycler::new(chunks);
-        (0..chunks).for_each(|index| recycler.saw(index, head(0, u64::from(index)), u64::from(index)));
+        (0..chunks).for_each(|index| recycler.saw(index, key(0, u64::from(index)), u64::from(index)));
         recycler
     }
 
     #[test]
     fn nothing_is_retired_while_a_quarter_of_the_slab_is_unused() {
         let mut recycler = Recycler::new(8);
-        (0..6).for_each(|index| recycler.saw(index, head(0, 1), 0));
+        (0..6).for_each(|index| recycler.saw(index, key(0, 1), 0));
         assert_eq!(recycler.retire(9, |_| false, |_| false), []);
     }
 
     #[test]
     fn the_longest_unused_chunks_go_first_and_half_of_the_slab_stays() {
         let mut recycler = full(8);
-        recycler.saw(0, head(0, 0), 100);
+        recycler.saw(0, key(0, 0), 100);
         let retired = recycler.retire(101, |_| false, |_| false);
         assert_eq!(indices(&retired), [1, 2, 3, 4]);
     }
@@ -170,16 +172,16 @@ mod tests {
     fn bits_set_late_in_a_retired_chunk_do_not_bring_it_back_into_use() {
         let mut recycler = full(8);
         let retired = recycler.retire(20, |_| false, |_| false);
-        recycler.saw(retired[0].index, retired[0].head, 20);
+        recycler.saw(retired[0].index, retired[0].key, 20);
         assert_eq!(indices(&recycler.take_free(20)).len(), retired.len());
-        assert!(!recycler.used().any(|(_, used)| used.head == retired[0].head));
+        assert!(!recycler.used().any(|(_, used)| used.key == retired[0].key));
     }
 
     #[test]
     fn all_clean_chunks_of_a_dropped_slot_are_retired() {
         let mut recycler = Recycler::new(8);
-        recycler.saw(2, head(1, 7), 0);
-        recycler.saw(3, head(2, 7), 0);
+        recycler.saw(2, key(1, 7), 0);
+        recycler.saw(3, key(2, 7), 0);
         assert_eq!(indices(&recycler.retire(1, |_| false, |slot| slot == 1)), [2]);
         assert!(recycler.holds(1));
         recycler.take_free(1);

@@ -2,6 +2,8 @@
 
 use std::{sync::atomic::AtomicBool, thread::ScopedJoinHandle};
 
+use ebbtide_abi::{chunk_key, slot_of};
+
 use super::*;
 
 const CHUNKS: u32 = 130;
@@ -11,7 +13,7 @@ fn bitmap() -> Bitmap {
 }
 
 /// Does what a program does, on CPU `cpu`: enters, sets the bit and the summary, leaves.
-fn mark(bitmap: &Bitmap, cpu: usize, index: u32, head: Head, bit: usize, plane: Plane) {
+fn mark(bitmap: &Bitmap, cpu: usize, index: u32, key: u64, bit: usize, plane: Plane) {
     let counters = &bitmap.cpus.all()[cpu * words::<Cpu>()..];
     let (enter, exit) = (offset_of!(Cpu, enter) / WORD, offset_of!(Cpu, exit) / WORD);
     loop {
@@ -19,9 +21,7 @@ fn mark(bitmap: &Bitmap, cpu: usize, index: u32, head: Head, bit: usize, plane: 
         counters[enter + side].fetch_add(1, Ordering::SeqCst);
         let entered = side_of(bitmap.epoch()) == side;
         if entered {
-            let at = index as usize * words::<ChunkHead>();
-            bitmap.heads.all()[at].store(head.high, Ordering::SeqCst);
-            bitmap.heads.all()[at + 1].store(u64::from(head.slot), Ordering::SeqCst);
+            bitmap.heads.all()[index as usize].store(key, Ordering::SeqCst);
             bitmap.plane(index, side, plane)[bit / 64].fetch_or(1 << (bit % 64), Ordering::SeqCst);
             bitmap.dirty_side(side)[index as usize / 64].fetch_or(1 << (index % 64), Ordering::SeqCst);
         }
@@ -34,10 +34,10 @@ fn mark(bitmap: &Bitmap, cpu: usize, index: u32, head: Head, bit: usize, plane: 
 
 fn drained(bitmap: &Bitmap, epoch: u64) -> Vec<(u32, Vec<u64>)> {
     let mut all = Vec::new();
-    bitmap.read(epoch, |head, bits| {
+    bitmap.read(epoch, |key, bits| {
         let mut set = RoaringTreemap::new();
         bits(Plane::Changed, &mut set);
-        all.push((head.slot, set.iter().collect()));
+        all.push((slot_of(key), set.iter().collect()));
     });
     all
 }
@@ -48,8 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn a_mark_is_read_after_the_flip_with_its_device_and_all_64_bits_of_its_number() {
     let bitmap = bitmap();
     let ino = 0xffff_1234_5678_9abc_u64;
-    let head = Head { slot: 3, high: ino >> CHUNK_SHIFT };
-    mark(&bitmap, 0, 129, head, (ino & 0xfff) as usize, Plane::Changed);
+    mark(&bitmap, 0, 129, chunk_key(3, ino), (ino & 0xfff) as usize, Plane::Changed);
     let ended = bitmap.flip(PATIENCE).unwrap();
     assert_eq!(drained(&bitmap, ended), [(3, vec![ino])]);
 }
@@ -58,7 +57,7 @@ fn a_mark_is_read_after_the_flip_with_its_device_and_all_64_bits_of_its_number()
 fn a_mark_made_after_the_flip_is_not_on_the_old_side() {
     let bitmap = bitmap();
     let ended = bitmap.flip(PATIENCE).unwrap();
-    mark(&bitmap, 1, 0, Head { slot: 0, high: 0 }, 7, Plane::Changed);
+    mark(&bitmap, 1, 0, chunk_key(0, 0), 7, Plane::Changed);
     assert_eq!(drained(&bitmap, ended), []);
     bitmap.clear(ended, |_, _| {});
     let ended = bitmap.flip(PATIENCE).unwrap();
@@ -68,9 +67,9 @@ fn a_mark_made_after_the_flip_is_not_on_the_old_side() {
 #[test]
 fn planes_are_apart() {
     let bitmap = bitmap();
-    let head = Head { slot: 0, high: 1 };
-    mark(&bitmap, 0, 5, head, 0, Plane::Data);
-    mark(&bitmap, 0, 5, head, 4095, Plane::Mapped);
+    let key = chunk_key(0, 4096);
+    mark(&bitmap, 0, 5, key, 0, Plane::Data);
+    mark(&bitmap, 0, 5, key, 4095, Plane::Mapped);
     let ended = bitmap.flip(PATIENCE).unwrap();
     let mut marks = Marks::default();
     bitmap.read(ended, |_, bits| {
@@ -86,13 +85,13 @@ fn planes_are_apart() {
 #[test]
 fn clearing_zeroes_the_old_side_and_only_that() {
     let bitmap = bitmap();
-    let head = Head { slot: 0, high: 0 };
-    mark(&bitmap, 0, 64, head, 1, Plane::Changed);
+    let key = chunk_key(0, 0);
+    mark(&bitmap, 0, 64, key, 1, Plane::Changed);
     let first = bitmap.flip(PATIENCE).unwrap();
-    mark(&bitmap, 0, 64, head, 2, Plane::Changed);
+    mark(&bitmap, 0, 64, key, 2, Plane::Changed);
     let mut cleared = Vec::new();
-    bitmap.clear(first, |index, head| cleared.push((index, head)));
-    assert_eq!(cleared, [(64, head)]);
+    bitmap.clear(first, |index, key| cleared.push((index, key)));
+    assert_eq!(cleared, [(64, key)]);
     assert_eq!(drained(&bitmap, first), []);
     assert!(bitmap.is_dirty(64));
     let second = bitmap.flip(PATIENCE).unwrap();
@@ -114,15 +113,15 @@ fn no_mark_is_lost_under_thousands_of_flips() {
         let writer = |cpu: usize| {
             let (bitmap, stop) = (&bitmap, &stop);
             move || {
-                let head = Head { slot: cpu as u32, high: cpu as u64 };
-                (0..4096).for_each(|bit| mark(bitmap, cpu, cpu as u32, head, bit, Plane::Changed));
+                let key = chunk_key(cpu as u32, cpu as u64 * 4096);
+                (0..4096).for_each(|bit| mark(bitmap, cpu, cpu as u32, key, bit, Plane::Changed));
                 stop.store(true, Ordering::SeqCst);
             }
         };
         let writers = [scope.spawn(writer(0)), scope.spawn(writer(1))];
         let mut drain = || {
             let ended = bitmap.flip(PATIENCE).unwrap();
-            bitmap.read(ended, |head, bits| bits(Plane::Changed, &mut seen[head.slot as usize]));
+            bitmap.read(ended, |key, bits| bits(Plane::Changed, &mut seen[slot_of(key) as usize]));
             bitmap.clear(ended, |_, _| {});
         };
         while !writers.iter().all(ScopedJoinHandle::is_finished) {

@@ -139,7 +139,7 @@ fn prepare(
         .map_max_entries(maps::RECORDS, options.ring_bytes())
         .map_max_entries(maps::DIRTY, SIDES as u32 * chunks.div_ceil(64))
         .map_max_entries(maps::CPUS, cpus);
-    for name in [maps::DIRECTORY, maps::SLAB, maps::HEADS, maps::FREE] {
+    for name in [maps::DIRECTORY, maps::HINTS, maps::SLAB, maps::HEADS, maps::FREE] {
         loader.map_max_entries(name, chunks);
     }
     loader.load(source).map_err(|error| BpfError::Load(Box::new(error)))
