@@ -94,9 +94,23 @@ impl Mirror {
     /// When something differs then.
     #[track_caller]
     pub fn expect_synced(&self) {
+        if let Some(difference) = self.difference() {
+            panic!("{difference}");
+        }
+    }
+
+    /// Waits for everything, and tells what differs then, and whether it still does a while later.
+    #[track_caller]
+    pub fn difference(&self) -> Option<String> {
         self.daemon.wait();
-        let verdict = Referee::default().compare(&self.source_path(), &self.destination());
-        assert!(verdict.is_equal(), "after everything was acknowledged, the destination differs:\n{verdict}");
+        let compare = || Referee::default().compare(&self.source_path(), &self.destination());
+        let verdict = compare();
+        if verdict.is_equal() {
+            return None;
+        }
+        let later = (0..100).any(|_| compare().is_equal());
+        let what = if later { "for a moment: the barrier came too early" } else { "and stays so" };
+        Some(format!("after everything was acknowledged, the destination differs {what}:\n{verdict}"))
     }
 
     /// Whether the destination has this name.
