@@ -7,7 +7,7 @@ pub const NAME_MAX: usize = 255;
 pub const SHORT_NAME: usize = 48;
 
 /// Names of one inode that are reported, one record each.
-pub const MAX_ALIASES: u32 = 8;
+pub const MAX_ALIASES: u32 = 4;
 
 /// Bits of [`RecordHead::flags`].
 pub mod flags {
