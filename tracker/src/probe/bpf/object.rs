@@ -112,13 +112,13 @@ pub(super) fn pin_maps(ebpf: &Ebpf, dir: &Path) -> Result<(), BpfError> {
     ebpf.maps().try_for_each(|(name, map)| pin(name, dir, |path| map.pin(path)))
 }
 
-/// Pins something below `dir` by its name, and says what if that fails.
+/// Pins something below `dir` by its name, and says what if that fails. A bpffs keeps names with dots to itself.
 pub(super) fn pin(
     name: &str,
     dir: &Path,
     pin: impl FnOnce(&Path) -> Result<(), PinError>,
 ) -> Result<(), BpfError> {
-    let path = dir.join(name.trim_start_matches('.'));
+    let path = dir.join(name.trim_start_matches('.').replace('.', "_"));
     pin(&path).map_err(|source| BpfError::Pin { path, source: Box::new(source) })
 }
 

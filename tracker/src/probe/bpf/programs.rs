@@ -168,7 +168,7 @@ impl Attached {
             object::pin(name, dir, |path| program.pin(path))?;
             let link = program.take_link(link).map_err(|error| BpfError::Load(Box::new(error.into())))?;
             let link = FdLink::from(link);
-            object::pin(&format!("{name}.link"), dir, |path| link.pin(path).map(drop))?;
+            object::pin(&format!("{name}_link"), dir, |path| link.pin(path).map(drop))?;
         }
         Ok(())
     }
