@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ebbtide_feed::MirrorSpec;
 
-use crate::session::{SessionError, SessionErrorKind, Stage};
+use super::failure::Failure;
 use crate::source::{Meta, Source};
 
 /// A mirror and its open source.
@@ -31,13 +31,8 @@ impl Mirror {
     ///
     /// # Errors
     /// There is no directory, or another one.
-    pub(crate) fn source(&self) -> Result<Arc<Source>, SessionError> {
-        self.open().map_err(|error| SessionError {
-            destination: self.spec.source.display().to_string(),
-            stage: Stage::Resolve,
-            kind: SessionErrorKind::Local(format!("the source cannot be used: {error}")),
-            texts: Vec::new(),
-        })
+    pub(crate) fn source(&self) -> Result<Arc<Source>, Failure> {
+        self.open().map_err(|error| Failure::Source { path: self.spec.source.clone(), error })
     }
 
     fn open(&self) -> io::Result<Arc<Source>> {

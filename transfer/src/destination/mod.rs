@@ -6,6 +6,7 @@
 pub(crate) mod account;
 mod blame;
 pub(crate) mod courier;
+mod failure;
 #[cfg(test)]
 mod fake;
 mod judge;
@@ -27,9 +28,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::ledger::{DestinationId, Ledger, Take, TakeReport};
 use crate::plan::Rules;
 use crate::plan::recent::Recent;
-use crate::session::{SessionError, Stage};
 use account::Account;
 use courier::Courier;
+use failure::Failure;
 use mirror::Mirror;
 use pause::Pause;
 use refusal::Refusal;
@@ -37,7 +38,7 @@ use suspects::{Suspects, is_comparison, sweep};
 use work::{Progress, Work};
 
 /// The most facts of one take. It bounds a session's list and with it the memory.
-const LIMIT: u64 = 16_384;
+const LIMIT: u64 = 4096;
 
 /// Everything that a destination's task needs.
 pub(crate) struct Destination<C> {
@@ -157,11 +158,7 @@ impl<C: Courier> Task<C> {
         self.ledger.release(self.id, over);
     }
 
-    async fn work(
-        &mut self,
-        facts: &Arc<Vec<(u32, Fact)>>,
-        progress: &mut Progress,
-    ) -> Result<(), SessionError> {
+    async fn work(&mut self, facts: &Arc<Vec<(u32, Fact)>>, progress: &mut Progress) -> Result<(), Failure> {
         let mut work = Work {
             courier: Arc::clone(&self.courier),
             source: self.mirror.source()?,
@@ -183,16 +180,16 @@ impl<C: Courier> Task<C> {
         facts: &[(u32, Fact)],
         progress: Progress,
         started: Instant,
-        error: Option<&SessionError>,
+        error: Option<&Failure>,
     ) -> TakeReport {
         let Progress { mut done, delivered, mut failed, mut replaced, .. } = progress;
         let mut held = RoaringBitmap::new();
         let added = self.confirm(facts, &mut done, &mut held, &mut replaced, started);
-        if error.is_some_and(|error| is_late(error.stage)) {
+        if error.is_some_and(Failure::is_late) {
             self.suspects.broke(facts);
         }
         if let (Some(error), [(id, fact)]) = (error, facts)
-            && is_late(error.stage)
+            && error.is_late()
         {
             // Alone in its session: this is what breaks it.
             failed.entry(*id).or_insert_with(|| (fact.path().clone(), error.to_string()));
@@ -270,9 +267,9 @@ impl<C: Courier> Task<C> {
         self.account.set_state(DestinationState::Idle);
     }
 
-    async fn failed(&mut self, error: &SessionError) {
-        let refusal = Refusal::of(error);
-        if is_late(error.stage) && refusal.is_none() {
+    async fn failed(&mut self, error: &Failure) {
+        let refusal = error.refusal();
+        if error.is_late() && refusal.is_none() {
             self.limit = (self.limit.min(self.taken) / 4).max(1);
         }
         let pause = match refusal {
@@ -298,11 +295,6 @@ fn state(facts: &[(u32, Fact)]) -> DestinationState {
     } else {
         DestinationState::Sending
     }
-}
-
-/// Whether a session had come so far that what it carried may be what broke it.
-fn is_late(stage: Stage) -> bool {
-    matches!(stage, Stage::List | Stage::Transfer | Stage::Goodbye)
 }
 
 #[cfg(test)]

@@ -11,15 +11,16 @@ use tokio::time::{Instant, sleep_until};
 use super::account::Account;
 use super::blame::blamed;
 use super::courier::{Courier, Delivery, Orders};
+use super::failure::Failure;
 use super::judge::{Judgement, Verdict, judge, shown};
-use crate::ledger::{Ledger, StoreError};
+use crate::ledger::{Ledger, LinkNotes};
 use crate::plan::Rules;
 use crate::plan::list::List;
 use crate::plan::look::{Looker, ROOT, ancestors};
 use crate::plan::names::{Job, Plan, Sights};
 use crate::plan::recent::{Recent, Tick};
 use crate::plan::tree::{Chunk, Start, Tree};
-use crate::session::{Entry, SessionError, SessionErrorKind, Stage};
+use crate::session::Entry;
 use crate::source::Source;
 
 /// So many facts are looked at on the spot; more of them on another thread.
@@ -44,11 +45,6 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Whether everything so far is done.
-    fn is_clean(&self) -> bool {
-        self.failed.is_empty() && self.incomplete.is_empty()
-    }
-
     /// A fact with several parts is done when all of them are.
     fn resolve(&mut self) {
         let failed: RoaringBitmap = self.failed.keys().copied().collect();
@@ -81,7 +77,7 @@ impl<C: Courier> Work<C> {
         &mut self,
         facts: &Arc<Vec<(u32, Fact)>>,
         progress: &mut Progress,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), Failure> {
         let end = self.work(facts, progress).await;
         progress.resolve();
         if end.is_err() {
@@ -90,26 +86,16 @@ impl<C: Courier> Work<C> {
         end
     }
 
-    async fn work(
-        &mut self,
-        facts: &Arc<Vec<(u32, Fact)>>,
-        progress: &mut Progress,
-    ) -> Result<(), SessionError> {
-        let sights = self.look(facts).await?;
-        let tick = sights.tick;
-        let links = self.ledger.links();
-        let plan = sights.plan(&links, self.mirror, &mut self.recent, self.rules).map_err(unreadable)?;
+    async fn work(&mut self, facts: &Arc<Vec<(u32, Fact)>>, progress: &mut Progress) -> Result<(), Failure> {
+        let (plan, tick) = self.plan(facts).await?;
         let Plan { lists, trees, done, failed, notes } = plan;
         progress.done |= done;
         progress.failed.extend(failed.into_iter().map(|(id, path, why)| (id, (path, why))));
         for job in lists {
             self.send_names(job, tick, progress).await?;
         }
-        if progress.is_clean() {
-            // Before the acknowledgements, so that both are committed together, and not without them: what a name
-            // led to before is needed until its change is sent.
-            self.ledger.note_links(self.mirror, &notes).map_err(unreadable)?;
-        }
+        progress.resolve();
+        self.note(&notes, progress)?;
         if !trees.is_empty() {
             sleep_until(self.settled_at).await;
         }
@@ -119,16 +105,37 @@ impl<C: Courier> Work<C> {
         Ok(())
     }
 
-    async fn look(&self, facts: &Arc<Vec<(u32, Fact)>>) -> Result<Sights, SessionError> {
+    /// Looks at the names of the facts, and makes the lists.
+    async fn plan(&mut self, facts: &Arc<Vec<(u32, Fact)>>) -> Result<(Plan, Tick), Failure> {
         let (looker, rules) = (Looker::new(Arc::clone(&self.source)), self.rules);
-        if facts.len() <= FEW {
-            return Ok(Sights::new(facts, looker, rules));
-        }
-        let facts = Arc::clone(facts);
-        spawn_blocking(move || Sights::new(&facts, looker, rules)).await.map_err(local)
+        let (links, mirror) = (self.ledger.links(), self.mirror);
+        let (facts, mut recent) = (Arc::clone(facts), std::mem::take(&mut self.recent));
+        let is_short = facts.len() <= FEW;
+        let make = move || {
+            let sights = Sights::new(&facts, looker, rules);
+            let tick = sights.tick;
+            (sights.plan(&links, mirror, &mut recent, rules), tick, recent)
+        };
+        let (plan, tick, recent) = if is_short { make() } else { spawn_blocking(make).await? };
+        self.recent = recent;
+        Ok((plan?, tick))
     }
 
-    async fn push(&self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, SessionError> {
+    /// Notes names of inodes with several names, of those facts that are done: before the acknowledgements, so that
+    /// both are committed together, and not without them, because what a name led to before is needed until its
+    /// change is sent.
+    fn note(&self, notes: &HashMap<u32, LinkNotes>, progress: &Progress) -> Result<(), Failure> {
+        let mut done = LinkNotes::default();
+        for (id, notes) in notes {
+            if progress.done.contains(*id) || progress.replaced.contains_key(id) {
+                done.gone.extend(notes.gone.iter().cloned());
+                done.seen.extend(notes.seen.iter().cloned());
+            }
+        }
+        Ok(self.ledger.note_links(self.mirror, &done)?)
+    }
+
+    async fn push(&self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, Failure> {
         tracing::trace!(?orders, names = ?Names(&entries), "session");
         let delivery = self.courier.push(orders, entries, Arc::clone(&self.source)).await?;
         let report = &delivery.report;
@@ -138,12 +145,7 @@ impl<C: Courier> Work<C> {
     }
 
     /// Sends one list of names.
-    async fn send_names(
-        &mut self,
-        job: Job,
-        tick: Tick,
-        progress: &mut Progress,
-    ) -> Result<(), SessionError> {
+    async fn send_names(&mut self, job: Job, tick: Tick, progress: &mut Progress) -> Result<(), Failure> {
         let list = &job.list;
         let orders = Orders { lane: list.lane, removes: !list.missing.is_empty(), verify: false };
         let all = list.to_entries();
@@ -162,7 +164,7 @@ impl<C: Courier> Work<C> {
         list: &List,
         orders: Orders,
         delivery: &Delivery,
-    ) -> Result<Vec<Verdict>, SessionError> {
+    ) -> Result<Vec<Verdict>, Failure> {
         let first = judge(&list.to_entries(), orders, delivery).verdicts.split_off(list.missing.len());
         if !first.contains(&Verdict::Unknown) {
             return Ok(first);
@@ -174,7 +176,7 @@ impl<C: Courier> Work<C> {
     }
 
     /// Finds out which removals of a list fail, by halves; the reason of each that does.
-    async fn remove(&self, list: &List) -> Result<HashMap<Box<[u8]>, String>, SessionError> {
+    async fn remove(&self, list: &List) -> Result<HashMap<Box<[u8]>, String>, Failure> {
         let mut failed = HashMap::new();
         let mut groups = vec![list.missing.clone()];
         for _ in 0..REMOVAL_SESSIONS {
@@ -225,12 +227,12 @@ impl<C: Courier> Work<C> {
         ignore_times: bool,
         facts: &[(u32, Fact)],
         progress: &mut Progress,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), Failure> {
         let mut tree = Tree::new(Arc::clone(&self.source), starts, ignore_times);
         let mut findings = Findings::default();
         loop {
             let next;
-            (next, tree) = spawn_blocking(move || (tree.next_chunk(), tree)).await.map_err(local)?;
+            (next, tree) = spawn_blocking(move || (tree.next_chunk(), tree)).await?;
             let Some(chunk) = next else { break };
             self.send_chunk(chunk, &mut findings).await?;
         }
@@ -238,9 +240,9 @@ impl<C: Courier> Work<C> {
         Ok(())
     }
 
-    async fn send_chunk(&mut self, mut chunk: Chunk, findings: &mut Findings) -> Result<(), SessionError> {
+    async fn send_chunk(&mut self, mut chunk: Chunk, findings: &mut Findings) -> Result<(), Failure> {
         if self.rules.hard_links {
-            chunk.add_links(&self.ledger.links(), self.mirror).map_err(unreadable)?;
+            chunk.add_links(&self.ledger.links(), self.mirror)?;
         }
         findings.take_in(&mut chunk);
         if chunk.list.is_empty() {
@@ -259,27 +261,7 @@ impl<C: Courier> Work<C> {
             self.recent.forget(&entry.name);
         }
         findings.judge(&chunk, &entries, &judgement);
-        self.ledger.note_links(self.mirror, &chunk.notes).map_err(unreadable)
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "used as the mapping of an error")]
-fn local(error: tokio::task::JoinError) -> SessionError {
-    SessionError {
-        destination: "this host".to_owned(),
-        stage: Stage::List,
-        kind: SessionErrorKind::Local(format!("looking at the source failed: {error}")),
-        texts: Vec::new(),
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "used as the mapping of an error")]
-fn unreadable(error: StoreError) -> SessionError {
-    SessionError {
-        destination: "this host".to_owned(),
-        stage: Stage::Resolve,
-        kind: SessionErrorKind::Local(error.to_string()),
-        texts: Vec::new(),
+        Ok(self.ledger.note_links(self.mirror, &chunk.notes)?)
     }
 }
 

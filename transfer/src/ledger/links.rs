@@ -152,6 +152,18 @@ impl Links {
         noted.names.retain(|key, inode| written.names.get(key) != Some(inode));
     }
 
+    /// An empty table of one mirror, for tests.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        let backend = redb::backends::InMemoryBackend::new();
+        let database = Database::builder().create_with_backend(backend).expect("memory can be written");
+        let transaction = database.begin_write().expect("memory can be written");
+        transaction.open_table(LINKS).expect("the table is new");
+        transaction.open_table(NAMES).expect("the table is new");
+        transaction.commit().expect("memory can be written");
+        Links::new(Arc::new(database), vec![MirrorNumber(1)])
+    }
+
     fn lock(&self) -> MutexGuard<'_, Noted> {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,13 +193,7 @@ mod tests {
     }
 
     fn table() -> Links {
-        let backend = redb::backends::InMemoryBackend::new();
-        let database = Database::builder().create_with_backend(backend).unwrap();
-        let transaction = database.begin_write().unwrap();
-        transaction.open_table(LINKS).unwrap();
-        transaction.open_table(NAMES).unwrap();
-        transaction.commit().unwrap();
-        Links::new(Arc::new(database), vec![MirrorNumber(1)])
+        Links::in_memory()
     }
 
     #[test]

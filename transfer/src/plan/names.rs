@@ -18,8 +18,17 @@ use crate::source::Look;
 /// content costs less than a session of its own. In bytes.
 const SMALL: u64 = 64 * 1024;
 
-/// The names, as they are now, of inodes with several names.
-pub(crate) type LinkGroups = HashMap<Inode, Vec<(Box<[u8]>, Look)>>;
+/// The names of inodes with several names.
+pub(crate) type LinkGroups = HashMap<Inode, Group>;
+
+/// The names of one inode.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// Those that lead to it now.
+    pub(crate) names: Vec<(Box<[u8]>, Look)>,
+    /// Those on record where nothing stands now.
+    pub(crate) gone: Vec<RelPath>,
+}
 
 /// Facts, looked at.
 #[derive(Debug)]
@@ -51,8 +60,8 @@ enum Goal {
     Remove { name: Box<[u8]> },
     /// Compare this directory.
     Compare { start: Start },
-    /// Remove what the destination has under this name, then compare the directory.
-    Replace { dir: RelPath },
+    /// Remove what the destination has under this name; then the other fact stands in place of this one.
+    Replace { dir: RelPath, then: Fact },
     /// It cannot be looked at.
     Wait { path: RelPath, why: String },
 }
@@ -68,8 +77,8 @@ pub(crate) struct Plan {
     pub(crate) done: RoaringBitmap,
     /// Facts that cannot be looked at: id, name, reason.
     pub(crate) failed: Vec<(u32, RelPath, String)>,
-    /// Names of inodes with several names, as seen.
-    pub(crate) notes: LinkNotes,
+    /// What is to be noted of inodes with several names when a fact is done.
+    pub(crate) notes: HashMap<u32, LinkNotes>,
 }
 
 /// A list and the facts that it is for.
@@ -110,19 +119,22 @@ impl Sights {
         rules: Rules,
     ) -> Result<Plan, StoreError> {
         if rules.hard_links {
-            self.find_left(links, mirror)?;
+            self.find_left(links, mirror, rules)?;
         }
         Drafting::new(self, rules).plan(links, mirror, recent)
     }
 
     /// Finds the names that do not lead to the inode any more that they led to when they were sent.
-    fn find_left(&mut self, links: &Links, mirror: usize) -> Result<(), StoreError> {
+    fn find_left(&mut self, links: &Links, mirror: usize, rules: Rules) -> Result<(), StoreError> {
         let on_record = links.inodes(mirror, self.facts.iter().map(|seen| &seen.path))?;
         let on_record: HashMap<RelPath, Inode> =
             on_record.into_iter().map(|(path, inode)| (path.clone(), inode)).collect();
         for seen in &mut self.facts {
             seen.left =
                 on_record.get(&seen.path).copied().filter(|inode| seen.goal.leaves(&seen.path, *inode));
+            if seen.left.is_some() && rules.delete && rules.missing_args {
+                seen.goal.unlink(&seen.path);
+            }
         }
         Ok(())
     }
@@ -132,11 +144,19 @@ impl Goal {
     /// Whether `path` does not lead to this inode any more.
     fn leaves(&self, path: &RelPath, inode: Inode) -> bool {
         match self {
-            Goal::Update { name, look, .. } => {
-                **name != *path.as_bytes() || shared_inode(look) != Some(inode)
-            }
+            Goal::Update { name, look, .. } => **name != *path.as_bytes() || !leads_to(look, inode),
             Goal::Remove { .. } => true,
             _ => false,
+        }
+    }
+
+    /// The destination's entry of this name is still linked to others: new attributes would become theirs too, so
+    /// it is removed before the new one comes.
+    fn unlink(&mut self, path: &RelPath) {
+        if matches!(self, Goal::Update { name, look, .. } if **name == *path.as_bytes() && !look.meta.is_dir())
+        {
+            let then = Fact::Touched { path: path.clone(), data: true };
+            *self = Goal::Replace { dir: path.clone(), then };
         }
     }
 }
@@ -147,6 +167,11 @@ pub(crate) fn shared_inode(look: &Look) -> Option<Inode> {
     (meta.nlink > 1 && !meta.is_dir()).then_some(Inode { dev: meta.dev, ino: meta.ino })
 }
 
+/// Whether this is an entry of the inode, though it may be its only one by now.
+fn leads_to(look: &Look, inode: Inode) -> bool {
+    !look.meta.is_dir() && (look.meta.dev, look.meta.ino) == (inode.dev, inode.ino)
+}
+
 fn goal(fact: &Fact, looker: &mut Looker, rules: Rules) -> Goal {
     let path = fact.path();
     match looker.sight(path) {
@@ -155,7 +180,10 @@ fn goal(fact: &Fact, looker: &mut Looker, rules: Rules) -> Goal {
         Sight::There(name, look) => match fact {
             Fact::Relist { dir } if look.meta.is_dir() => Goal::Compare { start: Start::relist(dir.clone()) },
             Fact::Subtree { dir, replaced } if look.meta.is_dir() => match (replaced, rules.delete) {
-                (true, true) if !dir.is_root() => Goal::Replace { dir: dir.clone() },
+                (true, true) if !dir.is_root() => {
+                    let then = Fact::Subtree { dir: dir.clone(), replaced: false };
+                    Goal::Replace { dir: dir.clone(), then }
+                }
                 _ => Goal::Compare { start: Start::subtree(dir.clone(), *replaced) },
             },
             Fact::Touched { data, .. } => Goal::Update { name, look, data: *data },
@@ -178,7 +206,7 @@ struct Drafting {
 impl Drafting {
     fn new(sights: Sights, rules: Rules) -> Self {
         let replaced = sights.facts.iter().filter_map(|seen| match &seen.goal {
-            Goal::Replace { dir } => Some(dir.clone()),
+            Goal::Replace { dir, .. } => Some(dir.clone()),
             _ => None,
         });
         Drafting {
@@ -196,7 +224,7 @@ impl Drafting {
         if self.rules.hard_links {
             self.find_groups(&facts, links, mirror)?;
         }
-        let exact = exact_inodes(&facts);
+        let exact = self.exact_inodes(&facts);
         let is_exact = |seen: &Seen| seen.left.is_some() || needs_exact(&seen.goal, &exact);
         let only_quick = !facts.iter().any(is_exact);
         let mut exact_job =
@@ -220,7 +248,7 @@ impl Drafting {
         let name = match goal {
             Goal::Update { name, .. } | Goal::Remove { name } => &**name,
             Goal::Compare { start } => start.dir().as_bytes(),
-            Goal::Replace { dir } => {
+            Goal::Replace { dir, .. } => {
                 return self.replaced.iter().any(|other| other != dir && dir.is_within(other));
             }
             Goal::Wait { .. } => return false,
@@ -231,17 +259,30 @@ impl Drafting {
         self.replaced.iter().any(within)
     }
 
+    /// The inodes of regular files whose data may have changed. Where a name on record is missing, what changed under
+    /// that name may be all that tells of it.
+    fn exact_inodes(&self, facts: &[Seen]) -> HashSet<(u64, u64)> {
+        let told = facts.iter().filter_map(|seen| match &seen.goal {
+            Goal::Update { look, data: true, .. } if look.meta.is_file() => {
+                Some((look.meta.dev, look.meta.ino))
+            }
+            _ => None,
+        });
+        let incomplete = self.groups.iter().filter(|(_, group)| !group.gone.is_empty());
+        told.chain(incomplete.map(|(inode, _)| (inode.dev, inode.ino))).collect()
+    }
+
     fn place(&mut self, seen: Seen, job: &mut Job, recent: &mut Recent) {
         let Seen { id, path, goal, left } = seen;
         if let Some(inode) = left {
             self.place_group(id, inode, job);
-            self.plan.notes.gone.push((inode, path));
+            self.plan.notes.entry(id).or_default().gone.push((inode, path));
         }
         match goal {
             Goal::Wait { path, why } => self.plan.failed.push((id, path, why)),
             Goal::Compare { start } => self.plan.trees.push(start.for_fact(id)),
             Goal::Remove { name } => self.place_removal(id, &name, job),
-            Goal::Replace { dir } => self.place_replacement(id, dir, job),
+            Goal::Replace { dir, then } => self.place_replacement(id, dir, then, job),
             Goal::Update { name, look, data } if left.is_none() && recent.has(&name, &look.meta, data) => {
                 self.plan.done.insert(id);
             }
@@ -250,25 +291,28 @@ impl Drafting {
                 job.updates.push((id, vec![position]));
                 if let Some(inode) = shared_inode(&look) {
                     self.place_group(id, inode, job);
+                    let seen = RelPath::new(&*name).map(|path| (inode, path));
+                    self.plan.notes.entry(id).or_default().seen.extend(seen);
                 }
             }
         }
     }
 
     /// Puts all names of an inode into the list.
-    fn place_group(&self, id: u32, inode: Inode, job: &mut Job) {
-        let group = self.groups.get(&inode).into_iter().flatten();
-        let positions: Vec<usize> =
-            group.map(|(name, look)| job.list.add(name, look, DirRole::Plain)).collect();
+    fn place_group(&mut self, id: u32, inode: Inode, job: &mut Job) {
+        let Some(group) = self.groups.get(&inode) else { return };
+        let add = |(name, look): &(Box<[u8]>, Look)| job.list.add(name, look, DirRole::Plain);
+        let positions: Vec<usize> = group.names.iter().map(add).collect();
         if !positions.is_empty() {
             job.updates.push((id, positions));
         }
+        let gone = group.gone.iter().map(|path| (inode, path.clone()));
+        self.plan.notes.entry(id).or_default().gone.extend(gone);
     }
 
-    fn place_replacement(&mut self, id: u32, dir: RelPath, job: &mut Job) {
+    fn place_replacement(&mut self, id: u32, dir: RelPath, then: Fact, job: &mut Job) {
         if self.rules.missing_args {
             job.list.remove(dir.as_bytes());
-            let then = Fact::Subtree { dir: dir.clone(), replaced: false };
             job.replaced.push((id, dir.as_bytes().into(), then));
         } else {
             self.plan.trees.push(Start::subtree(dir, true).for_fact(id));
@@ -297,49 +341,37 @@ impl Drafting {
             let Goal::Update { name, look, .. } = &seen.goal else { continue };
             let Some(inode) = shared_inode(look) else { continue };
             let group = self.groups.entry(inode).or_default();
-            if !group.iter().any(|(known, _)| known == name) {
-                group.push((name.clone(), look.clone()));
-                self.plan.notes.seen.extend(RelPath::new(&**name).map(|path| (inode, path)));
-            }
+            group.add(name, look);
         }
-        let (notes, looker) = (&mut self.plan.notes, &mut self.sights.looker);
         for (inode, group) in &mut self.groups {
             let mut known = links.names(mirror, *inode)?;
             known.retain(|path| !self.replaced.iter().any(|dir| path.is_within(dir)));
-            add_verified(*inode, known, group, looker, notes);
+            group.verify(*inode, known, &mut self.sights.looker);
         }
         Ok(())
     }
 }
 
-/// Adds the names on record that still lead to the inode, and notes those that do not.
-pub(crate) fn add_verified(
-    inode: Inode,
-    names: Vec<RelPath>,
-    group: &mut Vec<(Box<[u8]>, Look)>,
-    looker: &mut Looker,
-    notes: &mut LinkNotes,
-) {
-    for path in names {
-        match looker.sight(&path) {
-            Sight::There(name, look) if *name == *path.as_bytes() && shared_inode(&look) == Some(inode) => {
-                if !group.iter().any(|(known, _)| *known == name) {
-                    group.push((name, look));
-                }
-            }
-            Sight::Blind(_) => {}
-            _ => notes.gone.push((inode, path)),
+impl Group {
+    /// Adds a name that leads to the inode.
+    pub(crate) fn add(&mut self, name: &[u8], look: &Look) {
+        if !self.names.iter().any(|(known, _)| **known == *name) {
+            self.names.push((name.into(), look.clone()));
         }
     }
-}
 
-/// The inodes of regular files whose data may have changed.
-fn exact_inodes(facts: &[Seen]) -> HashSet<(u64, u64)> {
-    let exact = facts.iter().filter_map(|seen| match &seen.goal {
-        Goal::Update { look, data: true, .. } if look.meta.is_file() => Some((look.meta.dev, look.meta.ino)),
-        _ => None,
-    });
-    exact.collect()
+    /// Adds the names on record that still lead to the inode, and those where nothing stands.
+    pub(crate) fn verify(&mut self, inode: Inode, known: Vec<RelPath>, looker: &mut Looker) {
+        for path in known {
+            match looker.sight(&path) {
+                Sight::There(name, look) if *name == *path.as_bytes() && leads_to(&look, inode) => {
+                    self.add(&name, &look);
+                }
+                Sight::Missing(_) => self.gone.push(path),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Whether this is a file whose data may have changed, under this name or another.

@@ -4,7 +4,6 @@
 //! ctime included, are those that were sent has nothing new, provided that its ctime was old enough when we looked:
 //! a change within the same tick of the clock leaves ctime as it is.
 
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -13,7 +12,7 @@ use rustix::time::{ClockId, clock_getres, clock_gettime};
 use crate::source::{Meta, Time};
 
 /// So many names are remembered for each destination.
-const NAMES: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+const NAMES: usize = 2048;
 
 /// Names and the attributes that the destination has for them.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ impl Tick {
     }
 
     /// Whether a change made from now on is sure to show in this ctime.
-    fn is_past(&self, ctime: Time) -> bool {
+    pub(crate) fn is_past(&self, ctime: Time) -> bool {
         let since_epoch = |time: Time| Some(Duration::new(u64::try_from(time.secs).ok()?, time.nanos));
         match (since_epoch(self.now), since_epoch(ctime)) {
             (Some(now), Some(ctime)) => ctime + 2 * self.length < now,
@@ -60,7 +59,8 @@ fn time(spec: rustix::time::Timespec) -> Time {
 
 impl Default for Recent {
     fn default() -> Self {
-        Recent { sent: LruCache::new(NAMES) }
+        // Not bounded by itself, because that would take its memory at once.
+        Recent { sent: LruCache::unbounded() }
     }
 }
 
@@ -75,6 +75,9 @@ impl Recent {
         let shared = meta.nlink > 1 && !meta.is_dir();
         if tick.is_past(meta.ctime) && !shared {
             self.sent.put(name.into(), Known { meta: *meta, data });
+            if self.sent.len() > NAMES {
+                self.sent.pop_lru();
+            }
         } else {
             self.sent.pop(name);
         }

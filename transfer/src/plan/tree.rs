@@ -12,7 +12,7 @@ use ebbtide_feed::{Fact, RelPath};
 
 use super::list::{Lane, List};
 use super::look::{Looker, Sight, wire_name};
-use super::names::{LinkGroups, add_verified};
+use super::names::LinkGroups;
 use crate::ledger::{Inode, LinkNotes, Links, StoreError};
 use crate::session::{DirRole, Entry};
 use crate::source::{Look, Source};
@@ -209,14 +209,12 @@ impl Chunk {
     /// # Errors
     /// The ledger's table of links cannot be read.
     pub(crate) fn add_links(&mut self, links: &Links, mirror: usize) -> Result<(), StoreError> {
-        self.look_for_left(links, mirror)?;
+        let left = self.look_for_left(links, mirror)?;
         for (inode, mut group) in self.link_groups() {
-            self.notes
-                .seen
-                .extend(group.iter().filter_map(|(name, _)| Some((inode, RelPath::new(&**name).ok()?))));
-            let known = links.names(mirror, inode)?;
-            add_verified(inode, known, &mut group, &mut self.looker, &mut self.notes);
-            for (name, look) in group {
+            let paths = group.names.iter().filter_map(|(name, _)| RelPath::new(&**name).ok());
+            self.notes.seen.extend(paths.filter(|path| !left.contains(path)).map(|path| (inode, path)));
+            group.verify(inode, links.names(mirror, inode)?, &mut self.looker);
+            for (name, look) in group.names {
                 self.list.add(&name, &look, DirRole::Plain);
             }
         }
@@ -224,25 +222,23 @@ impl Chunk {
         Ok(())
     }
 
-    /// Where a name leads to another inode than it did when it was sent, what changed about that inode is to be
-    /// seen under its other names: they are looked at by themselves.
-    fn look_for_left(&mut self, links: &Links, mirror: usize) -> Result<(), StoreError> {
+    /// Finds names that lead to another inode than when they were sent. They are looked at by themselves once more:
+    /// what changed about the old inode is to be seen under its other names, and the destination's entry is still
+    /// linked to those.
+    fn look_for_left(&mut self, links: &Links, mirror: usize) -> Result<HashSet<RelPath>, StoreError> {
         let entries = &self.list.entries;
         let paths: Vec<RelPath> =
             entries.iter().filter_map(|entry| RelPath::new(&*entry.name).ok()).collect();
+        let mut left = HashSet::new();
         for (path, inode) in links.inodes(mirror, paths.iter())? {
-            let leads_there = |entry: &Entry| shared_inode_of(entry) == Some(inode);
-            if self.list.get(path.as_bytes()).is_none_or(leads_there) {
-                continue;
+            let leads_there = |entry: &Entry| (entry.meta.dev, entry.meta.ino) == (inode.dev, inode.ino);
+            if !self.list.get(path.as_bytes()).is_none_or(leads_there) {
+                let look_at = Fact::Touched { path: path.clone(), data: true };
+                self.successors.extend(self.owner(path.as_bytes()).map(|owner| (owner, look_at)));
+                left.insert(path.clone());
             }
-            let owner = self.owner(path.as_bytes());
-            for other in links.names(mirror, inode)?.into_iter().filter(|other| other != path) {
-                let look_at = Fact::Touched { path: other, data: true };
-                self.successors.extend(owner.map(|owner| (owner, look_at)));
-            }
-            self.notes.gone.push((inode, path.clone()));
         }
-        Ok(())
+        Ok(left)
     }
 
     fn link_groups(&self) -> LinkGroups {
@@ -250,7 +246,7 @@ impl Chunk {
         for entry in &self.list.entries {
             if let Some(inode) = shared_inode_of(entry) {
                 let look = Look { meta: entry.meta, link_target: entry.link_target.clone() };
-                groups.entry(inode).or_default().push((entry.name.clone(), look));
+                groups.entry(inode).or_default().add(&entry.name, &look);
             }
         }
         groups

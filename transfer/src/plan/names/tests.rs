@@ -1,1 +1,199 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::sync::Arc;
 
+use super::*;
+use crate::session::Entry;
+use crate::source::Source;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    links: Links,
+    recent: Recent,
+    rules: Rules,
+}
+
+fn bench(files: &[&str]) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    for name in files {
+        fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    let rules = Rules { delete: true, hard_links: true, missing_args: true };
+    Bench { dir, links: Links::in_memory(), recent: Recent::default(), rules }
+}
+
+impl Bench {
+    fn plan(&mut self, facts: &[Fact]) -> Plan {
+        let facts: Vec<(u32, Fact)> = (0..).zip(facts.iter().cloned()).collect();
+        let looker = Looker::new(Arc::new(Source::open(self.dir.path()).unwrap()));
+        Sights::new(&facts, looker, self.rules).plan(&self.links, 0, &mut self.recent, self.rules).unwrap()
+    }
+
+    fn at(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn note(&self, names: &[&str]) {
+        let meta = fs::symlink_metadata(self.at(names[0])).unwrap();
+        let inode = Inode { dev: meta.dev(), ino: meta.ino() };
+        let seen = names.iter().map(|name| (inode, path(name))).collect();
+        self.links.note(0, &LinkNotes { seen, gone: vec![] }).unwrap();
+    }
+}
+
+fn path(name: &str) -> RelPath {
+    RelPath::new(name).unwrap()
+}
+
+fn touched(name: &str, data: bool) -> Fact {
+    Fact::Touched { path: path(name), data }
+}
+
+fn gone(name: &str) -> Fact {
+    Fact::Gone { path: path(name) }
+}
+
+fn sorted<'a>(names: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+    let mut names: Vec<String> = names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn names(job: &Job) -> Vec<String> {
+    sorted(job.list.entries.iter().map(|entry: &Entry| &*entry.name))
+}
+
+fn missing(job: &Job) -> Vec<String> {
+    sorted(job.list.missing.iter().map(|name| &**name))
+}
+
+#[test]
+fn a_list_has_what_changed_and_every_directory_on_the_way() {
+    let plan = bench(&["a/b/c", "a/other"]).plan(&[touched("a/b/c", true)]);
+    assert_eq!(plan.lists.len(), 1);
+    assert_eq!(names(&plan.lists[0]), [".", "a", "a/b", "a/b/c"]);
+    assert!(plan.lists[0].list.lane.ignore_times);
+}
+
+#[test]
+fn what_is_missing_is_removed_at_the_topmost_name() {
+    let plan = bench(&["a/b"]).plan(&[gone("a/x/y/z"), touched("a/x/y", true), gone("a/x/q")]);
+    assert_eq!(missing(&plan.lists[0]), ["a/x"]);
+    assert_eq!(names(&plan.lists[0]), [".", "a"]);
+}
+
+#[test]
+fn a_name_that_is_back_is_sent_and_not_removed() {
+    let plan = bench(&["a"]).plan(&[gone("a")]);
+    assert!(missing(&plan.lists[0]).is_empty());
+    assert_eq!(names(&plan.lists[0]), [".", "a"]);
+}
+
+#[test]
+fn a_name_below_a_new_symlink_leads_to_the_symlink() {
+    let mut bench = bench(&["a"]);
+    symlink("/etc", bench.at("d")).unwrap();
+    let plan = bench.plan(&[touched("d/passwd", true)]);
+    assert_eq!(names(&plan.lists[0]), [".", "d"]);
+}
+
+#[test]
+fn large_files_with_new_attributes_only_go_by_the_quick_check() {
+    let mut bench = bench(&["small", "changed"]);
+    fs::write(bench.at("large"), vec![0; 100_000]).unwrap();
+    let plan = bench.plan(&[touched("small", false), touched("large", false), touched("changed", true)]);
+    assert_eq!(names(&plan.lists[0]), [".", "changed", "small"]);
+    assert_eq!(names(&plan.lists[1]), [".", "large"]);
+    assert!(plan.lists[0].list.lane.ignore_times && !plan.lists[1].list.lane.ignore_times);
+    let plan = bench.plan(&[touched("small", false), touched("large", false)]);
+    assert_eq!(plan.lists.len(), 1);
+    assert!(!plan.lists[0].list.lane.ignore_times);
+}
+
+#[test]
+fn without_delete_nothing_is_removed() {
+    let mut bench = bench(&["a"]);
+    bench.rules.delete = false;
+    let plan = bench.plan(&[gone("x"), Fact::Subtree { dir: path("y"), replaced: true }]);
+    assert!(plan.lists.is_empty());
+    assert_eq!(plan.done.len(), 2);
+}
+
+#[test]
+fn all_names_of_a_file_are_one_group() {
+    let mut bench = bench(&["d/one"]);
+    fs::hard_link(bench.at("d/one"), bench.at("two")).unwrap();
+    bench.note(&["d/one", "two", "stale"]);
+    let plan = bench.plan(&[touched("two", true)]);
+    assert_eq!(names(&plan.lists[0]), [".", "d", "d/one", "two"]);
+    assert_eq!(plan.notes[&0].gone[0].1, path("stale"));
+}
+
+#[test]
+fn what_changed_under_a_name_that_is_gone_is_sent_under_the_others() {
+    let mut bench = bench(&["one"]);
+    fs::hard_link(bench.at("one"), bench.at("two")).unwrap();
+    bench.note(&["one", "two"]);
+    fs::write(bench.at("one"), "changed").unwrap();
+    fs::remove_file(bench.at("one")).unwrap();
+    let plan = bench.plan(&[touched("one", true), gone("one")]);
+    assert_eq!(missing(&plan.lists[0]), ["one"]);
+    assert_eq!(names(&plan.lists[0]), [".", "two"]);
+    assert!(plan.lists[0].list.lane.ignore_times);
+}
+
+#[test]
+fn a_name_that_left_its_links_is_removed_before_it_is_sent() {
+    let mut bench = bench(&["one"]);
+    fs::hard_link(bench.at("one"), bench.at("two")).unwrap();
+    bench.note(&["one", "two"]);
+    fs::remove_file(bench.at("two")).unwrap();
+    fs::write(bench.at("two"), "another").unwrap();
+    let plan = bench.plan(&[touched("two", false)]);
+    assert_eq!(missing(&plan.lists[0]), ["two"]);
+    assert_eq!(names(&plan.lists[0]), [".", "one"]);
+    assert_eq!(plan.lists[0].replaced[0].2, touched("two", true));
+}
+
+#[test]
+fn what_lies_below_a_replaced_directory_comes_later() {
+    let facts = [
+        Fact::Subtree { dir: path("d"), replaced: true },
+        touched("d/f", true),
+        gone("d/gone"),
+        Fact::Relist { dir: path("d/e") },
+        touched("other", true),
+    ];
+    let plan = bench(&["d/f", "d/e/g", "other"]).plan(&facts);
+    assert_eq!(missing(&plan.lists[0]), ["d"]);
+    assert_eq!(names(&plan.lists[0]), [".", "other"]);
+    assert!(plan.trees.is_empty());
+    let then = Fact::Subtree { dir: path("d"), replaced: false };
+    assert_eq!(plan.lists[0].replaced, [(0, (*b"d").into(), then)]);
+}
+
+#[test]
+fn an_old_daemon_gets_the_directory_compared_where_a_name_is_missing() {
+    let mut bench = bench(&["d/f"]);
+    bench.rules.missing_args = false;
+    let plan = bench.plan(&[gone("d/gone")]);
+    assert!(plan.lists.is_empty());
+    assert_eq!(plan.trees, [Start::relist(path("d")).for_fact(0)]);
+}
+
+#[test]
+fn what_was_just_sent_and_did_not_change_is_done_without_a_session() {
+    let mut bench = bench(&["f"]);
+    let times = fs::FileTimes::new().set_modified(std::time::SystemTime::UNIX_EPOCH);
+    fs::File::options().write(true).open(bench.at("f")).unwrap().set_times(times).unwrap();
+    let meta = Source::open(bench.dir.path()).unwrap().look(0, b"f").unwrap().meta;
+    let mut tick = Tick::now();
+    while !tick.is_past(meta.ctime) {
+        tick = Tick::now();
+    }
+    bench.recent.sent(b"f", &meta, tick, true);
+    assert!(bench.plan(&[touched("f", true)]).done.contains(0));
+    fs::write(bench.at("f"), "new").unwrap();
+    assert!(bench.plan(&[touched("f", true)]).done.is_empty());
+}

@@ -1,0 +1,54 @@
+//! Why a take could not be worked off.
+
+use std::io;
+use std::path::PathBuf;
+
+use tokio::task::JoinError;
+
+use super::refusal::Refusal;
+use crate::ledger::StoreError;
+use crate::session::{SessionError, Stage};
+use crate::text::Escaped;
+
+/// Why a take could not be worked off: what it did until then is settled, the rest stays pending.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// A session did not run to its end.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The mirror's source cannot be used.
+    #[error("source {}: {error}", shown(path))]
+    Source {
+        /// The source.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// What the ledger knows of links cannot be read.
+    #[error("ledger: {0}")]
+    Ledger(#[from] StoreError),
+    /// Looking at the source ended in a panic.
+    #[error("looking at the source failed: {0}")]
+    Looking(#[from] JoinError),
+}
+
+fn shown(path: &std::path::Path) -> String {
+    Escaped(path.as_os_str().as_encoded_bytes()).to_string()
+}
+
+impl Failure {
+    /// Whether a session had come so far that what it carried may be what broke it, and that the daemon may still
+    /// be at work with it.
+    pub(crate) fn is_late(&self) -> bool {
+        let Failure::Session(error) = self else { return false };
+        matches!(error.stage, Stage::List | Stage::Transfer | Stage::Goodbye)
+    }
+
+    /// The refusal behind it, if it is one.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Failure::Session(error) => Refusal::of(error),
+            _ => None,
+        }
+    }
+}
