@@ -138,7 +138,10 @@ fn a_barrier_covers_everything_that_changed_before_it() {
     }
     let tracker = &world.status()["tracker"];
     let count = |key: &str| tracker[key].as_u64().unwrap();
-    assert_eq!(count("drained"), count("told") + count("outside") + count("gone") + count("untraced"));
+    assert_eq!(
+        count("drained"),
+        count("told") + count("outside") + count("gone") + count("untraced") + count("again")
+    );
     assert!(count("told") >= 20);
 }
 

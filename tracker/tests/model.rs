@@ -201,7 +201,8 @@ impl World {
         let (a, b) = (self.any(), self.any());
         let bytes = vec![b'a' + u8::try_from(self.dice.below(26)).unwrap(); self.dice.below(20_000)];
         let kind = self.dice.below(20);
-        self.story.push(format!("op {kind} a={} b={}", escaped(&a), escaped(&b)));
+        let bytes_are = format!("{} bytes {:?}", bytes.len(), bytes.first());
+        self.story.push(format!("op {kind} {bytes_are} a={} b={}", self.said(&a), self.said(&b)));
         match kind {
             0..4 => drop(
                 open(&self.fresh(), true).and_then(|mut file| std::io::Write::write_all(&mut file, &bytes)),
@@ -242,9 +243,18 @@ impl World {
         }
     }
 
+    /// A path below the source with its inode and number of names.
+    fn said(&self, path: &Path) -> String {
+        let below =
+            path.strip_prefix(&self.src).unwrap_or(path).as_os_str().as_bytes().escape_ascii().to_string();
+        let inode = fs::symlink_metadata(path).map(|meta| format!(" [{} x{}]", meta.ino(), meta.nlink()));
+        below.replace(&"n".repeat(255), "N") + &inode.unwrap_or_default()
+    }
+
     fn learn(&mut self, copy: &mut Copy, watch: &mut Watch) {
         for told in watch.told.drain(..) {
-            self.story.push(format!("told {} {}", told.word, told.path.escape_ascii()));
+            let path = self.said(&at(&self.src, &told.path));
+            self.story.push(format!("told {} {path}", told.word));
             copy.apply(&self.src, &told);
         }
     }
@@ -257,10 +267,10 @@ impl World {
         for name in names {
             let (real, copy) = (real.get(name), copy.0.get(name));
             if real != copy {
-                self.story.iter().rev().take(400).rev().for_each(|line| eprintln!("{line}"));
+                self.story.iter().rev().take(STORY).rev().for_each(|line| eprintln!("{line}"));
                 panic!(
                     "EBBTIDE_SEED={seed}: {}: source {} copy {}",
-                    name.escape_ascii(),
+                    self.said(&at(src, name)),
                     say(real),
                     say(copy)
                 );
@@ -280,7 +290,7 @@ impl World {
         let dir = at(&self.src, self.dice.pick(&dirs[..]));
         let fresh = at(&dir, self.dice.pick(&names[..]));
         let fresh = if fresh.components().count() > 15 { self.src.join("a") } else { fresh };
-        self.story.push(format!("  name {}", escaped(&fresh)));
+        self.story.push(format!("  name {}", self.said(&fresh)));
         fresh
     }
 
@@ -375,9 +385,8 @@ fn settle(src: &Path, watch: &mut Watch, op: u64) {
     }
 }
 
-fn escaped(path: &Path) -> String {
-    path.as_os_str().as_bytes().escape_ascii().to_string()
-}
+/// Lines of a story that are printed when it goes wrong.
+const STORY: usize = 1500;
 
 fn say(node: Option<&Node>) -> String {
     let Some(node) = node else { return "nothing".into() };

@@ -160,8 +160,8 @@ impl Page {
             if t.durable { "" } else { " not yet durable" }
         ));
         self.line(format_args!(
-            "  {} looked up = {} told + {} outside + {} gone + {} untraced; {} folded, {} pending, {} in flight",
-            t.drained, t.told, t.outside, t.gone, t.untraced, t.folded, t.pending, t.in_flight
+            "  {} looked up = {} told + {} outside + {} gone + {} untraced + {} again; {} folded, {} pending, {} in flight",
+            t.drained, t.told, t.outside, t.gone, t.untraced, t.again, t.folded, t.pending, t.in_flight
         ));
     }
 

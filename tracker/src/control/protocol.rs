@@ -77,7 +77,8 @@ pub struct TaintStatus {
     pub reason: String,
 }
 
-/// Counters since the start. When nothing is being looked up, `drained` = `told` + `outside` + `gone` + `untraced`.
+/// Counters since the start. When nothing is being looked up, `drained` = `told` + `outside` + `gone` + `untraced` +
+/// `again`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackerStatus {
     /// What it is doing: quiet, settling, draining or in flight.
@@ -98,6 +99,8 @@ pub struct TrackerStatus {
     pub gone: u64,
     /// Not traced to a name; each such drain tainted its mirrors.
     pub untraced: u64,
+    /// Looked up again with the next drain, which counts them anew.
+    pub again: u64,
     /// Removed names that were left to a listing of their directory.
     pub folded: u64,
     /// Noted and not drained yet.

@@ -210,6 +210,10 @@ impl Core {
             if let Some((_, ready)) = &mut self.ready {
                 *ready = facts;
             }
+            // What was just being made is looked up again.
+            if self.tracker.pending() > 0 {
+                self.noted();
+            }
         }
     }
 

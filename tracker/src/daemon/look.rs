@@ -132,7 +132,11 @@ impl Look for Looker<'_> {
 }
 
 fn gone_if_stale(found: sys::Result<Found>) -> Found {
-    found.unwrap_or_else(|e| if e.is_stale() { Found::Gone } else { failed(&e) })
+    found.unwrap_or_else(|e| match e {
+        e if e.is_stale() => Found::Gone,
+        e if e.is_no_memory() => Found::Unready,
+        e => failed(&e),
+    })
 }
 
 fn failed(e: &sys::SysError) -> Found {
@@ -158,5 +162,5 @@ const OPEN: NonZeroUsize = NonZeroUsize::new(64).expect("not zero");
 /// Attempts to see an inode's name between two of its renames.
 const NAME_TRIES: usize = 5;
 
-/// Attempts to meet an inode that is made at this moment, which takes microseconds.
-const TRIES: usize = 1000;
+/// Attempts to meet an inode that is made at this moment, which usually takes microseconds.
+const TRIES: usize = 20;

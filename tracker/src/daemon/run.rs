@@ -413,6 +413,7 @@ impl Daemon {
             outside: tally.looked_up.outside,
             gone: tally.looked_up.gone,
             untraced: tally.looked_up.untraced,
+            again: tally.looked_up.again,
             folded: tally.folded,
             pending: self.core.tracker.pending(),
             in_flight: engine.in_flight(),

@@ -173,7 +173,7 @@ impl Tracker {
 
     /// What is noted and not looked up yet.
     pub(super) fn pending(&self) -> u64 {
-        self.watched.iter().map(|watched| watched.fold.items()).sum()
+        self.watched.iter().map(|watched| watched.fold.items() + watched.resolver.waiting()).sum()
     }
 
     /// Whether marks are in use, so that a tick of the clock must pass between a flip and the hand-over.
@@ -275,12 +275,14 @@ impl Tracker {
             if resolver.step(work, &self.scope, &mut look, &mut drain.facts, STEP) {
                 let counts = work.counts();
                 self.tally.looked_up.add(counts);
-                untraced.push((*fs, counts.untraced + work.extra_untraced()));
+                untraced.push((*fs, work.lost().clone()));
                 drain.work.pop();
             }
         }
-        for (fs, count) in untraced.into_iter().filter(|(_, count)| *count > 0) {
-            self.lose(Some(fs), &Reason::Untraceable(count), losses);
+        for (fs, lost) in untraced.into_iter().filter(|(_, lost)| lost.count > 0) {
+            let what = lost.first.unwrap_or_default();
+            tracing::warn!(count = lost.count, what, "a change could not be traced to a name");
+            self.lose(Some(fs), &Reason::Untraceable(lost.count), losses);
         }
         if drain.work.is_empty() {
             return Some(drain.facts);

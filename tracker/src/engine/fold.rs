@@ -107,10 +107,10 @@ pub struct Fold {
     pub marks: BTreeMap<u64, HashMap<Ino, Marked>>,
     /// Inodes that name events were about: what was known of their whereabouts no longer holds.
     pub stirred: HashSet<Ino>,
-    /// Inodes other than directories that lost a name. What was changed through it shows under their other names.
+    /// Inodes that lost a name which is not told.
     pub unlinked: HashMap<Ino, Generation>,
-    /// Inodes that fanotify saw changing under a name that they had before.
-    pub written: HashSet<Ino>,
+    /// Inodes that changed under a name in this directory, which is another inode's since.
+    pub displaced: Vec<(Handle, Inode)>,
     /// Those among them that got a name, other than directories: under that name their content is looked at.
     pub arrived: HashSet<Ino>,
     /// A directory was renamed or removed: what was known of paths no longer holds.
@@ -122,11 +122,27 @@ pub struct Fold {
 /// Both ends of a rename.
 pub type Move = ((Handle, Name), (Handle, Name));
 
+/// What was seen of one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameHint {
+    /// All that happened.
+    pub seen: Seen,
+    /// The inode that the last of it happened to, where it is known.
+    pub child: Option<Inode>,
+}
+
+impl NameHint {
+    /// The inode changed under this name, which it had before.
+    fn is_changed(self) -> bool {
+        self.seen.intersects(Seen::DATA | Seen::ATTRIBUTES) && !self.seen.contains(Seen::CREATED)
+    }
+}
+
 /// What was seen in one directory.
 #[derive(Debug, Default)]
 pub struct DirHints {
     /// By name.
-    pub names: HashMap<Name, Seen>,
+    pub names: HashMap<Name, NameHint>,
     /// So many names went that they are looked up by listing the directory.
     pub relist: bool,
     /// The directory itself was touched.
@@ -155,10 +171,7 @@ impl Fold {
             Hint::Entry { dir, name, seen, child } => {
                 self.stir(child, seen);
                 self.dirs_moved |= seen.contains(Seen::REMOVED_DIR);
-                if let Some(inode) = child {
-                    self.content(inode, seen);
-                }
-                self.entry(dir, name, seen);
+                self.entry(dir, name, NameHint { seen, child });
             }
             Hint::Unlinked { inode } => {
                 self.unlinked.insert(inode.ino, inode.generation);
@@ -182,24 +195,30 @@ impl Fold {
         };
         self.dirs_moved |= directory;
         self.stir(child, came);
-        self.entry(from.0.clone(), from.1.clone(), went);
-        self.entry(to.0.clone(), to.1.clone(), came);
+        self.entry(from.0.clone(), from.1.clone(), NameHint { seen: went, child: None });
+        self.entry(to.0.clone(), to.1.clone(), NameHint { seen: came, child });
         if self.moves.len() < MOVES {
             self.moves.push((from, to));
         }
     }
 
-    fn entry(&mut self, dir: Handle, name: Name, seen: Seen) {
-        let hints = self.dirs.entry(dir).or_default();
+    fn entry(&mut self, dir: Handle, name: Name, hint: NameHint) {
+        let hints = self.dirs.entry(dir.clone()).or_default();
         if let Some(before) = hints.names.get_mut(&name) {
-            *before |= seen;
+            if let Some(gone) =
+                before.child.filter(|gone| before.is_changed() && hint.child.is_some_and(|c| c != *gone))
+            {
+                self.displaced.push((dir, gone));
+            }
+            before.seen |= hint.seen;
+            before.child = hint.child.or(before.child);
             return;
         }
-        if hints.relist && seen.is_covered_by_listing() {
+        if hints.relist && hint.seen.is_covered_by_listing() {
             self.folded += 1;
             return;
         }
-        hints.names.insert(name, seen);
+        hints.names.insert(name, hint);
         self.items += 1;
         if hints.names.len() >= NAMES && !hints.relist {
             let folded = hints.fold();
@@ -227,16 +246,6 @@ impl Fold {
         self.items = self.marks.values().map(|marks| marks.len() as u64).sum();
         taken.items -= self.items;
         taken
-    }
-
-    /// A name that appeared tells of its content by itself.
-    fn content(&mut self, inode: Inode, seen: Seen) {
-        if seen.contains(Seen::REMOVED) {
-            self.unlinked.insert(inode.ino, inode.generation);
-        }
-        if seen.intersects(Seen::DATA | Seen::ATTRIBUTES) && !seen.contains(Seen::CREATED) {
-            self.written.insert(inode.ino);
-        }
     }
 
     fn stir(&mut self, child: Option<Inode>, seen: Seen) {
@@ -269,7 +278,7 @@ impl DirHints {
     /// Leaves to a listing what a listing finds; returns the number of names it took.
     fn fold(&mut self) -> u64 {
         let before = self.names.len();
-        self.names.retain(|_, seen| !seen.is_covered_by_listing());
+        self.names.retain(|_, hint| !hint.seen.is_covered_by_listing());
         self.relist = before > self.names.len();
         (before - self.names.len()) as u64
     }
@@ -323,7 +332,7 @@ mod tests {
         let hints = &fold.dirs[&handle(1)];
         assert!(hints.relist);
         assert_eq!(hints.names.len(), 100);
-        assert!(hints.names.values().all(|&seen| seen == Seen::DATA));
+        assert!(hints.names.values().all(|hint| hint.seen == Seen::DATA));
         assert_eq!((fold.items(), fold.folded()), (100, 10_000));
     }
 
@@ -358,8 +367,8 @@ mod tests {
             directory: true,
             child: Some(Inode { ino: Ino(9), generation: Generation(1) }),
         });
-        assert_eq!(fold.dirs[&handle(1)].names[&name(b"a")], Seen::REMOVED_DIR);
-        assert_eq!(fold.dirs[&handle(2)].names[&name(b"b")], Seen::ARRIVED_DIR);
+        assert_eq!(fold.dirs[&handle(1)].names[&name(b"a")].seen, Seen::REMOVED_DIR);
+        assert_eq!(fold.dirs[&handle(2)].names[&name(b"b")].seen, Seen::ARRIVED_DIR);
         assert_eq!(fold.moves, [ends]);
         assert!(fold.stirred.contains(&Ino(9)));
         assert!(fold.arrived.is_empty(), "a directory's own mark is looked at by itself");

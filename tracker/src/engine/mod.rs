@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ebbtide_feed::{Batch, Fact, MirrorId, RelPath, ToSender};
 
 use crate::fact::Facts;
-pub use fold::{DirHints, Fold, Hint, Marked, Move, Seen};
+pub use fold::{DirHints, Fold, Hint, Marked, Move, NameHint, Seen};
 pub use taint::{Coverage, Reason, Tainted};
 
 /// Who waits for a barrier.

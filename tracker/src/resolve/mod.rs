@@ -15,7 +15,7 @@ use std::rc::Rc;
 use ebbtide_feed::{Fact, MirrorId, RelPath};
 use roaring::{RoaringTreemap, treemap};
 
-use crate::engine::{DirHints, Fold, Marked, Move, Seen};
+use crate::engine::{DirHints, Fold, Marked, Move, NameHint, Seen};
 use crate::fact::Facts;
 use crate::id::{Fs, Generation, Handle, HandleForm, Ino, Inode, Name};
 use crate::scope::{Place, Scope};
@@ -56,6 +56,8 @@ pub enum Found {
     Gone,
     /// To where no mount of ours shows it.
     Outside,
+    /// It is just being made, and will have a name in a moment.
+    Unready,
     /// It exists, but has no path that is known, or looking failed.
     Unknown,
 }
@@ -82,12 +84,35 @@ pub struct Counts {
     pub gone: u64,
     /// Could not be traced to a name.
     pub untraced: u64,
+    /// Will be looked up again with the next drain.
+    pub again: u64,
+}
+
+/// What came of one lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Told,
+    Outside,
+    Gone,
+    Untraced,
+    Again,
 }
 
 impl Counts {
     /// Sum of all.
     pub fn total(&self) -> u64 {
-        self.told + self.outside + self.gone + self.untraced
+        self.told + self.outside + self.gone + self.untraced + self.again
+    }
+
+    fn note(&mut self, outcome: Outcome, items: u64) {
+        let count = match outcome {
+            Outcome::Told => &mut self.told,
+            Outcome::Outside => &mut self.outside,
+            Outcome::Gone => &mut self.gone,
+            Outcome::Untraced => &mut self.untraced,
+            Outcome::Again => &mut self.again,
+        };
+        *count += items;
     }
 
     /// Adds those of another drain.
@@ -96,6 +121,7 @@ impl Counts {
         self.outside += other.outside;
         self.gone += other.gone;
         self.untraced += other.untraced;
+        self.again += other.again;
     }
 }
 
@@ -107,6 +133,8 @@ pub struct Resolver {
     /// Whether generation 0 in a handle stands for any.
     any_generation: bool,
     cache: Cache,
+    /// For the next drain.
+    again: Vec<(About, Option<Marked>)>,
 }
 
 /// A drain that is being looked up.
@@ -120,13 +148,29 @@ pub struct Work {
     fold: Fold,
     items: u64,
     counts: Counts,
-    extra_untraced: u64,
+    lost: Lost,
+}
+
+/// What could not be traced to a name: the coverage is not complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// How many names and inodes.
+    pub count: u64,
+    /// The first of them, as far as it is known.
+    pub first: Option<String>,
+}
+
+impl Lost {
+    fn note(&mut self, items: u64, what: impl FnOnce() -> String) {
+        self.count += items;
+        self.first.get_or_insert_with(what);
+    }
 }
 
 impl Work {
-    /// What else could not be traced to a name: further names of inodes that lost one.
-    pub fn extra_untraced(&self) -> u64 {
-        self.extra_untraced
+    /// What could not be traced to a name so far.
+    pub fn lost(&self) -> &Lost {
+        &self.lost
     }
 
     /// Names and inodes to look up in all.
@@ -144,7 +188,7 @@ impl Resolver {
     /// A resolver for this file system, whose handles have this form.
     pub fn new(fs: Fs, form: HandleForm) -> Self {
         let any_generation = matches!(form, HandleForm::Ino32 | HandleForm::Btrfs { .. });
-        Resolver { fs, form, any_generation, cache: Cache::default() }
+        Resolver { fs, form, any_generation, cache: Cache::default(), again: Vec::new() }
     }
 
     /// Forgets where things are: the scope changed.
@@ -152,8 +196,19 @@ impl Resolver {
         self.cache.clear();
     }
 
+    /// What waits for the next drain.
+    pub fn waiting(&self) -> u64 {
+        self.again.len() as u64
+    }
+
     /// Begins to look up a drain. What it tells about moves holds for all of it, so it is applied first.
-    pub fn begin(&mut self, mut fold: Fold, bits: Bits) -> Work {
+    pub fn begin(&mut self, mut fold: Fold, mut bits: Bits) -> Work {
+        for (about, marked) in self.again.drain(..) {
+            about.set(&mut bits);
+            if let Some(marked) = marked {
+                fold.marks.entry(marked.epoch).or_default().entry(about.ino).or_insert(marked);
+            }
+        }
         if fold.dirs_moved {
             self.cache.clear();
         }
@@ -174,7 +229,7 @@ impl Resolver {
             fold,
             items,
             counts: Counts::default(),
-            extra_untraced: 0,
+            lost: Lost::default(),
         }
     }
 
@@ -187,10 +242,10 @@ impl Resolver {
         facts: &mut [Facts],
         budget: usize,
     ) -> bool {
-        let mut pass = Pass { resolver: self, scope, look, facts, counts: work.counts, extra_untraced: 0 };
+        let (counts, lost) = (work.counts, std::mem::take(&mut work.lost));
+        let mut pass = Pass { resolver: self, scope, look, facts, counts, lost };
         let done = pass.some(work, budget);
-        work.counts = pass.counts;
-        work.extra_untraced += pass.extra_untraced;
+        (work.counts, work.lost) = (pass.counts, pass.lost);
         done
     }
 }
@@ -202,13 +257,14 @@ struct Pass<'a, L> {
     look: &'a mut L,
     facts: &'a mut [Facts],
     counts: Counts,
-    extra_untraced: u64,
+    lost: Lost,
 }
 
 /// What a lookup of a directory came to.
 enum Spot {
     Place(Rc<Place>),
     Gone,
+    Unready,
     Unknown,
 }
 
@@ -222,13 +278,21 @@ impl<L: Look> Pass<'_, L> {
                 self.directory(&dir, hints);
             } else if let Some((ino, generation)) = work.unlinked.next() {
                 spent += 1;
-                self.unlinked(Inode { ino, generation }, work);
+                self.unlinked(Inode { ino, generation });
             } else if let Some((inode, seen)) = work.inodes.next() {
                 spent += 1;
-                self.by_handle(seen.contains(Seen::DATA), false, Some(inode));
+                // One that is just being made will be told by the event of its creation.
+                let outcome = match self.by_handle(seen.contains(Seen::DATA), false, Some(&inode)) {
+                    Outcome::Again => Outcome::Gone,
+                    outcome => outcome,
+                };
+                self.score(outcome, 1, || format!("{inode:?}"));
             } else if let Some(ino) = work.changed.next() {
                 spent += 1;
                 self.mark(Ino(ino), work);
+            } else if let Some((dir, inode)) = work.fold.displaced.pop() {
+                spent += 1;
+                self.displaced(&dir, inode);
             } else {
                 work.fold.moves.drain(..).for_each(|ends| self.moved(ends));
                 return true;
@@ -246,6 +310,7 @@ impl<L: Look> Pass<'_, L> {
             Found::At(path) => self.scope.place(fs, &path),
             Found::Outside => Place::default(),
             Found::Gone => return Spot::Gone,
+            Found::Unready => return Spot::Unready,
             Found::Unknown => return Spot::Unknown,
         };
         let place = Rc::new(place);
@@ -256,18 +321,30 @@ impl<L: Look> Pass<'_, L> {
     fn directory(&mut self, dir: &Handle, hints: &DirHints) {
         let items = hints.names.len() as u64 + u64::from(hints.itself);
         match self.spot(dir) {
-            Spot::Gone => self.counts.gone += items,
-            Spot::Unknown => self.counts.untraced += items,
-            Spot::Place(place) if place.is_outside() => self.counts.outside += items,
+            Spot::Gone => self.score(Outcome::Gone, items, String::new),
+            Spot::Unready | Spot::Unknown => self.score(Outcome::Untraced, items, || format!("{dir:?}")),
+            Spot::Place(place) if place.is_outside() => self.score(Outcome::Outside, items, String::new),
             Spot::Place(place) => {
                 self.itself(&place, hints);
-                for (name, &seen) in &hints.names {
-                    self.name(&place, name, seen);
-                    if seen.intersects(Seen::DATA | Seen::ATTRIBUTES) && !seen.contains(Seen::CREATED) {
-                        self.note_shared(dir, name);
-                    }
+                for (name, hint) in &hints.names {
+                    self.name(&place, name, hint.seen);
+                    self.content(dir, name, *hint);
                 }
             }
+        }
+    }
+
+    /// A name of a mirror was told; what was changed through it may have to be told under another one.
+    fn content(&mut self, dir: &Handle, name: &Name, hint: NameHint) {
+        let changed =
+            hint.seen.intersects(Seen::DATA | Seen::ATTRIBUTES) && !hint.seen.contains(Seen::CREATED);
+        if hint.seen.contains(Seen::REMOVED)
+            && let Some(child) = hint.child
+            && (changed || self.resolver.cache.is_shared(child.ino))
+        {
+            self.another_name(child);
+        } else if changed {
+            self.note_shared(dir, name);
         }
     }
 
@@ -321,26 +398,31 @@ impl<L: Look> Pass<'_, L> {
         }
     }
 
-    /// An inode lost a name. What was told under that name, now or before, may not have been looked at yet, so another
-    /// name is told. There may be several more: who knows them looks at them together.
-    fn unlinked(&mut self, inode: Inode, work: &Work) {
-        if !work.fold.written.contains(&inode.ino) && !self.resolver.cache.is_shared(inode.ino) {
-            return;
+    /// An inode lost a name which is not known, since another inode was renamed over it.
+    fn unlinked(&mut self, inode: Inode) {
+        if self.resolver.cache.is_shared(inode.ino) {
+            self.another_name(inode);
         }
+    }
+
+    fn displaced(&mut self, dir: &Handle, inode: Inode) {
+        if matches!(self.spot(dir), Spot::Place(place) if !place.is_outside()) {
+            self.another_name(inode);
+        }
+    }
+
+    /// An inode that changed has lost a name. What was told under that name, now or before, may not have been looked at
+    /// yet, so another name is told. There may be several more: who knows them looks at them together.
+    fn another_name(&mut self, inode: Inode) {
         let handle = self.resolver.form.encode(inode.ino, inode.generation);
-        let before = self.counts;
-        self.by_handle(true, false, handle);
-        // It is no item of the drain of its own, unless it could not be traced.
-        let untraced = self.counts.untraced;
-        self.counts = before;
-        self.extra_untraced += untraced - before.untraced;
+        let outcome = self.by_handle(true, false, handle.as_ref());
+        // It is no item of the drain by itself.
+        if outcome == Outcome::Untraced {
+            self.lost.note(1, || format!("the other names of {inode:?}"));
+        }
     }
 
     fn mark(&mut self, ino: Ino, work: &Work) {
-        if self.resolver.cache.is_outside(ino) {
-            self.counts.outside += 1;
-            return;
-        }
         let about = About {
             ino,
             mapped: work.bits.mapped.contains(ino.0),
@@ -348,12 +430,18 @@ impl<L: Look> Pass<'_, L> {
             arrived: work.fold.arrived.contains(&ino),
         };
         // The latest record knows the latest names.
-        match work.fold.marks.values().rev().find_map(|marks| marks.get(&ino)) {
-            Some(marked) if self.is_told_by_name(&about, marked) => self.counts.told += 1,
+        let marked = work.fold.marks.values().rev().find_map(|marks| marks.get(&ino));
+        let outcome = match marked {
+            _ if self.resolver.cache.is_outside(ino) => Outcome::Outside,
+            Some(marked) if self.is_told_by_name(&about, marked) => Outcome::Told,
             Some(marked) if marked.directory => self.marked_directory(&about, marked),
             Some(marked) => self.marked_file(&about, marked, &work.fold),
             None => self.unrecorded(&about),
+        };
+        if outcome == Outcome::Again {
+            self.resolver.again.push((about, marked.cloned()));
         }
+        self.score(outcome, 1, || format!("{ino:?}, last known as {marked:?}"));
     }
 
     /// Whether its mark was made before it had a name, and the only name it got is among the names, as changed content.
@@ -365,32 +453,42 @@ impl<L: Look> Pass<'_, L> {
         handle.is_some_and(|handle| self.look.names(self.resolver.fs, &handle) == Some(1))
     }
 
-    fn marked_directory(&mut self, about: &About, marked: &Marked) {
+    fn marked_directory(&mut self, about: &About, marked: &Marked) -> Outcome {
         let Some(handle) = self.resolver.form.encode(about.ino, marked.generation) else {
-            self.counts.untraced += 1;
-            return;
+            return Outcome::Untraced;
         };
         match self.spot(&handle) {
             Spot::Place(place) => {
                 for (mirror, path) in &place.within {
                     self.tell(*mirror, Fact::Touched { path: path.clone(), data: false });
                 }
-                self.count(!place.within.is_empty());
+                if place.within.is_empty() { Outcome::Outside } else { Outcome::Told }
             }
             Spot::Gone => self.next_user(about),
-            Spot::Unknown => self.counts.untraced += 1,
+            Spot::Unready => Outcome::Again,
+            Spot::Unknown => Outcome::Untraced,
         }
     }
 
     /// A name that the record told may be another by now: then the rename or removal has a hint of its own, but the
     /// content is told under the name that the inode has now.
-    fn marked_file(&mut self, about: &About, marked: &Marked, fold: &Fold) {
-        let (mut told, mut outside) = (false, false);
+    fn marked_file(&mut self, about: &About, marked: &Marked, fold: &Fold) -> Outcome {
+        let (mut told, mut outside, mut strangers) = (false, false, true);
         for (dir, name) in &marked.entries {
-            let Spot::Place(place) = self.spot(dir) else { continue };
+            let place = match self.spot(dir) {
+                Spot::Place(place) => place,
+                Spot::Gone => continue,
+                Spot::Unready | Spot::Unknown => {
+                    strangers = false;
+                    continue;
+                }
+            };
             if place.is_outside() {
                 outside |= self.is_still(about, dir, name);
-            } else if self.is_still(about, dir, name) && self.is_clean(about, dir, name) {
+                continue;
+            }
+            strangers = false;
+            if self.is_still(about, dir, name) && self.is_clean(about, dir, name) {
                 for (mirror, path) in place.entry(name) {
                     told = true;
                     self.tell(mirror, Fact::Touched { path, data: about.data });
@@ -398,28 +496,31 @@ impl<L: Look> Pass<'_, L> {
             }
         }
         if told {
-            self.counts.told += 1;
             // A new or lost name marks the inode, too, and is told by itself.
             if marked.nlink > 1 && (about.data || !(about.arrived || fold.stirred.contains(&about.ino))) {
                 self.resolver.cache.keep_shared(about.ino);
             }
-        } else if outside {
-            self.marked_outside(about, marked);
+            return Outcome::Told;
+        }
+        if outside {
+            self.marked_outside(about, marked)
         } else {
-            self.moved_on(about, marked, fold);
+            self.moved_on(about, marked, fold, strangers)
         }
     }
 
-    /// No name that the record told is this inode any more: its mark was made when it had another one.
-    fn moved_on(&mut self, about: &About, marked: &Marked, fold: &Fold) {
-        let before = self.counts;
-        match self.resolver.form.encode(about.ino, marked.generation) {
-            Some(handle) => self.by_handle_or_next(about, handle),
-            None => self.counts.untraced += 1,
-        }
-        if self.counts.untraced > before.untraced && !about.data && self.only_lost_a_name(about, marked, fold)
-        {
-            self.counts = Counts { gone: before.gone + 1, ..before };
+    /// No name that the record told is this inode any more: its mark was made when it had another one. With `strangers`
+    /// none of those names was in a mirror.
+    fn moved_on(&mut self, about: &About, marked: &Marked, fold: &Fold, strangers: bool) -> Outcome {
+        let handle = self.resolver.form.encode(about.ino, marked.generation);
+        let outcome = match self.by_handle(about.data, about.mapped, handle.as_ref()) {
+            Outcome::Gone => self.next_user(about),
+            outcome => outcome,
+        };
+        match outcome {
+            Outcome::Untraced if strangers && !marked.entries.is_empty() => Outcome::Outside,
+            Outcome::Untraced if !about.data && self.only_lost_a_name(about, marked, fold) => Outcome::Gone,
+            outcome => outcome,
         }
     }
 
@@ -439,8 +540,7 @@ impl<L: Look> Pass<'_, L> {
     fn only_lost_a_name(&mut self, about: &About, marked: &Marked, fold: &Fold) -> bool {
         let lost = |(dir, name): &(Handle, Name)| {
             fold.dirs.get(dir).is_some_and(|hints| {
-                let seen = hints.names.get(name).copied();
-                seen.map_or(hints.relist, |seen| seen.intersects(Seen::NAMES))
+                hints.names.get(name).map_or(hints.relist, |hint| hint.seen.intersects(Seen::NAMES))
             })
         };
         if marked.entries.is_empty() || !marked.entries.iter().all(lost) {
@@ -453,62 +553,47 @@ impl<L: Look> Pass<'_, L> {
     }
 
     /// It is there now, so that no name event that was read by now can be about its way in.
-    fn marked_outside(&mut self, about: &About, marked: &Marked) {
-        self.counts.outside += 1;
+    fn marked_outside(&mut self, about: &About, marked: &Marked) -> Outcome {
         if marked.nlink == 1 && !marked.incomplete && marked.entries.len() == 1 {
             self.resolver.cache.keep_outside(about.ino);
         }
+        Outcome::Outside
     }
 
     /// The record was lost: only the inode number is known.
-    fn unrecorded(&mut self, about: &About) {
-        let handle = if self.resolver.any_generation {
-            self.resolver.form.encode(about.ino, Generation(0))
-        } else {
-            None
-        };
-        self.by_handle(about.data, about.mapped, handle);
-    }
-
-    /// The inode of the record, or whoever has its number now.
-    fn by_handle_or_next(&mut self, about: &About, handle: Handle) {
-        let before = self.counts;
-        self.by_handle(about.data, about.mapped, Some(handle));
-        if self.counts.gone > before.gone {
-            self.counts = before;
-            self.next_user(about);
+    fn unrecorded(&mut self, about: &About) -> Outcome {
+        if !self.resolver.any_generation {
+            return Outcome::Untraced;
         }
+        let handle = self.resolver.form.encode(about.ino, Generation(0));
+        self.by_handle(about.data, about.mapped, handle.as_ref())
     }
 
     /// The inode of the record is gone, but its number may have a new user whose mark found the bit set, and so made
     /// no record. The event of its creation may have been told with the drain before.
-    fn next_user(&mut self, about: &About) {
-        if self.resolver.any_generation {
-            let handle = self.resolver.form.encode(about.ino, Generation(0));
-            self.by_handle(about.data, about.mapped, handle);
-        } else {
-            self.counts.gone += 1;
-        }
+    fn next_user(&mut self, about: &About) -> Outcome {
+        if self.resolver.any_generation { self.unrecorded(about) } else { Outcome::Gone }
     }
 
-    fn by_handle(&mut self, data: bool, mapped: bool, handle: Option<Handle>) {
+    fn by_handle(&mut self, data: bool, mapped: bool, handle: Option<&Handle>) -> Outcome {
         let fs = self.resolver.fs;
-        let found = handle.as_ref().map_or(Found::Unknown, |handle| self.look.inode(fs, handle));
-        match (found, handle) {
-            (Found::Gone, _) => self.counts.gone += 1,
-            (Found::Outside, _) => self.counts.outside += 1,
-            (Found::At(path), Some(handle)) => {
+        let Some(handle) = handle else { return Outcome::Untraced };
+        match self.look.inode(fs, handle) {
+            Found::Gone => Outcome::Gone,
+            Found::Outside => Outcome::Outside,
+            Found::Unready => Outcome::Again,
+            Found::Unknown => Outcome::Untraced,
+            Found::At(path) => {
                 let places = self.scope.place_of_entry(fs, &path);
-                if !places.is_empty() && mapped && !self.look.clean_inode(fs, &handle) {
-                    self.counts.untraced += 1;
-                    return;
+                if places.is_empty() {
+                    return Outcome::Outside;
                 }
-                self.count(!places.is_empty());
-                for (mirror, path) in places {
-                    self.tell(mirror, Fact::Touched { path, data });
+                if mapped && !self.look.clean_inode(fs, handle) {
+                    return Outcome::Untraced;
                 }
+                places.into_iter().for_each(|(mirror, path)| self.tell(mirror, Fact::Touched { path, data }));
+                Outcome::Told
             }
-            _ => self.counts.untraced += 1,
         }
     }
 
@@ -530,21 +615,37 @@ impl<L: Look> Pass<'_, L> {
     }
 
     fn count(&mut self, told: bool) {
-        if told {
-            self.counts.told += 1;
-        } else {
-            self.counts.outside += 1;
+        self.score(if told { Outcome::Told } else { Outcome::Outside }, 1, String::new);
+    }
+
+    fn score(&mut self, outcome: Outcome, items: u64, what: impl FnOnce() -> String) {
+        self.counts.note(outcome, items);
+        if outcome == Outcome::Untraced && items > 0 {
+            self.lost.note(items, what);
         }
     }
 }
 
 /// What the bitmap says of an inode.
+#[derive(Clone, Copy, Debug)]
 struct About {
     ino: Ino,
     data: bool,
     mapped: bool,
     /// A name event of this drain gave it a name.
     arrived: bool,
+}
+
+impl About {
+    fn set(self, bits: &mut Bits) {
+        bits.changed.insert(self.ino.0);
+        if self.data {
+            bits.data.insert(self.ino.0);
+        }
+        if self.mapped {
+            bits.mapped.insert(self.ino.0);
+        }
+    }
 }
 
 impl Seen {
