@@ -1,5 +1,6 @@
 //! Loads the eBPF programs and shows what attached. `marks DIR…` then prints each inode that changes on the file
-//! systems of the directories, until interrupted; `marks --pin BPFFS_DIR DIR…` pins programs and maps and ends.
+//! systems of the directories, until interrupted; `marks --pin BPFFS_DIR DIR…` pins programs and maps and ends;
+//! `marks --no-ends DIR…` leaves out the hooks at the end of writes, to see what they cost.
 
 use std::{os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
@@ -12,6 +13,10 @@ fn main() -> Result<()> {
     if dirs.first().is_some_and(|arg| arg.as_os_str() == "--pin") {
         let pin = dirs.drain(..2.min(dirs.len())).next_back();
         options.pin = pin;
+    }
+    if dirs.first().is_some_and(|arg| arg.as_os_str() == "--no-ends") {
+        dirs.remove(0);
+        options.ends_of_writes = false;
     }
     let start = std::time::Instant::now();
     let mut bpf = Bpf::load(&options)?;

@@ -35,7 +35,9 @@ fn packages() -> Result<()> {
     if !on_path("apt-get") {
         return without_apt();
     }
-    let missing: Vec<_> = PACKAGES.iter().filter(|(name, ..)| !is_installed(name)).collect();
+    let installed = installed();
+    let missing: Vec<_> =
+        PACKAGES.iter().filter(|(name, ..)| !installed.iter().any(|it| it == name)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -66,12 +68,15 @@ fn without_apt() -> Result<()> {
     bail!("there is no apt-get here; install the {} programs above by hand", missing.len())
 }
 
-fn is_installed(package: &str) -> bool {
+/// Of [`PACKAGES`], those that are installed.
+fn installed() -> Vec<String> {
     let query = Command::new("dpkg-query")
-        .args(["-W", "-f", "${db:Status-Status}", package])
+        .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
+        .args(PACKAGES.iter().map(|(name, ..)| name))
         .stderr(Stdio::null())
         .output();
-    query.is_ok_and(|output| output.stdout == b"installed")
+    let listed = query.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    listed.lines().filter_map(|line| line.strip_suffix(" installed")).map(str::to_owned).collect()
 }
 
 fn on_path(program: &str) -> bool {

@@ -89,6 +89,9 @@ fn load_each(loaded: &mut Loaded) -> Result<Vec<(Program, bool)>, BpfError> {
             let reason = "this kernel has no such tracepoint, or only in a module".to_owned();
             return Ok((Program { hook: *hook, state: State::Refused(reason) }, false));
         }
+        if !loaded.options.ends_of_writes && ENDS_OF_WRITES.contains(&hook.name) {
+            return Ok((Program { hook: *hook, state: State::Refused("not asked for".to_owned()) }, false));
+        }
         let program = program(&mut loaded.ebpf, hook.name)?;
         Ok(match program.load(hook.name, &loaded.btf) {
             Ok(()) => (Program { hook: *hook, state: State::Attached }, false),
@@ -144,7 +147,7 @@ impl Attached {
         }
         Coverage {
             inodes: has(EXT4_INODE),
-            writes: has(EXT4_DELALLOC) && has(EXT4_WRITE) && has(EXT4_JOURNALLED),
+            writes: ENDS_OF_WRITES.into_iter().all(has),
             direct_writes: has(DIRECT),
             mapped,
         }
@@ -213,6 +216,7 @@ const WRITEBACK: &str = "writeback_mark_inode_dirty";
 const EXT4_DELALLOC: &str = "ext4_da_write_end";
 const EXT4_WRITE: &str = "ext4_write_end";
 const EXT4_JOURNALLED: &str = "ext4_journalled_write_end";
+const ENDS_OF_WRITES: [&str; 3] = [EXT4_DELALLOC, EXT4_WRITE, EXT4_JOURNALLED];
 const DIRECT: &str = "iomap_dio_complete";
 
 /// All hooks; the programs have the same names.
