@@ -13,6 +13,7 @@ use crate::world::{self, table::Table};
 pub(super) struct Run {
     scenario: &'static str,
     load_before: String,
+    daemons_before: usize,
     csv: String,
     text: String,
 }
@@ -20,7 +21,13 @@ pub(super) struct Run {
 impl Run {
     /// An empty one, begun now.
     pub(super) fn new(scenario: &'static str) -> Self {
-        Self { scenario, load_before: load(), csv: String::new(), text: String::new() }
+        Self {
+            scenario,
+            load_before: load(),
+            daemons_before: daemons(),
+            csv: String::new(),
+            text: String::new(),
+        }
     }
 
     /// Names the columns of the raw figures. Comes first.
@@ -92,6 +99,10 @@ impl Run {
             ("lsyncd", first_line("lsyncd", &["--version"])),
             ("inotifywait", first_line("inotifywait", &["--help"])),
             ("load before and after", format!("{} and {}", self.load_before, load())),
+            (
+                "other ebbtide processes before and after",
+                format!("{} and {}", self.daemons_before, daemons()),
+            ),
         ];
         lines.iter().map(|(what, text)| format!("- {what}: {text}\n")).collect()
     }
@@ -123,4 +134,11 @@ fn memory() -> String {
 fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Processes of ebbtide that run now. The programs of each are called by every write on this machine.
+fn daemons() -> usize {
+    let Ok(processes) = fs::read_dir("/proc") else { return 0 };
+    let names = processes.flatten().filter_map(|process| fs::read(process.path().join("comm")).ok());
+    names.filter(|name| name.starts_with(b"ebbtide\n")).count()
 }
