@@ -45,6 +45,11 @@ fn render(name: &str, command: clap::Command) -> String {
     let mut page = Vec::new();
     // A clap name lives for ever; these few may.
     let name: &'static str = name.to_owned().leak();
-    Man::new(command.name(name)).title(name).date("").source("ebbtide").render(&mut page).unwrap();
-    String::from_utf8(page).unwrap()
+    Man::new(command.name(name))
+        .title(name)
+        .date("")
+        .source("ebbtide")
+        .render(&mut page)
+        .expect("a page in memory");
+    String::from_utf8(page).expect("clap's texts are UTF-8")
 }
