@@ -41,6 +41,8 @@ pub struct Status {
     pub uptime_ms: u64,
     /// Milliseconds from its start until nothing went unseen any more.
     pub tracking_after_ms: u64,
+    /// Milliseconds of these that loading the eBPF programs took.
+    pub loading_ms: u64,
     /// The mirrors, in the order of the configuration.
     pub mirrors: Vec<MirrorStatus>,
     /// What was seen, and what became of it.
@@ -95,7 +97,7 @@ pub struct TrackerStatus {
     pub told: u64,
     /// In no mirror.
     pub outside: u64,
-    /// Gone with their directory.
+    /// With nothing to tell of their own: gone, or told by the events of their names.
     pub gone: u64,
     /// Not traced to a name; each such drain tainted its mirrors.
     pub untraced: u64,

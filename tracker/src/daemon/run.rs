@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use ebbtide_feed::{PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
 
@@ -104,7 +105,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
 }
 
 fn say_plan(tracker: &Tracker, config: &Config, after: Duration) {
-    tracing::info!("tracking after {} ms", after.as_millis());
+    let loading = tracker.loading().as_millis();
+    tracing::info!(
+        "tracking after {} ms, of which loading the eBPF programs took {loading} ms",
+        after.as_millis()
+    );
     for plan in tracker.plans() {
         tracing::info!("watching {plan}");
         plan.notes.iter().for_each(|note| tracing::info!("  {note}"));
@@ -387,6 +392,7 @@ impl Daemon {
             pid: std::process::id(),
             uptime_ms: millis(self.started.elapsed()),
             tracking_after_ms: millis(self.tracking_after),
+            loading_ms: millis(self.core.tracker.loading()),
             mirrors: mirrors.collect(),
             tracker: self.tracker_status(),
             sender: control::SenderState {
@@ -469,43 +475,44 @@ fn own<'a>(
     move |source| RunError::Own { what, path: path.to_owned(), doing, source }
 }
 
-/// Makes both folders and locks them. The state folder is the sender's.
+/// Makes both folders and locks them. The state folder is the sender's, so nothing in it is opened or changed here: the
+/// sender could have put a symlink there. What is locked is the folder itself.
 fn prepare_folders(config: &Config, user: &User) -> Result<[File; 2], RunError> {
-    let runtime = folder("runtime folder", &config.runtime_dir, 0o755)?;
-    let state = folder("state folder", &config.state_dir, 0o700)?;
-    outside_of_sources("runtime folder", &config.runtime_dir, config)?;
-    outside_of_sources("state folder", &config.state_dir, config)?;
-    let failed = own("state folder", &config.state_dir, "giving it to the sender's user");
-    for path in [&config.state_dir, &config.state_dir.join(LOCK)] {
-        std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).map_err(&failed)?;
+    for (what, path) in [("runtime folder", &config.runtime_dir), ("state folder", &config.state_dir)] {
+        outside_of_sources(what, path, config)?;
     }
-    std::fs::set_permissions(&config.state_dir, std::fs::Permissions::from_mode(0o700)).map_err(&failed)?;
+    let runtime = make_folder("runtime folder", &config.runtime_dir, 0o755)?;
+    let state = make_folder("state folder", &config.state_dir, 0o700)?;
+    let pid_file = config.runtime_dir.join(PID);
+    let pid = std::fs::read_to_string(&pid_file).unwrap_or_default();
+    lock("runtime folder", &config.runtime_dir, &runtime, &pid)?;
+    lock("state folder", &config.state_dir, &state, "of another runtime folder")?;
+    std::fs::write(&pid_file, format!("{}\n", std::process::id()))
+        .map_err(own("file", &pid_file, "writing"))?;
+    let failed = own("state folder", &config.state_dir, "giving it to the sender's user");
+    std::os::unix::fs::fchown(&state, Some(user.uid), Some(user.gid)).map_err(&failed)?;
+    state.set_permissions(std::fs::Permissions::from_mode(0o700)).map_err(&failed)?;
     Ok([runtime, state])
 }
 
+fn make_folder(what: &'static str, path: &Path, mode: u32) -> Result<File, RunError> {
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(own(what, path, "creating"))?;
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(own(what, path, "opening"))
+}
+
+fn lock(what: &'static str, path: &Path, folder: &File, pid: &str) -> Result<(), RunError> {
+    rustix::fs::flock(folder, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| RunError::Locked { what, path: path.to_owned(), pid: pid.trim().to_owned() })
+}
+
 fn outside_of_sources(what: &'static str, path: &Path, config: &Config) -> Result<(), RunError> {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    // A folder that is still to be made is where its nearest ancestor is.
+    let real = |path: &Path| path.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_default();
     let holder = config.mirrors.iter().find(|mirror| real(path).starts_with(real(&mirror.source)));
     holder.map_or(Ok(()), |mirror| {
         Err(RunError::Inside { what, path: path.to_owned(), source_dir: mirror.source.clone() })
     })
-}
-
-fn folder(what: &'static str, path: &Path, mode: u32) -> Result<File, RunError> {
-    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(own(what, path, "creating"))?;
-    let lock = path.join(LOCK);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(&lock).map_err(own("lock", &lock, "opening"))?;
-    if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut pid = String::new();
-        // Only to say who it is.
-        let _ = file.read_to_string(&mut pid);
-        return Err(RunError::Locked { what, path: path.to_owned(), pid: pid.trim().to_owned() });
-    }
-    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(own("lock", &lock, "writing"))?;
-    Ok(file)
 }
 
 const SIGNALS: u64 = FIRST_FREE;
@@ -515,7 +522,8 @@ const SENDER: u64 = FIRST_FREE + 3;
 /// Clients from here on.
 const CLIENTS: u64 = FIRST_FREE + 4;
 
-const LOCK: &str = "lock";
+/// In the runtime folder: who has it.
+const PID: &str = "pid";
 
 /// How long a status waits for the sender's part.
 const ANSWER: Duration = Duration::from_secs(1);

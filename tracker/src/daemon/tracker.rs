@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ebbtide_feed::MirrorId;
 
@@ -90,6 +91,7 @@ pub(super) struct Tracker {
     marks: Option<Box<dyn Marks>>,
     drain: Option<Drain>,
     tally: Tally,
+    loading: Duration,
 }
 
 /// A drain under way.
@@ -117,6 +119,7 @@ impl Tracker {
         let mut plans: Vec<_> = firsts.iter().map(|source| plan(&source.mount)).collect();
         let devices = firsts.iter().map(|source| Device { dev: source.mount.dev, form: source.form() });
         let devices: Vec<_> = devices.collect();
+        let began = Instant::now();
         let marks = match choice {
             ProbeChoice::Auto => probe::attach(&mut plans, &devices),
             ProbeChoice::Fanotify => {
@@ -124,17 +127,24 @@ impl Tracker {
                 None
             }
         };
+        let loading = began.elapsed();
         let watched = firsts.iter().zip(plans).enumerate();
         let watched = watched
             .map(|(fs, (source, plan))| watch(Fs(fs), source, plan, &table))
             .collect::<Result<_, _>>()?;
         let scope = Scope { roots, mount_points: Vec::new() };
-        let mut tracker = Tracker { watched, sources, scope, marks, drain: None, tally: Tally::default() };
+        let mut tracker =
+            Tracker { watched, sources, scope, marks, drain: None, tally: Tally::default(), loading };
         tracker.scope.mount_points = tracker.points_below(&table);
         for point in &tracker.scope.mount_points {
             tracing::warn!(at = %point.escape_ascii(), "another file system is mounted below a source: it is not tracked");
         }
         Ok(tracker)
+    }
+
+    /// How long it took to load the eBPF programs, or to be refused.
+    pub(super) fn loading(&self) -> Duration {
+        self.loading
     }
 
     /// Queues to wait for, by index of file system.

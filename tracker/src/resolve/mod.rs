@@ -80,7 +80,7 @@ pub struct Counts {
     pub told: u64,
     /// In no mirror.
     pub outside: u64,
-    /// Gone together with its directory, which is told by its own name.
+    /// Nothing to tell of its own: gone, or told by the events of its names.
     pub gone: u64,
     /// Could not be traced to a name.
     pub untraced: u64,
@@ -433,7 +433,7 @@ impl<L: Look> Pass<'_, L> {
         let marked = work.fold.marks.values().rev().find_map(|marks| marks.get(&ino));
         let outcome = match marked {
             _ if self.resolver.cache.is_outside(ino) => Outcome::Outside,
-            Some(marked) if self.is_told_by_name(&about, marked) => Outcome::Told,
+            Some(marked) if self.is_told_by_name(&about, marked) => Outcome::Gone,
             Some(marked) if marked.directory => self.marked_directory(&about, marked),
             Some(marked) => self.marked_file(&about, marked, &work.fold),
             None => self.unrecorded(&about),
