@@ -39,9 +39,13 @@ impl World {
     /// A file that stood before, and is as clean as the disk.
     fn file(&mut self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, content).unwrap();
-        File::open(self.fs.root()).unwrap().sync_all().unwrap();
-        rustix::fs::syncfs(File::open(&path).unwrap()).unwrap();
+        fs::write(&path, content).expect("a file system of our own does what it is asked");
+        File::open(self.fs.root())
+            .expect("a file system of our own does what it is asked")
+            .sync_all()
+            .expect("a file system of our own does what it is asked");
+        rustix::fs::syncfs(File::open(&path).expect("a file system of our own does what it is asked"))
+            .expect("a file system of our own does what it is asked");
         path
     }
 
@@ -64,24 +68,29 @@ fn load(options: &Options) -> Result<Bpf, Skip> {
 }
 
 fn device(path: &Path) -> Dev {
-    let dev = fs::metadata(path).unwrap().dev();
+    let dev = fs::metadata(path).expect("a file system of our own does what it is asked").dev();
     Dev { major: rustix::fs::major(dev), minor: rustix::fs::minor(dev) }
 }
 
 fn ino(path: impl AsRef<Path>) -> u64 {
-    fs::symlink_metadata(path).unwrap().ino()
+    fs::symlink_metadata(path).expect("a file system of our own does what it is asked").ino()
 }
 
 /// Memory as O_DIRECT wants it.
 fn page(byte: u8) -> MmapMut {
-    let mut page = MmapMut::map_anon(4096).unwrap();
+    let mut page = MmapMut::map_anon(4096).expect("a file system of our own does what it is asked");
     page.fill(byte);
     page
 }
 
 fn direct(path: &Path) -> File {
     let flags = OFlags::DIRECT.bits() as i32;
-    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).unwrap()
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open(path)
+        .expect("a file system of our own does what it is asked")
 }
 
 /// Whether the change must count as one of bytes.
@@ -169,6 +178,9 @@ fn changes_of_attributes_mark_the_inode_and_not_its_bytes() {
     }
 }
 
+/// What is done, the names whose inodes it must mark, and how.
+type Way<'a> = (&'a str, &'a [&'a str], &'a dyn Fn());
+
 #[test]
 fn changes_of_names_mark_the_directories_they_happen_in() {
     let mut world = needs!(World::new());
@@ -177,7 +189,7 @@ fn changes_of_names_mark_the_directories_they_happen_in() {
     world.fs.dir("two");
     let root = world.fs.root().to_owned();
     let at = |name: &str| root.join(name);
-    let ways: [(&str, &[&str], &dyn Fn()); 10] = [
+    let ways: [Way<'_>; 10] = [
         ("create", &["one", "one/f"], &|| drop(File::create(at("one/f")).unwrap())),
         ("mkdir", &["one", "one/d"], &|| fs::create_dir(at("one/d")).unwrap()),
         ("symlink", &["one", "one/l"], &|| symlink("f", at("one/l")).unwrap()),
@@ -186,7 +198,7 @@ fn changes_of_names_mark_the_directories_they_happen_in() {
             rustix::fs::mknodat(CWD, at("one/p"), kind, mode, 0).unwrap();
         }),
         ("chown of a symlink", &["one/l"], &|| {
-            std::os::unix::fs::lchown(at("one/l"), Some(3), None).unwrap()
+            std::os::unix::fs::lchown(at("one/l"), Some(3), None).unwrap();
         }),
         ("rename", &["one", "two", "two/f"], &|| fs::rename(at("one/f"), at("two/f")).unwrap()),
         ("exchange", &["one", "two"], &|| {

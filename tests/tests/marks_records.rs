@@ -32,7 +32,7 @@ impl World {
             }
             Err(error) => return Err(Skip(format!("{error}: {:?}", std::error::Error::source(&error)))),
         };
-        let dev = fs::metadata(fs.root()).unwrap().dev();
+        let dev = fs::metadata(fs.root()).expect("a file system of our own does what it is asked").dev();
         let dev = Dev { major: rustix::fs::major(dev), minor: rustix::fs::minor(dev) };
         let slot = bpf.enable(dev).expect("a slot is free");
         Ok(World { bpf, slot, fs })
@@ -58,7 +58,7 @@ impl World {
 }
 
 fn ino(path: impl AsRef<Path>) -> u64 {
-    fs::symlink_metadata(path).unwrap().ino()
+    fs::symlink_metadata(path).expect("a file system of our own does what it is asked").ino()
 }
 
 #[test]
@@ -165,7 +165,9 @@ fn spread(fs: &FileSystem, count: usize) -> Vec<PathBuf> {
     }
     assert_eq!(chunks.len(), count, "ext4 spreads directories over its groups");
     let files = chunks.into_values().map(|dir| dir.join("f"));
-    files.inspect(|path| fs::write(path, b"x").unwrap()).collect()
+    files
+        .inspect(|path| fs::write(path, b"x").expect("a file system of our own does what it is asked"))
+        .collect()
 }
 
 #[test]
