@@ -4,7 +4,8 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -209,6 +210,62 @@ fn a_name_that_fails_does_not_hold_up_the_others() {
     set("-i");
     world.settle();
     assert!(world.status().destinations[0].failing_names.is_empty());
+    world.assert_same();
+}
+
+/// A listener that treats everyone who connects in the same way.
+fn hostile(treat: impl Fn(TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(treat));
+    format!("rsync://127.0.0.1:{port}/m/")
+}
+
+#[test]
+fn hostile_destinations_are_told_apart_and_do_not_disturb_the_others() {
+    let mut world = World::new();
+    let silent = std::sync::Mutex::new(Vec::new());
+    world.others = vec![
+        hostile(|mut peer| drop(peer.write_all(&[0xa5; 100_000]))),
+        hostile(|mut peer| {
+            drop(peer.write_all(b"@RSYNCD: 32.0 sha512 md5\n@RSYNCD: OK\n\xff\xff\xff\xff\xff\xff"));
+        }),
+        hostile(move |peer| silent.lock().unwrap().push(peer)),
+    ];
+    fill(&world.path("src"));
+    world.start_sender();
+    wait_until("the good destination has everything", || world.status().destinations[0].pending == 0);
+    world.assert_same();
+    wait_until("every hostile one is told", || {
+        world.status().destinations[1..].iter().all(|to| to.last_error.is_some() && to.pending == 1)
+    });
+    let status = world.status();
+    for (to, stage) in status.destinations[1..].iter().zip(["greeting", "", "greeting"]) {
+        let error = to.last_error.as_ref().unwrap();
+        assert!(error.contains(&to.url) && error.contains(stage), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_password_is_told_and_the_right_one_is_taken_up() {
+    let mut world = World::new();
+    world.stop_daemon();
+    let (secrets, password) = (world.path("secrets"), world.path("password"));
+    for (file, text) in [(&secrets, "backup:right\n"), (&password, "wrong\n")] {
+        fs::write(file, text).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    world.password_file = Some(password.clone());
+    world.user = "backup@".into();
+    world.start_daemon(&format!("auth users = backup\nsecrets file = {}", secrets.display()));
+    fs::write(world.src("f"), "x").unwrap();
+    world.start_sender();
+    let refused = |error: &String| error.contains("auth failed") && error.contains("password");
+    wait_until("the refusal is told", || {
+        world.status().destinations[0].last_error.as_ref().is_some_and(refused)
+    });
+    fs::write(&password, "right\n").unwrap();
+    world.settle();
     world.assert_same();
 }
 

@@ -98,13 +98,14 @@ impl Account {
         }
     }
 
-    /// A session failed, and the next one waits for so long.
-    pub(crate) fn failure(&self, error: String, pause: Duration) {
+    /// A session failed, and the next one waits for so long. Tells whether that is something new.
+    pub(crate) fn failure(&self, error: String, pause: Duration) -> bool {
         let mut figures = self.lock();
         figures.state = DestinationState::Waiting;
         figures.failures += 1;
-        figures.last_error = Some(error);
         figures.retry_at = Some(Instant::now() + pause);
+        let old = figures.last_error.replace(error);
+        old != figures.last_error
     }
 
     /// The configuration makes no sense for this destination: its facts wait until that changes.

@@ -282,8 +282,11 @@ impl<C: Courier> Task<C> {
         };
         let text =
             refusal.map_or_else(|| error.to_string(), |refusal| format!("{error}; {}", refusal.hint()));
-        tracing::warn!(destination = %self.account.url(), error = %text, pause_ms = pause.as_millis(), "session failed");
-        self.account.failure(text, pause);
+        if self.account.failure(text.clone(), pause) {
+            tracing::warn!(error = %text, pause_ms = pause.as_millis(), "a destination waits");
+        } else {
+            tracing::debug!(error = %text, pause_ms = pause.as_millis(), "a destination still waits");
+        }
         sleep(pause).await;
     }
 }

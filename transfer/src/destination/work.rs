@@ -49,8 +49,9 @@ impl Progress {
     fn resolve(&mut self) {
         let failed: RoaringBitmap = self.failed.keys().copied().collect();
         self.delivered -= &self.incomplete | &failed;
-        self.done -= &self.incomplete | &failed | &self.delivered;
-        self.replaced.retain(|id, _| !self.incomplete.contains(*id) && !failed.contains(*id));
+        let open = &self.incomplete | &failed | &self.delivered;
+        self.replaced.retain(|id, _| !open.contains(*id));
+        self.done -= open | self.replaced.keys().copied().collect::<RoaringBitmap>();
     }
 }
 

@@ -26,6 +26,12 @@ pub(crate) struct World {
     daemon: Option<Child>,
     port: u16,
     pub(crate) hard_links: bool,
+    /// More destinations of the mirror.
+    pub(crate) others: Vec<String>,
+    /// Who logs in, with an `@`; empty for nobody.
+    pub(crate) user: String,
+    /// Of every destination.
+    pub(crate) password_file: Option<PathBuf>,
     pub(crate) sender: Option<Sender>,
     pub(crate) seq: u64,
 }
@@ -54,8 +60,17 @@ impl World {
         for name in ["src", "dest", "state"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let mut world =
-            World { folder, daemon: None, port: free_port(), hard_links: true, sender: None, seq: 0 };
+        let mut world = World {
+            folder,
+            daemon: None,
+            port: free_port(),
+            hard_links: true,
+            others: Vec::new(),
+            user: String::new(),
+            password_file: None,
+            sender: None,
+            seq: 0,
+        };
         world.start_daemon("");
         world
     }
@@ -96,24 +111,25 @@ impl World {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("rsync://127.0.0.1:{}/m/", self.port)
+        format!("rsync://{}127.0.0.1:{}/m/", self.user, self.port)
     }
 
     pub(crate) fn start_message(&self) -> Start {
-        let destination = DestinationSpec {
-            url: self.url(),
-            password_file: None,
+        let destination = |url: String| DestinationSpec {
+            url,
+            password_file: self.password_file.clone(),
             compress_choice: None,
             compress_level: None,
-            timeout_s: 30,
+            timeout_s: 2,
             contimeout_s: 10,
         };
+        let urls = std::iter::once(self.url()).chain(self.others.iter().cloned());
         let mirror = MirrorSpec {
             source: self.path("src"),
             delete: true,
             numeric_ids: false,
             hard_links: self.hard_links,
-            destinations: vec![destination],
+            destinations: urls.map(destination).collect(),
         };
         Start { version: PROTOCOL_VERSION, state_dir: self.path("state"), mirrors: vec![mirror] }
     }
