@@ -214,17 +214,35 @@ impl Daemon {
         })
     }
 
+    /// Process id of the sender, while there is one.
+    pub fn sender(&self) -> Option<u32> {
+        if stock_in_our_place() {
+            return None;
+        }
+        // The daemon may be busy for a moment.
+        let status: Value = serde_json::from_slice(&self.ask(&["status", "--json"]).stdout).ok()?;
+        u32::try_from(status["sender"]["pid"].as_u64()?).ok()
+    }
+
+    /// Number of the last batch of facts that is durable.
+    pub fn batch(&self) -> u64 {
+        let status = self.status();
+        let last = status["tracker"]["batch"].as_u64().expect("a counter");
+        if status["tracker"]["durable"] == true { last } else { last.saturating_sub(1) }
+    }
+
     /// Kills the sender at whatever it is doing, and tells its process id. `None` while there is none to kill.
+    ///
+    /// # Panics
+    /// When the process is another program.
     pub fn kill_sender(&self) -> Option<u32> {
         if stock_in_our_place() {
             return Some(0);
         }
-        let status = self.ask(&["status", "--json"]);
-        let status: Value = serde_json::from_slice(&status.stdout).ok()?;
-        let pid = u32::try_from(status["sender"]["pid"].as_u64()?).ok()?;
+        let pid = self.sender()?;
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
         // The daemon may answer with a process that is gone; its number is never another program's here.
-        assert!(name.starts_with("ebbtide-send"), "process {pid} is {name}");
+        assert!(name.starts_with("ebbtide"), "process {pid} is {name}");
         rustix::process::kill_process(pid_of(pid), Signal::KILL).ok()?;
         Some(pid)
     }

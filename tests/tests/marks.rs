@@ -217,20 +217,6 @@ fn changes_of_names_mark_the_directories_they_happen_in() {
 }
 
 #[test]
-fn a_write_right_after_a_flip_is_marked_though_its_page_is_dirty_and_its_tick_the_same() {
-    let mut world = needs!(World::new());
-    if !world.bpf.coverage("ext4").writes {
-        ebbtide_tests::skip!("this kernel has no hooks at the end of writes");
-    }
-    let path = world.file("f", b"content");
-    let open = OpenOptions::new().write(true).open(&path).unwrap();
-    for _ in 0..5_000 {
-        open.write_all_at(b"x", 0).unwrap();
-        assert!(world.drain().data.contains(ino(&path)));
-    }
-}
-
-#[test]
 fn a_direct_write_right_after_a_flip_is_marked() {
     let mut world = needs!(World::new());
     if !world.bpf.coverage("ext4").direct_writes {
