@@ -33,6 +33,10 @@ pub(crate) struct State {
     pub(crate) is_old: bool,
     /// These change while they are read.
     pub(crate) busy: HashSet<String>,
+    /// So many sessions break in the middle.
+    pub(crate) cut: u32,
+    /// What a session that broke still does after the next one is through.
+    pub(crate) ghost: Vec<(String, Meta)>,
     /// Errors name nobody.
     pub(crate) mumbles: bool,
 }
@@ -58,7 +62,8 @@ impl State {
             let said = b"on remote machine: --delete-missing-args: unknown option";
             return Err(broken(Stage::List, SessionErrorKind::Wire(kind), &[said]));
         }
-        if names.iter().any(|name| self.poison.contains(name)) {
+        if self.cut > 0 || names.iter().any(|name| self.poison.contains(name)) {
+            self.cut = self.cut.saturating_sub(1);
             let kind = ErrorKind::Closed { text: Vec::new() };
             return Err(broken(Stage::Transfer, SessionErrorKind::Wire(kind), &[]));
         }
@@ -77,6 +82,7 @@ impl State {
                 self.remove_extraneous(name, &names, &mut texts);
             }
         }
+        self.held.extend(std::mem::take(&mut self.ghost));
         let texts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
         Ok(Delivery { stored, ..delivery(outcomes, !texts.is_empty(), &[], &texts) })
     }

@@ -40,6 +40,10 @@ use work::{Progress, Work};
 /// The most facts of one take. It bounds a session's list and with it the memory.
 const LIMIT: u64 = 4096;
 
+/// A file that changed so many times in a row while it was read is one that always changes: barriers do not wait for
+/// it any more.
+const RESTLESS: u32 = 5;
+
 /// Everything that a destination's task needs.
 pub(crate) struct Destination<C> {
     /// Which one it is in the ledger.
@@ -198,8 +202,11 @@ impl<C: Courier> Task<C> {
         for id in done.iter().chain(replaced.iter().map(|(id, _)| *id)) {
             self.waiting.remove(&id);
         }
+        let mut settled = RoaringBitmap::new();
         for id in &delivered {
-            self.hold(id, Pause::CHANGED, None);
+            if self.hold(id, Pause::CHANGED, None) >= RESTLESS {
+                settled.insert(id);
+            }
             held.insert(id);
         }
         for (id, failure) in failed {
@@ -208,7 +215,7 @@ impl<C: Courier> Task<C> {
         }
         self.account.acknowledged(done.len() + replaced.len() as u64);
         self.account.set_failing(self.failing());
-        TakeReport { done, delivered, held, replaced, added }
+        TakeReport { done, delivered: settled, held, replaced, added }
     }
 
     /// Suspect facts are not done yet if an earlier session may still have run beside this one; and in any case the
@@ -243,7 +250,8 @@ impl<C: Courier> Task<C> {
         added
     }
 
-    fn hold(&mut self, id: u32, first: Pause, failure: Option<(RelPath, String)>) {
+    /// Lets a fact wait by itself, and tells how often it did so in a row.
+    fn hold(&mut self, id: u32, first: Pause, failure: Option<(RelPath, String)>) -> u32 {
         if let Some((path, why)) = &failure {
             tracing::warn!(destination = %self.account.url(), name = %path, %why, "a name waits by itself");
         }
@@ -253,6 +261,7 @@ impl<C: Courier> Task<C> {
         }
         waiting.failure = failure;
         waiting.until = Some(Instant::now() + waiting.pause.next());
+        waiting.pause.count()
     }
 
     fn failing(&self) -> BTreeMap<String, String> {

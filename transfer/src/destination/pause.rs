@@ -28,6 +28,11 @@ impl Pause {
         Pause { first, most, failures: 0 }
     }
 
+    /// How many pauses there were.
+    pub(crate) fn count(&self) -> u32 {
+        self.failures
+    }
+
     /// The next pause: up to a quarter shorter or longer than it should be.
     pub(crate) fn next(&mut self) -> Duration {
         let whole = self.first.saturating_mul(1 << self.failures.min(20)).min(self.most);

@@ -252,6 +252,21 @@ async fn a_daemon_that_is_down_gets_everything_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_session_that_broke_still_does_is_put_right() {
+    let mut world = World::synced(true, &["d/a", "d/b"]).await;
+    let old = world.fake.with(|state| state.held["d/a"]);
+    world.fake.with(|state| {
+        state.cut = 1;
+        state.ghost = vec![("d/a".into(), old), ("d/.a.Xyz123".into(), old), ("d/gone".into(), old)];
+    });
+    world.write("d/a", "22");
+    world.send(vec![data("d/a"), gone("d/gone")]);
+    world.settle().await;
+    world.same(&["d/a", "d/.a.Xyz123", "d/gone"]).await;
+    assert!(world.sessions() > 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_daemon_that_does_not_know_missing_args_gets_the_directory_compared() {
     let mut world = World::synced(true, &["d/a", "d/b"]).await;
     world.fake.with(|state| state.is_old = true);
