@@ -14,10 +14,6 @@ fn main() -> Result<()> {
         let pin = dirs.drain(..2.min(dirs.len())).next_back();
         options.pin = pin;
     }
-    if dirs.first().is_some_and(|arg| arg.as_os_str() == "--no-ends") {
-        dirs.remove(0);
-        options.ends_of_writes = false;
-    }
     let start = std::time::Instant::now();
     let mut bpf = Bpf::load(&options)?;
     eprintln!("loaded and attached in {:?}", start.elapsed());

@@ -142,7 +142,7 @@ impl Marks for Attached {
 
 /// What the programs see, fanotify need not tell.
 fn improve(plan: &mut Plan, coverage: Coverage) {
-    let writes = coverage.inodes && coverage.writes && coverage.direct_writes;
+    let writes = coverage.inodes && coverage.direct_writes;
     if coverage.inodes {
         plan.attributes = Via::Ebpf;
     }

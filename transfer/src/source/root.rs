@@ -106,11 +106,13 @@ impl Source {
     /// As [`Source::look`]; `InvalidInput` if it is not a regular file.
     pub fn open_file(&self, root: u16, name: &[u8]) -> io::Result<OpenFile> {
         let entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
-        let meta = stat(&entry)?;
-        if !meta.is_file() {
+        if !stat(&entry)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file"));
         }
-        Ok(OpenFile::new(File::from(reopen(&entry)?), meta))
+        let file = File::from(reopen(&entry)?);
+        await_writers(&file);
+        let meta = stat(&file)?;
+        Ok(OpenFile::new(file, meta))
     }
 
     fn resolve(&self, root: u16, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
@@ -145,6 +147,13 @@ pub(crate) fn stat_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Meta
 pub(crate) fn read_link_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Box<[u8]>> {
     let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
     Ok(target.into_bytes().into_boxed_slice())
+}
+
+/// Waits for the write that is under way. The tracker learns of a write when it starts, so what is read before it ends
+/// would never be looked at again. Looking for data takes the inode's lock, which ext4 holds through a buffered write.
+fn await_writers(file: &File) {
+    // That a file has no data, or a file system no such lock, is no reason not to read it.
+    let _ = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(0));
 }
 
 /// Opens `name` below a directory.
@@ -227,6 +236,28 @@ mod tests {
         let look = source.look(0, b"out").unwrap();
         assert!(look.meta.is_symlink());
         assert_eq!(&*look.link_target, b"/etc");
+    }
+
+    #[test]
+    fn a_file_is_read_after_the_write_that_was_under_way() {
+        use std::os::unix::fs::FileExt;
+        const LENGTH: usize = 64 << 20;
+        let (dir, source) = tree();
+        let path = dir.path().join("d/f");
+        std::fs::write(&path, vec![0; LENGTH]).unwrap();
+        let writer = File::options().write(true).open(&path).unwrap();
+        for round in 1..=5 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| writer.write_all_at(&vec![round; LENGTH], 0).unwrap());
+                let mut first = [0];
+                let reader = File::open(&path).unwrap();
+                while first != [round] {
+                    reader.read_exact_at(&mut first, 0).unwrap();
+                }
+                let content = source.open_file(0, b"d/f").unwrap().content(Vec::new()).unwrap();
+                assert_eq!(content[LENGTH - 1], round);
+            });
+        }
     }
 
     #[test]

@@ -29,14 +29,6 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Where the programs are.
     pub object: Object,
-    /// Whether to attach the hooks at the end of writes (default). They make [`Coverage::writes`] true, and cost each
-    /// buffered write on the machine's ext4 a call into a program, whether its device is marked or not. Without them a
-    /// write is marked when it starts, if the clock has ticked since the last mark: whoever reads a marked file must
-    /// then wait a tick after the flip, and for the writes that are under way (any `lseek` with `SEEK_DATA` does: it
-    /// takes the inode's lock, which ext4 holds through a write).
-    ///
-    /// [`Coverage::writes`]: super::Coverage::writes
-    pub ends_of_writes: bool,
     /// A directory on a bpffs where programs, their links and maps are pinned, so that they stay when this process
     /// ends. It must exist and be empty.
     pub pin: Option<PathBuf>,
@@ -53,13 +45,7 @@ pub enum Object {
 
 impl Default for Options {
     fn default() -> Self {
-        Options {
-            chunks: 1 << 14,
-            ring_bytes: 8 << 20,
-            object: Object::Embedded,
-            ends_of_writes: true,
-            pin: None,
-        }
+        Options { chunks: 1 << 14, ring_bytes: 8 << 20, object: Object::Embedded, pin: None }
     }
 }
 

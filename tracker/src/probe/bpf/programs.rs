@@ -48,8 +48,6 @@ pub struct Coverage {
     /// Every change of an inode: attributes, size, times, entries of a directory, and the start of writes. Not
     /// extended attributes, access lists among them: fanotify's `FAN_ATTRIB` tells those.
     pub inodes: bool,
-    /// Every write, marked when its bytes are in place, even many in one clock tick.
-    pub writes: bool,
     /// Direct writes, marked when their bytes are in place.
     pub direct_writes: bool,
     /// Stores through shared mappings to pages that were clean.
@@ -88,9 +86,6 @@ fn load_each(loaded: &mut Loaded) -> Result<Vec<(Program, bool)>, BpfError> {
         if !loaded.types.has_typedef(&format!("btf_trace_{}", hook.name)) {
             let reason = "this kernel has no such tracepoint, or only in a module".to_owned();
             return Ok((Program { hook: *hook, state: State::Refused(reason) }, false));
-        }
-        if !loaded.options.ends_of_writes && ENDS_OF_WRITES.contains(&hook.name) {
-            return Ok((Program { hook: *hook, state: State::Refused("not asked for".to_owned()) }, false));
         }
         let program = program(&mut loaded.ebpf, hook.name)?;
         Ok(match program.load(hook.name, &loaded.btf) {
@@ -145,12 +140,7 @@ impl Attached {
         if fs_type != "ext4" {
             return Coverage { mapped, ..Coverage::default() };
         }
-        Coverage {
-            inodes: has(EXT4_INODE),
-            writes: ENDS_OF_WRITES.into_iter().all(has),
-            direct_writes: has(DIRECT),
-            mapped,
-        }
+        Coverage { inodes: has(EXT4_INODE), direct_writes: has(DIRECT), mapped }
     }
 
     /// Runs that the kernel refused because the program was running already on that CPU, of all programs.
@@ -213,18 +203,11 @@ fn reason(error: &ProgramError) -> String {
 
 const EXT4_INODE: &str = "ext4_mark_inode_dirty";
 const WRITEBACK: &str = "writeback_mark_inode_dirty";
-const EXT4_DELALLOC: &str = "ext4_da_write_end";
-const EXT4_WRITE: &str = "ext4_write_end";
-const EXT4_JOURNALLED: &str = "ext4_journalled_write_end";
-const ENDS_OF_WRITES: [&str; 3] = [EXT4_DELALLOC, EXT4_WRITE, EXT4_JOURNALLED];
 const DIRECT: &str = "iomap_dio_complete";
 
 /// All hooks; the programs have the same names.
-const HOOKS: [Hook; 6] = [
+const HOOKS: [Hook; 3] = [
     Hook { name: EXT4_INODE, purpose: "every change of an ext4 inode" },
     Hook { name: WRITEBACK, purpose: "clean pages that become dirty, through mmap too" },
-    Hook { name: EXT4_DELALLOC, purpose: "writes to ext4, when their bytes are in place" },
-    Hook { name: EXT4_WRITE, purpose: "the same without delayed allocation" },
-    Hook { name: EXT4_JOURNALLED, purpose: "the same with data=journal" },
     Hook { name: DIRECT, purpose: "direct writes, when their bytes are on the disk" },
 ];
