@@ -252,7 +252,8 @@ impl<C: Courier> Task<C> {
 
     /// Lets a fact wait by itself, and tells how often it did so in a row.
     fn hold(&mut self, id: u32, first: Pause, failure: Option<(RelPath, String)>) -> u32 {
-        if let Some((path, why)) = &failure {
+        let known = self.waiting.get(&id).is_some_and(|waiting| waiting.failure.is_some());
+        if let Some((path, why)) = failure.as_ref().filter(|_| !known) {
             tracing::warn!(destination = %self.account.url(), name = %path, %why, "a name waits by itself");
         }
         let waiting = self.waiting.entry(id).or_insert(Waiting { until: None, pause: first, failure: None });
