@@ -380,8 +380,9 @@ impl<L: Look> Pass<'_, L> {
         if seen.intersects(Seen::REMOVED | Seen::REMOVED_DIR) {
             self.tell(mirror, Fact::Gone { path: path.clone() });
         }
-        // What the destination has in the old directory must not stay in the new one of the same name.
-        if seen.contains(Seen::ARRIVED_DIR) || seen.contains(Seen::CREATED_DIR | Seen::REMOVED_DIR) {
+        // A directory that went may be followed by another one of the same name before anybody looks, or even in this
+        // drain: what the destination has in the old one must not stay in the new one.
+        if seen.intersects(Seen::ARRIVED_DIR | Seen::REMOVED_DIR) {
             self.tell(mirror, Fact::Subtree { dir: path.clone(), replaced: true });
         }
         if seen.intersects(Seen::CREATED | Seen::CREATED_DIR | Seen::DATA | Seen::ATTRIBUTES) {

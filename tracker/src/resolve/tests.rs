@@ -153,7 +153,7 @@ fn a_name_in_a_directory_that_is_gone_is_told_by_the_directorys_own_name() {
     let mut world = World::new();
     let hints = [entry(9, b"x", Seen::DATA), entry(2, b"d", Seen::REMOVED_DIR)];
     let (facts, counts) = Tracker::new().drain(&mut world, &hints, Bits::default());
-    assert_eq!(facts, [touched(b"", false), gone(b"d")]);
+    assert_eq!(facts, [touched(b"", false), gone(b"d"), replaced(b"d")]);
     assert_eq!(counts, Counts { told: 1, gone: 1, ..Counts::default() });
 }
 
@@ -170,7 +170,10 @@ fn a_renamed_directory_is_gone_here_and_a_new_subtree_there() {
     let mut world = World::new().dir(3, b"/src/sub");
     let facts = Tracker::new().facts(&mut world, &[renamed((2, b"a"), (3, b"b"), true, 9)]);
     let moved = Fact::Moved { from: path(b"a"), to: path(b"sub/b") };
-    assert_eq!(facts, [touched(b"", false), gone(b"a"), touched(b"sub", false), replaced(b"sub/b"), moved]);
+    assert_eq!(
+        facts,
+        [touched(b"", false), gone(b"a"), replaced(b"a"), touched(b"sub", false), replaced(b"sub/b"), moved]
+    );
 }
 
 #[test]
@@ -207,7 +210,7 @@ fn a_directory_that_leaves_and_one_that_comes_are_told_by_their_names_inside() {
     let mut tracker = Tracker::new();
     assert_eq!(
         tracker.facts(&mut world, &[renamed((2, b"a"), (50, b"a"), true, 9)]),
-        [touched(b"", false), gone(b"a")]
+        [touched(b"", false), gone(b"a"), replaced(b"a")]
     );
     assert_eq!(
         tracker.facts(&mut world, &[renamed((50, b"b"), (2, b"b"), true, 9)]),
