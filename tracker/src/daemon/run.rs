@@ -247,7 +247,12 @@ impl Daemon {
         }
         let Some(sender) = &mut self.sender else { return Ok(()) };
         match sender.flush() {
-            Ok(more) => Ok(self.core.poller.want_write(sender.as_fd(), SENDER, more)?),
+            Ok(more) => {
+                if std::mem::replace(&mut sender.is_full, more) != more {
+                    self.core.poller.want_write(sender.as_fd(), SENDER, more)?;
+                }
+                Ok(())
+            }
             Err(e) => self.lose_sender(&e.to_string()),
         }
     }

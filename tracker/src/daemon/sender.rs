@@ -99,6 +99,8 @@ pub(super) struct Sender {
     written: usize,
     /// When it was started.
     pub(super) started: Instant,
+    /// Its socket takes no more at present, and is waited for.
+    pub(super) is_full: bool,
     /// It has said that it is ready.
     pub(super) ready: bool,
 }
@@ -119,6 +121,7 @@ impl Sender {
             writing: Vec::new(),
             written: 0,
             started: Instant::now(),
+            is_full: false,
             ready: false,
         })
     }
