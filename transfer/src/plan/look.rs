@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use ebbtide_feed::RelPath;
@@ -47,6 +48,11 @@ impl Looker {
     /// Nothing seen yet.
     pub(crate) fn new(source: Arc<Source>) -> Self {
         Looker { source, seen: HashMap::new() }
+    }
+
+    /// The path of the source.
+    pub(crate) fn root(&self) -> &Path {
+        self.source.path(0)
     }
 
     /// Looks where `path` leads, without following symlinks.

@@ -11,6 +11,7 @@
 //! A list holds the entries that changed and the directories on the way to them, which gives those back the mtime
 //! that the daemon's own work disturbs.
 
+pub(crate) mod aliases;
 pub(crate) mod list;
 pub(crate) mod look;
 pub(crate) mod names;

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use ebbtide_feed::{Fact, RelPath};
 use roaring::RoaringBitmap;
 
-use super::Rules;
 use super::list::{Lane, List};
 use super::look::{Looker, Sight};
 use super::recent::{Recent, Tick};
 use super::tree::Start;
+use super::{Rules, aliases};
 use crate::ledger::{Inode, LinkNotes, Links, StoreError};
 use crate::session::DirRole;
 use crate::source::Look;
@@ -28,6 +28,8 @@ pub(crate) struct Group {
     pub(crate) names: Vec<(Box<[u8]>, Look)>,
     /// Those on record where nothing stands now.
     pub(crate) gone: Vec<RelPath>,
+    /// Those that were looked for and are not on record yet.
+    found: Vec<RelPath>,
 }
 
 /// Facts, looked at.
@@ -186,6 +188,14 @@ fn goal(fact: &Fact, looker: &mut Looker, rules: Rules) -> Goal {
                 }
                 _ => Goal::Compare { start: Start::subtree(dir.clone(), *replaced) },
             },
+            // Another directory than the one that went: what the destination has below belongs to that one.
+            Fact::Gone { path } if look.meta.is_dir() && !path.is_root() => {
+                if !rules.delete {
+                    return Goal::Compare { start: Start::subtree(path.clone(), true) };
+                }
+                let then = Fact::Subtree { dir: path.clone(), replaced: false };
+                Goal::Replace { dir: path.clone(), then }
+            }
             Fact::Touched { data, .. } => Goal::Update { name, look, data: *data },
             _ => Goal::Update { name, look, data: true },
         },
@@ -306,8 +316,11 @@ impl Drafting {
         if !positions.is_empty() {
             job.updates.push((id, positions));
         }
-        let gone = group.gone.iter().map(|path| (inode, path.clone()));
-        self.plan.notes.entry(id).or_default().gone.extend(gone);
+        let of_inode =
+            |paths: &[RelPath]| -> Vec<_> { paths.iter().map(|path| (inode, path.clone())).collect() };
+        let notes = self.plan.notes.entry(id).or_default();
+        notes.gone.extend(of_inode(&group.gone));
+        notes.seen.extend(of_inode(&group.found));
     }
 
     fn place_replacement(&mut self, id: u32, dir: RelPath, then: Fact, job: &mut Job) {
@@ -343,12 +356,31 @@ impl Drafting {
             let group = self.groups.entry(inode).or_default();
             group.add(name, look);
         }
+        let mut unknown = HashSet::new();
         for (inode, group) in &mut self.groups {
             let mut known = links.names(mirror, *inode)?;
+            let is_new = known.is_empty();
             known.retain(|path| !self.replaced.iter().any(|dir| path.is_within(dir)));
             group.verify(*inode, known, &mut self.sights.looker);
+            if is_new && group.lacks_names() {
+                unknown.insert(*inode);
+            }
+        }
+        if !unknown.is_empty() {
+            self.find_unknown(&unknown);
         }
         Ok(())
+    }
+
+    /// Looks through the source for names that are not on record yet.
+    fn find_unknown(&mut self, inodes: &HashSet<Inode>) {
+        for (inode, path) in aliases::find(self.sights.looker.root(), inodes) {
+            let Some(group) = self.groups.get_mut(&inode) else { continue };
+            if !self.replaced.iter().any(|dir| path.is_within(dir)) {
+                group.verify(inode, vec![path.clone()], &mut self.sights.looker);
+                group.found.push(path);
+            }
+        }
     }
 }
 
@@ -358,6 +390,11 @@ impl Group {
         if !self.names.iter().any(|(known, _)| **known == *name) {
             self.names.push((name.into(), look.clone()));
         }
+    }
+
+    /// Whether the inode has more names than these.
+    fn lacks_names(&self) -> bool {
+        self.names.first().is_some_and(|(_, look)| look.meta.nlink as usize > self.names.len())
     }
 
     /// Adds the names on record that still lead to the inode, and those where nothing stands.
