@@ -133,6 +133,11 @@ impl Tree {
                 return chunk.successors.push((start.fact, look_again));
             }
         };
+        if !chunk.is_on_the_roots_file_system(&look) {
+            // What is mounted here is not tracked: like `--one-file-system`, the directory and nothing in it.
+            chunk.list.add(name, &look, DirRole::Plain);
+            return;
+        }
         let mut walk = Walk::new(&self.source, 0, KINDS);
         walk.below(name, Depth::Entries);
         chunk.list.add(name, &look, DirRole::Content);
@@ -197,6 +202,13 @@ impl Chunk {
             notes: LinkNotes::default(),
             looker,
             name_bytes: 0,
+        }
+    }
+
+    fn is_on_the_roots_file_system(&mut self, look: &Look) -> bool {
+        match self.looker.sight(&RelPath::root()) {
+            Sight::There(_, root) => root.meta.dev == look.meta.dev,
+            _ => true,
         }
     }
 
