@@ -193,6 +193,9 @@ impl<C: Courier> Work<C> {
             if names.len() == 1 {
                 let error =
                     delivery.report.texts.iter().find(|t| t.kind == crate::session::TextKind::TransferError);
+                if error.is_some_and(|text| is_spared(&text.bytes)) {
+                    continue;
+                }
                 let why = error.map_or_else(|| "it cannot be removed".to_owned(), |text| shown(&text.bytes));
                 failed.insert(names.remove(0), why);
                 continue;
@@ -265,6 +268,14 @@ impl<C: Courier> Work<C> {
         Ok(self.ledger.note_links(self.mirror, &chunk.notes)?)
     }
 }
+
+/// Whether a daemon's own filter rules protect a name. rsync's deletion leaves such names alone without a word.
+fn is_spared(text: &[u8]) -> bool {
+    text.windows(REFUSED.len()).any(|part| part == REFUSED)
+}
+
+/// Peer: rsync 3.5.0 generator.c, for a name that the module's `exclude` or `filter` hides.
+const REFUSED: &[u8] = b"daemon refused to receive ";
 
 /// Some removals of a list and the directories on the way to them.
 fn removal_entries(list: &List, names: &[Box<[u8]>]) -> Vec<Entry> {
