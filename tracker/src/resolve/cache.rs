@@ -6,7 +6,7 @@ use std::rc::Rc;
 use lru::LruCache;
 use roaring::RoaringTreemap;
 
-use crate::id::{Handle, Ino};
+use crate::id::{Handle, Ino, Name};
 use crate::scope::Place;
 
 /// What is known of where things are, until a directory moves.
@@ -17,6 +17,8 @@ pub(super) struct Cache {
     outside: RoaringTreemap,
     /// Inodes with several names that changed.
     shared: RoaringTreemap,
+    /// A name that each of the inodes lately told of had.
+    names: LruCache<Ino, (Handle, Name)>,
 }
 
 impl Default for Cache {
@@ -25,6 +27,7 @@ impl Default for Cache {
             dirs: LruCache::new(DIRECTORIES),
             outside: RoaringTreemap::new(),
             shared: RoaringTreemap::new(),
+            names: LruCache::new(NAMES),
         }
     }
 }
@@ -70,6 +73,12 @@ impl Cache {
         self.shared.contains(ino.0)
     }
 
+    /// Keeps a name of an inode, and gives another one that was kept before.
+    pub(super) fn swap_name(&mut self, ino: Ino, dir: &Handle, name: &Name) -> Option<(Handle, Name)> {
+        let before = self.names.put(ino, (dir.clone(), name.clone()));
+        before.filter(|(before_dir, before_name)| (before_dir, before_name) != (dir, name))
+    }
+
     /// A name event was about this inode, so it may be anywhere.
     pub(super) fn stir(&mut self, ino: Ino) {
         self.outside.remove(ino.0);
@@ -78,6 +87,9 @@ impl Cache {
 
 /// Directories whose place is kept: about 300 bytes each with usual paths, so at most some 5 MB.
 const DIRECTORIES: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+
+/// Inodes of which a name is kept: about 150 bytes each, so at most some 10 MB.
+const NAMES: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 
 /// Inodes outside that are kept: at most 16 bytes each in the worst spread, 2 in the usual one.
 const OUTSIDE: u64 = 1 << 20;

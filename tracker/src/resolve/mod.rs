@@ -343,8 +343,28 @@ impl<L: Look> Pass<'_, L> {
             && (changed || self.resolver.cache.is_shared(child.ino))
         {
             self.another_name(child);
-        } else if changed {
+            return;
+        }
+        if changed {
             self.note_shared(dir, name);
+        }
+        if let Some(child) = hint.child
+            && hint.seen.intersects(Seen::CREATED | Seen::DATA | Seen::ATTRIBUTES)
+            && let Some((dir, name)) = self.resolver.cache.swap_name(child.ino, dir, name)
+            && hint.seen.contains(Seen::CREATED)
+        {
+            self.linked(child.ino, &dir, &name);
+        }
+    }
+
+    /// An inode got a name and had this one before. If it still has it, they are linked now, and whoever sends one of
+    /// them must know both.
+    fn linked(&mut self, ino: Ino, dir: &Handle, name: &Name) {
+        let Spot::Place(place) = self.spot(dir) else { return };
+        if self.look.entry(self.resolver.fs, dir, name).is_some_and(|entry| entry.ino == ino) {
+            for (mirror, path) in place.entry(name) {
+                self.tell(mirror, Fact::Touched { path, data: false });
+            }
         }
     }
 

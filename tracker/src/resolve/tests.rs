@@ -408,6 +408,27 @@ fn a_write_through_a_name_that_another_file_is_renamed_over_is_told_under_anothe
 }
 
 #[test]
+fn a_new_link_is_told_together_with_the_name_that_the_inode_was_last_known_by() {
+    let born = |dir, n: &[u8]| Hint::Entry {
+        dir: handle(dir),
+        name: name(n),
+        seen: Seen::CREATED | Seen::DATA,
+        child: Some(inode(12)),
+    };
+    let mut tracker = Tracker::new();
+    let mut world = World::new().file(2, b"a", 12).file(2, b"b", 12);
+    tracker.facts(&mut world, &[born(2, b"a")]);
+    assert_eq!(
+        tracker.facts(&mut world, &[born(2, b"b")]),
+        [touched(b"", false), touched(b"a", false), touched(b"b", true)]
+    );
+    // A rename is no link: the name before is not this inode any more.
+    let mut world = World::new().file(2, b"c", 12);
+    let facts = tracker.facts(&mut world, &[renamed((2, b"b"), (2, b"c"), false, 12)]);
+    assert!(!facts.contains(&touched(b"b", false)) && !facts.contains(&touched(b"a", false)), "{facts:?}");
+}
+
+#[test]
 fn an_inode_that_is_just_being_made_is_looked_up_again_with_the_next_drain() {
     let mut tracker = Tracker::new();
     let mut world = World::new();
