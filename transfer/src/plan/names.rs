@@ -359,10 +359,10 @@ impl Drafting {
         let mut unknown = HashSet::new();
         for (inode, group) in &mut self.groups {
             let mut known = links.names(mirror, *inode)?;
-            let is_new = known.is_empty();
             known.retain(|path| !self.replaced.iter().any(|dir| path.is_within(dir)));
-            group.verify(*inode, known, &mut self.sights.looker);
-            if is_new && group.lacks_names() {
+            group.verify(*inode, known.clone(), &mut self.sights.looker);
+            // What is on record may be of an earlier inode with this number.
+            if group.lacks_names() && !group.has_any(&known) {
                 unknown.insert(*inode);
             }
         }
@@ -390,6 +390,11 @@ impl Group {
         if !self.names.iter().any(|(known, _)| **known == *name) {
             self.names.push((name.into(), look.clone()));
         }
+    }
+
+    /// Whether any of these names leads to the inode.
+    fn has_any(&self, paths: &[RelPath]) -> bool {
+        paths.iter().any(|path| self.names.iter().any(|(name, _)| **name == *path.as_bytes()))
     }
 
     /// Whether the inode has more names than these.
