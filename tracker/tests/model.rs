@@ -23,7 +23,20 @@ struct Node {
     owner: u32,
     /// Not kept of what is neither file nor directory.
     mtime: (i64, i64),
+    ino: Ino,
 }
+
+/// Which inode a name led to when it was looked at; no two differ for that.
+#[derive(Clone, Copy, Debug)]
+struct Ino(u64);
+
+impl PartialEq for Ino {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Ino {}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
@@ -40,6 +53,7 @@ struct Copy(BTreeMap<Vec<u8>, Node>);
 impl Copy {
     fn apply(&mut self, src: &Path, told: &Told) {
         let path = &told.path;
+        self.touch_left(src, path);
         match told.word.as_str() {
             "data" => self.touch(src, path, true),
             "attrs" => self.touch(src, path, false),
@@ -66,6 +80,22 @@ impl Copy {
             self.set(name, &now, data);
         }
         self.set(path.to_vec(), &now, data);
+    }
+
+    /// What changed about an inode may be told by a name that does not lead to it any more; the sender knows the others.
+    fn touch_left(&mut self, src: &Path, path: &[u8]) {
+        let Some(before) = self.0.get(path).filter(|node| node.kind != Kind::Directory) else { return };
+        let ino = before.ino.0;
+        if look(src, path).is_some_and(|now| now.ino.0 == ino) {
+            return;
+        }
+        let linked = |(name, node): &(&Vec<u8>, &Node)| *name != path && node.ino.0 == ino;
+        let names: Vec<Vec<u8>> = self.0.iter().filter(linked).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if let Some(now) = look(src, &name).filter(|now| now.ino.0 == ino) {
+                self.set(name, &now, true);
+            }
+        }
     }
 
     /// As rsync's quick check: without evidence about the content, equal size and time mean equal content.
@@ -129,7 +159,7 @@ fn look(src: &Path, path: &[u8]) -> Option<Node> {
         Kind::Other
     };
     let mtime = if meta.is_dir() || meta.is_file() { (meta.mtime(), meta.mtime_nsec()) } else { (0, 0) };
-    Some(Node { kind, mode: meta.mode(), owner: meta.uid(), mtime })
+    Some(Node { kind, mode: meta.mode(), owner: meta.uid(), mtime, ino: Ino(meta.ino()) })
 }
 
 fn other_names(src: &Path, path: &[u8]) -> Vec<Vec<u8>> {
