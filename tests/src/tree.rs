@@ -171,8 +171,8 @@ impl Tree {
             .fifo("kinds/fifo")
             .socket("kinds/socket")
             .device("kinds/null", 1, 3)
-            // The largest minor number that XFS keeps.
-            .device("kinds/large numbers", 4095, 262_143)
+            // The largest numbers that XFS keeps.
+            .device("kinds/large numbers", 511, 262_143)
             .block_device("kinds/disk", 7, 200)
             .file("kinds/one of three", b"linked")
             .link("kinds/two of three", "kinds/one of three")
