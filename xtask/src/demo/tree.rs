@@ -143,7 +143,7 @@ impl Plan {
             Some(folder) => format!("a copy of {}", folder.display().to_string().escape_debug()),
             None => {
                 let names: Vec<_> = self.places.iter().map(|place| place.display().to_string()).collect();
-                let (first, others) = names.split_at(names.len().min(4));
+                let (first, others) = names.split_at(names.len().min(3));
                 let more = if others.is_empty() { "" } else { " and others" };
                 format!("copies from this machine's {}{more}", first.join(", "))
             }
