@@ -41,11 +41,15 @@ impl Ebbtide {
         self.running.until_printed("tracking after", limit)
     }
 
-    /// The time from its start until it tracked, by its own word.
-    pub(crate) fn tracking_after(&self) -> Result<Duration> {
+    /// The time from its programs being loaded until it tracked, by its own word, in whole milliseconds.
+    pub(crate) fn tracking_after_loading(&self) -> Result<Duration> {
         let status = self.status()?;
-        let milliseconds = status.get("tracking_after_ms").and_then(Value::as_u64);
-        Ok(Duration::from_millis(milliseconds.context("the status says nothing about tracking_after_ms")?))
+        let milliseconds = |key: &str| {
+            let value = status.get(key).and_then(Value::as_u64);
+            value.with_context(|| format!("the status says nothing about {key}"))
+        };
+        let (tracking, loading) = (milliseconds("tracking_after_ms")?, milliseconds("loading_ms")?);
+        Ok(Duration::from_millis(tracking.saturating_sub(loading)))
     }
 
     /// Waits until the daemon answers to its verbs.
