@@ -12,6 +12,7 @@ use super::mirror::MirrorArguments;
 use crate::daemon::config::Config;
 use crate::daemon::{self, User};
 use crate::probe::{self, Plan, Tried};
+use crate::sys::with_causes;
 
 /// Show what this kernel permits, how each source would be watched, and whether each destination can be used.
 ///
@@ -68,7 +69,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 fn find(config: Option<&Config>) -> Findings {
     let (programs, no_ebpf) = match probe::try_programs() {
         Ok(programs) => (programs, None),
-        Err(e) => (Vec::new(), Some(chain(&e))),
+        Err(e) => (Vec::new(), Some(with_causes(&e))),
     };
     let sources = config.map(sources).unwrap_or_default();
     let (destinations, no_destinations) = match config.map(destinations) {
@@ -85,7 +86,7 @@ fn sources(config: &Config) -> Vec<SourceFinding> {
         let source = mirror.source.display().to_string();
         match daemon::try_source(&mirror.source, config.probes) {
             Ok(plan) => SourceFinding { source, plan: Some(plan), error: None, advice: None },
-            Err(e) => SourceFinding { source, plan: None, error: Some(chain(&e)), advice: e.advice() },
+            Err(e) => SourceFinding { source, plan: None, error: Some(with_causes(&e)), advice: e.advice() },
         }
     });
     findings.collect()
@@ -162,14 +163,4 @@ fn is_bad(finding: &serde_json::Value) -> bool {
 
 fn text<'a>(finding: &'a serde_json::Value, key: &str) -> &'a str {
     finding.get(key).and_then(serde_json::Value::as_str).unwrap_or("?")
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

@@ -11,7 +11,7 @@ use super::plan::{Plan, Via};
 use crate::engine::Marked;
 use crate::id::{Fs, Generation, HandleForm, Ino, Name};
 use crate::resolve::Bits;
-use crate::sys::{self, SysError};
+use crate::sys::{self, SysError, with_causes};
 
 /// A file system that shall be marked.
 #[derive(Clone, Copy, Debug)]
@@ -183,14 +183,4 @@ fn marked(form: HandleForm, record: &Record<'_>) -> Marked {
 
 fn failed(call: &'static str) -> impl Fn(BpfError) -> SysError {
     move |error| SysError::new(call, std::io::Error::other(with_causes(&error)))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }

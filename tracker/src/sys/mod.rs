@@ -68,3 +68,14 @@ impl<T, E: Into<io::Error>> Named<T> for std::result::Result<T, E> {
         self.map_err(|source| SysError::new(call, source))
     }
 }
+
+/// An error and its causes in one line.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -13,7 +13,7 @@ use super::{
     error::BpfError,
     object::{self, Loaded},
 };
-use crate::sys::bpf::recursion_misses;
+use crate::sys::{bpf::recursion_misses, with_causes};
 
 /// A hook: the name of a BTF tracepoint and of the program for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,13 +192,7 @@ fn reason(error: &ProgramError) -> String {
         let said = said.into_iter().rev().collect::<Vec<_>>().join("; ");
         return format!("the kernel refused to load it: {io_error}: {said}");
     }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
+    with_causes(error)
 }
 
 const EXT4_INODE: &str = "ext4_mark_inode_dirty";
