@@ -12,7 +12,7 @@ use crate::{
 /// operations touch, which never pass `__mark_inode_dirty`. Called after the inode in memory has changed.
 /// A write is marked when it starts, under the inode's lock, if the clock has ticked since the last one. So whoever
 /// reads a marked file waits a tick after the flip, and then for the lock (`lseek` with `SEEK_DATA` takes it). A hook at
-/// the end of writes would save that wait, and cost each write on the machine some 90 ns.
+/// the end of writes would save that wait, and cost each write on the machine a call.
 /// Misses: extended attributes, which only fanotify's FAN_ATTRIB tells.
 ///
 /// <https://github.com/torvalds/linux/blob/v6.18/fs/ext4/inode.c> (`__ext4_mark_inode_dirty`)
