@@ -307,3 +307,20 @@ fn what_is_wrong_with_a_config_is_told_with_its_line() {
     assert!(!child.wait().unwrap().success());
     assert!(text.contains("line 3") && text.contains("did you mean `delete`?"), "{text}");
 }
+
+#[test]
+fn a_source_that_is_not_there_is_what_the_start_complains_of() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let mut command = ebbtide();
+    command.arg("run").arg("--source").arg(at("nowhere")).args(["--to", "rsync://127.0.0.1:1/m/"]);
+    command.arg("--state-dir").arg(at("state")).arg("--runtime-dir").arg(at("run"));
+    command.env("EBBTIDE_SEND", feed_log());
+    let output = command.output().unwrap();
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("nowhere") && text.contains("No such file") && !text.contains("lies in"), "{text}");
+}

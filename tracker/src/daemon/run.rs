@@ -514,7 +514,11 @@ fn lock(what: &'static str, path: &Path, folder: &File, pid: &str) -> Result<(),
 fn outside_of_sources(what: &'static str, path: &Path, config: &Config) -> Result<(), RunError> {
     // A folder that is still to be made is where its nearest ancestor is.
     let real = |path: &Path| path.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_default();
-    let holder = config.mirrors.iter().find(|mirror| real(path).starts_with(real(&mirror.source)));
+    // A source that is not there holds nothing; that it is not there is said when it is opened.
+    let holds = |source: &Path| {
+        path.starts_with(source) || source.canonicalize().is_ok_and(|source| real(path).starts_with(source))
+    };
+    let holder = config.mirrors.iter().find(|mirror| holds(&mirror.source));
     holder.map_or(Ok(()), |mirror| {
         Err(RunError::Inside { what, path: path.to_owned(), source_dir: mirror.source.clone() })
     })
