@@ -71,6 +71,12 @@ impl Bench {
         self.started.takes[to.0 as usize].blocking_recv().unwrap()
     }
 
+    /// The number of pending facts after the thread has heard everything that was said to it.
+    fn pending(&self, of: DestinationId) -> u64 {
+        self.count();
+        self.started.ledger.pending(of)
+    }
+
     fn done(&self, to: DestinationId, take: &Take) {
         let done = take.facts.iter().map(|(id, _)| *id).collect();
         self.started.ledger.finished(to, take.number, TakeReport { done, ..TakeReport::default() });
@@ -283,8 +289,7 @@ impl Model {
     fn check(&self, bench: &mut Bench) {
         for to in 0..2 {
             bench.started.ledger.release(DestinationId(to as u32), RoaringBitmap::new());
-            let pending = bench.started.ledger.pending(DestinationId(to as u32));
-            let found: BTreeSet<Vec<u8>> = match pending {
+            let found: BTreeSet<Vec<u8>> = match bench.pending(DestinationId(to as u32)) {
                 0 => BTreeSet::new(),
                 _ => bench
                     .take(DestinationId(to as u32))
@@ -347,7 +352,7 @@ impl Bench {
     fn open_checked(bench: &mut Bench, model: &mut Model) {
         for to in 0..2 {
             let at = DestinationId(to as u32);
-            if bench.started.ledger.pending(at) == 0 {
+            if bench.pending(at) == 0 {
                 assert!(model.must[to].is_empty(), "lost everything");
                 continue;
             }
