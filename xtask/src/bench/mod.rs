@@ -5,6 +5,7 @@ mod mark;
 mod peers;
 mod report;
 mod start;
+mod transfer;
 mod trees;
 pub(crate) mod worker;
 
@@ -32,6 +33,15 @@ pub(crate) struct Options {
     /// Changes measured for each tool and size by `latency`.
     #[arg(long, default_value_t = 100)]
     changes: usize,
+    /// Pushes that `transfer` measures; all when none is given.
+    #[arg(long, value_delimiter = ',')]
+    cases: Vec<transfer::Case>,
+    /// Size of the large files of `transfer`, in MiB.
+    #[arg(long, default_value_t = 1024)]
+    mib: u64,
+    /// Files in the tree whose changed files `transfer` names.
+    #[arg(long, default_value_t = 100_000)]
+    named: u64,
     /// Prints only; leaves nothing under bench/runs.
     #[arg(long)]
     dry: bool,
@@ -45,6 +55,8 @@ enum Scenario {
     Start,
     /// How long until a change stands at the destination, and the bytes sent, by size of the tree.
     Latency,
+    /// What pushes cost, beside the stock rsync client.
+    Transfer,
 }
 
 impl Scenario {
@@ -53,6 +65,7 @@ impl Scenario {
             Self::Mark => "mark",
             Self::Start => "start",
             Self::Latency => "latency",
+            Self::Transfer => "transfer",
         }
     }
 }
@@ -80,7 +93,7 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
     let bench =
         Bench { ebbtide: ebbtide::program(built)?, scratch: scratch.clone(), options: options.clone() };
     let mut trees = Trees::new(&scratch);
-    let all = [Scenario::Mark, Scenario::Start, Scenario::Latency];
+    let all = [Scenario::Mark, Scenario::Start, Scenario::Latency, Scenario::Transfer];
     let wanted = if options.scenarios.is_empty() { &all[..] } else { &options.scenarios };
     for &scenario in wanted {
         let mut run = Run::new(scenario.name());
@@ -88,6 +101,7 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
             Scenario::Mark => mark::measure(&bench, &mut run)?,
             Scenario::Start => start::measure(&bench, &mut trees, &mut run)?,
             Scenario::Latency => latency::measure(&bench, &mut trees, &mut run)?,
+            Scenario::Transfer => transfer::measure(&bench, &mut trees, &mut run)?,
         }
         if !options.dry {
             run.save()?;

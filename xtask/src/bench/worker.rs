@@ -1,20 +1,24 @@
 //! What `mark` measures and measures against, each in a process of its own: writers that count their time, and
-//! plain watchers that read all that they are told.
+//! plain watchers that read all that they are told. And the meter of `transfer`, whose only child is what it meters.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use fanotify_fid::consts::{
     FAN_CLASS_NOTIF, FAN_CLOEXEC, FAN_MARK_ADD, FAN_MARK_FILESYSTEM, FAN_MODIFY, FAN_REPORT_FID,
     FAN_UNLIMITED_QUEUE,
 };
 use fanotify_fid::{EventReader, Fanotify};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -35,6 +39,12 @@ pub(crate) enum Worker {
     Inotify { folder: PathBuf },
     /// Watches a whole file system with fanotify.
     Fanotify { folder: PathBuf },
+    /// Runs a program to its end, and prints the seconds by the clock and of processor time that it took, and its
+    /// largest resident set in bytes.
+    Meter {
+        #[arg(required = true, trailing_var_arg = true)]
+        command: Vec<OsString>,
+    },
 }
 
 /// Does one of them. Writers print three numbers: writes, nanoseconds by the clock, nanoseconds of processor time.
@@ -44,7 +54,27 @@ pub(crate) fn work(worker: &Worker) -> Result<()> {
         Worker::Many { folder, passes } => many(folder, *passes),
         Worker::Inotify { folder } => watch_inotify(folder),
         Worker::Fanotify { folder } => watch_fanotify(folder),
+        Worker::Meter { command } => meter(command),
     }
+}
+
+fn meter(command: &[OsString]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("no program to meter")?;
+    let started = Instant::now();
+    let status = Command::new(program)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .status()
+        .with_context(|| format!("start {}", program.to_string_lossy()))?;
+    let wall = started.elapsed().as_secs_f64();
+    if !status.success() {
+        bail!("{} ended with {status}", program.to_string_lossy());
+    }
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).context("ask what the program took")?;
+    let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+    let processor = seconds(usage.user_time()) + seconds(usage.system_time());
+    println!("{wall} {processor} {}", usage.max_rss() * 1024);
+    Ok(())
 }
 
 fn rewrite(path: &Path, count: u64) -> Result<()> {

@@ -47,7 +47,8 @@ pub(crate) fn count(number: u64) -> String {
     out
 }
 
-fn three_digits(value: f64) -> String {
+/// A number with three digits.
+pub(crate) fn three_digits(value: f64) -> String {
     match value {
         v if v >= 99.95 => format!("{v:.0}"),
         v if v >= 9.995 => format!("{v:.1}"),
