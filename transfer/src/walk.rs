@@ -4,9 +4,10 @@ use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::{FileType, RawDir};
 
@@ -68,12 +69,41 @@ pub enum ProblemKind {
 /// The longest name that the protocol carries, in bytes.
 pub const MAX_NAME: usize = 4095;
 
+/// Which entries are listed: the walk's one question to filter rules. One value stands for the rules of one directory.
+///
+/// A walk asks [`Keep::enter`] once for each directory that it lists, before any of the directory's entries, and then
+/// [`Keep::wants`] of what that returned, for each entry and before it is looked at. What is not wanted is not in the
+/// list, is no problem, and is not walked into. Directories that are walked by the same walk may be entered in any
+/// order, and entered directories may still be pending when others are; a value must not depend on either.
+pub trait Keep: fmt::Debug + Send + Sync {
+    /// The rules for the entries of the directory `dir` (`.` for the root), which stands in the directory of these
+    /// rules, or is where the walk begins. `opened` is the directory, to read what it says itself about its entries (a
+    /// per-directory merge file). `None` when nothing changes: these rules then hold there too.
+    fn enter(&self, _dir: &[u8], _opened: BorrowedFd<'_>) -> Option<Arc<dyn Keep>> {
+        None
+    }
+
+    /// Whether the entry with this path below the root is listed.
+    fn wants(&self, path: &[u8], is_dir: bool) -> bool;
+}
+
+/// Every entry is listed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Everything;
+
+impl Keep for Everything {
+    fn wants(&self, _path: &[u8], _is_dir: bool) -> bool {
+        true
+    }
+}
+
 /// A list that grows directory by directory.
 #[derive(Debug)]
 pub struct Walk<'a> {
     source: &'a Source,
     root: u16,
     kinds: Kinds,
+    keep: Arc<dyn Keep>,
     /// What was found.
     pub entries: Vec<Entry>,
     /// What could not be listed.
@@ -83,7 +113,14 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// An empty list of entries below one root.
     pub fn new(source: &'a Source, root: u16, kinds: Kinds) -> Self {
-        Walk { source, root, kinds, entries: Vec::new(), problems: Vec::new() }
+        Walk { source, root, kinds, keep: Arc::new(Everything), entries: Vec::new(), problems: Vec::new() }
+    }
+
+    /// Lists only what these rules want, from here on.
+    #[must_use]
+    pub fn keeping(mut self, keep: Arc<dyn Keep>) -> Self {
+        self.keep = keep;
+        self
     }
 
     /// Goes on below another root.
@@ -102,20 +139,27 @@ impl<'a> Walk<'a> {
 
     /// Lists what is in the directory `dir` (`.` for the root), but not `dir` itself.
     pub fn below(&mut self, dir: &[u8], depth: Depth) {
-        let mut pending = vec![Box::<[u8]>::from(dir)];
+        let mut pending = vec![(Box::<[u8]>::from(dir), Arc::clone(&self.keep))];
         let mut buffer = vec![MaybeUninit::uninit(); 64 * 1024];
-        while let Some(dir) = pending.pop() {
+        while let Some((dir, mut keep)) = pending.pop() {
             let first = self.entries.len();
-            self.entries_of(&dir, depth, &mut buffer);
+            self.entries_of(&dir, depth, &mut keep, &mut buffer);
             self.drop_repeats(first);
             if depth == Depth::Tree {
                 let subdirs = self.entries[first..].iter().rev().filter(|entry| entry.meta.is_dir());
-                pending.extend(subdirs.map(|entry| entry.name.clone()));
+                pending.extend(subdirs.map(|entry| (entry.name.clone(), Arc::clone(&keep))));
             }
         }
     }
 
-    fn entries_of(&mut self, dir: &[u8], depth: Depth, buffer: &mut [MaybeUninit<u8>]) {
+    /// Lists a directory; `keep` holds the rules of the one above, and then its own.
+    fn entries_of(
+        &mut self,
+        dir: &[u8],
+        depth: Depth,
+        keep: &mut Arc<dyn Keep>,
+        buffer: &mut [MaybeUninit<u8>],
+    ) {
         let opened = match self.source.open_dir(self.root, dir) {
             Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -123,11 +167,14 @@ impl<'a> Walk<'a> {
             }
             Err(error) => return self.problem(dir, ProblemKind::OpenDir(error)),
         };
+        if let Some(own) = keep.enter(dir, opened.as_fd()) {
+            *keep = own;
+        }
         let mut names = RawDir::new(&opened, buffer);
         while let Some(next) = names.next() {
             match next {
                 Ok(found) if is_dot(found.file_name()) => {}
-                Ok(found) => self.found(&opened, dir, found.file_name(), depth),
+                Ok(found) => self.found(&opened, dir, (found.file_name(), found.file_type()), depth, &**keep),
                 Err(error) => return self.problem(dir, ProblemKind::ReadDir(error.into())),
             }
         }
@@ -144,12 +191,24 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn found(&mut self, opened: &OwnedFd, dir: &[u8], name: &CStr, depth: Depth) {
+    fn found(
+        &mut self,
+        opened: &OwnedFd,
+        dir: &[u8],
+        (name, kind): (&CStr, FileType),
+        depth: Depth,
+        keep: &dyn Keep,
+    ) {
         let path = join(dir, name.to_bytes());
         if path.len() > MAX_NAME {
             return self.problem(&path, ProblemKind::NameTooLong);
         }
+        // Some file systems do not say in their directories what a name stands for.
+        if kind != FileType::Unknown && !keep.wants(&path, kind == FileType::Directory) {
+            return;
+        }
         match self.look(opened, name) {
+            Ok((meta, _)) if kind == FileType::Unknown && !keep.wants(&path, meta.is_dir()) => {}
             Ok((meta, _)) if !self.kinds.include(meta.kind()) => self.problem(&path, ProblemKind::NotWanted),
             Ok((meta, link_target)) => {
                 let dir = if depth == Depth::Tree { DirRole::Content } else { DirRole::Plain };
@@ -296,6 +355,32 @@ mod tests {
         walk.below(b"a", Depth::Entries);
         assert_eq!(names(&walk), ["a/b"]);
         assert_eq!(walk.entries[0].dir, DirRole::Plain);
+    }
+
+    /// Leaves out one name, and in the directory `a` another one too.
+    #[derive(Debug)]
+    struct Without(Vec<&'static [u8]>);
+
+    impl Keep for Without {
+        fn enter(&self, dir: &[u8], _opened: BorrowedFd<'_>) -> Option<Arc<dyn Keep>> {
+            (dir == b"a").then(|| Arc::new(Without([&self.0[..], &[b"f"]].concat())) as Arc<dyn Keep>)
+        }
+
+        fn wants(&self, path: &[u8], _is_dir: bool) -> bool {
+            let base = path.rsplit(|byte| *byte == b'/').next();
+            !self.0.iter().any(|name| Some(*name) == base)
+        }
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_listed_and_a_directorys_own_rules_hold_below_it() {
+        let dir = tree();
+        std::fs::write(dir.path().join("f"), "x").unwrap();
+        let source = Source::open(dir.path()).unwrap();
+        let mut walk = Walk::new(&source, 0, ALL).keeping(Arc::new(Without(vec![b"link"])));
+        walk.below(b".", Depth::Tree);
+        assert_eq!(names(&walk), ["a", "a/b", "f", "top"]);
+        assert!(walk.problems.is_empty());
     }
 
     #[test]
