@@ -1,46 +1,97 @@
 //! `cargo xtask test [FILTER]`: every test of the workspace, and one line that counts them.
+//!
+//! Each test program runs by itself under a [`Watch`], so that one that hangs is named, counted as failed and ended,
+//! and the others still run.
 
 mod count;
+mod programs;
+mod stuck;
+mod watch;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::process::cargo;
 use crate::world;
 use count::Count;
+use programs::Program;
+use watch::{End, Watch};
+
+/// No single test takes a tenth of this, on a slow machine and beside others.
+const SILENCE: Duration = Duration::from_secs(8 * 60);
+/// All tests together; a run takes a few minutes.
+const WHOLE: Duration = Duration::from_secs(60 * 60);
 
 /// Runs the tests whose names contain `filter`, with the binaries in `built`. The last line that it prints is
 /// `N passed, N failed, N skipped`.
 pub(crate) fn run(built: &Path, filter: Option<&str>) -> Result<()> {
+    world::wait::end_on_signals()?;
     let skips = world::target()?.join("skipped-tests");
     let _ = fs::remove_file(&skips);
-    let mut count = Count::default();
-    for packages in [UNIT, WORLDS] {
-        let mut command = cargo();
-        command.args(["test", "--no-fail-fast"]);
-        for package in packages {
-            command.args(["--package", package]);
-        }
-        command.env("EBBTIDE_BIN", built.join("ebbtide")).env("EBBTIDE_SEND_BIN", built.join("ebbtide-send"));
-        command.env("EBBTIDE_SKIPS", &skips);
-        command.arg("--").arg(format!("--test-threads={}", threads()));
-        command.args(filter);
-        run_one(&mut command, &mut count)?;
-    }
+    let Some(programs) = programs::build()? else { return report(&Count::default().ended(false), "") };
+    let run = Run { watch: Watch::new(SILENCE), end: Instant::now() + WHOLE, built, skips: &skips, filter };
+    let count = run.programs(&programs)?.plus(&run.documents()?);
     let skipped = fs::read_to_string(&skips).unwrap_or_default();
-    report(count.with_skips(skipped.lines().count()), &skipped)
+    report(&count.with_skips(skipped.lines().count()), &skipped)
 }
 
-/// Crates whose tests need nothing but themselves.
-const UNIT: &[&str] =
-    &["ebbtide", "ebbtide-feed", "ebbtide-abi", "ebbtide-transfer", "ebbtide-wire", "xtask"];
-/// Tests in worlds of daemons and file systems.
-const WORLDS: &[&str] = &["ebbtide-tests"];
+/// What all programs of one run share.
+struct Run<'a> {
+    watch: Watch,
+    /// When the whole run must be over.
+    end: Instant,
+    built: &'a Path,
+    skips: &'a Path,
+    filter: Option<&'a str>,
+}
+
+impl Run<'_> {
+    fn programs(&self, programs: &[Program]) -> Result<Count> {
+        let mut count = Count::default();
+        for program in programs {
+            println!("\n     Running {}", program.name);
+            let mut command = Command::new(&program.path);
+            command.current_dir(&program.folder).arg(format!("--test-threads={}", threads()));
+            count = count.plus(&self.one(&mut command, &program.name)?);
+        }
+        Ok(count)
+    }
+
+    /// The tests in documentation, which only rustdoc can build and run.
+    fn documents(&self) -> Result<Count> {
+        let mut command = cargo();
+        command.args(["test", "--doc", "--no-fail-fast", "--"]);
+        self.one(&mut command, "the tests in documentation")
+    }
+
+    fn one(&self, command: &mut Command, name: &str) -> Result<Count> {
+        command
+            .env("EBBTIDE_BIN", self.built.join("ebbtide"))
+            .env("EBBTIDE_SEND_BIN", self.built.join("ebbtide-send"))
+            .env("EBBTIDE_SKIPS", self.skips)
+            .args(self.filter);
+        let mut count = Count::default();
+        let mut screen = std::io::stdout().lock();
+        let end = self.watch.run(command, self.end, |line| {
+            // What cannot be shown still counts.
+            let _ = screen.write_all(line);
+            count.see(&String::from_utf8_lossy(line));
+        })?;
+        if let End::Hung { why, stuck } = &end {
+            let _ = writeln!(screen, "\n{stuck}HUNG: {name}: {why}");
+            for test in count.hung() {
+                let _ = writeln!(screen, "HUNG: test {test}");
+            }
+        }
+        Ok(count.ended(matches!(end, End::Exited(true))))
+    }
+}
 
 /// Tests wait for daemons and disks more than they compute, so there are more of them than processors; but each has
 /// daemons of its own, so not many more.
@@ -48,28 +99,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(2, NonZero::get).saturating_mul(2).clamp(2, 8)
 }
 
-/// Runs one cargo, shows what it prints, and counts its results.
-fn run_one(command: &mut Command, count: &mut Count) -> Result<()> {
-    let (reader, writer) = std::io::pipe().context("make a pipe")?;
-    command.stdout(writer.try_clone().context("share the pipe")?).stderr(writer);
-    let mut child = command.spawn().context("start cargo test")?;
-    // Our copies of the pipe's end go, so that the pipe ends with cargo.
-    *command = Command::new("true");
-    let mut screen = std::io::stdout().lock();
-    let mut lines = BufReader::new(reader);
-    let mut line = Vec::new();
-    let mut this = Count::default();
-    while lines.read_until(b'\n', &mut line).context("read what cargo test prints")? > 0 {
-        this.see(&String::from_utf8_lossy(&line));
-        screen.write_all(&line).context("print")?;
-        line.clear();
-    }
-    let succeeded = child.wait().context("wait for cargo test")?.success();
-    *count = count.plus(this.ended(succeeded));
-    Ok(())
-}
-
-fn report(count: Count, skipped: &str) -> Result<()> {
+fn report(count: &Count, skipped: &str) -> Result<()> {
     if !skipped.is_empty() {
         println!("\nskipped:\n{skipped}");
     }
