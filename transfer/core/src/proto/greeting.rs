@@ -56,16 +56,15 @@ impl Greeting {
         }
         AuthDigest::ALL.into_iter().find(|digest| self.digests.iter().any(|name| name == digest.name()))
     }
+}
 
-    /// Our line, with its end. It names one digest, because releases differ in whose order counts.
-    pub fn reply(&self, ours: Protocol) -> Vec<u8> {
-        let names = match self.best_digest().filter(|_| !self.digests.is_empty()) {
-            Some(digest) => digest.name().to_owned(),
-            // Daemons without a list do not read ours, but one that speaks 32 insists on it.
-            None => AuthDigest::ALL.map(AuthDigest::name).join(" "),
-        };
-        format!("{PREFIX}{}.0 {names}\n", ours.number()).into_bytes()
-    }
+/// Our line, with its end.
+///
+/// It names all digests in the order of rsync's own list. Releases differ in whose order counts, and both orders are
+/// the same then: the digest is the one that [`Greeting::best_digest`] finds. Daemons without a list do not read ours,
+/// and one that speaks 32 insists on it.
+pub(crate) fn announcement(ours: Protocol) -> Vec<u8> {
+    format!("{PREFIX}{}.0 {}\n", ours.number(), AuthDigest::ALL.map(AuthDigest::name).join(" ")).into_bytes()
 }
 
 /// How each line of the handshake begins.
@@ -98,10 +97,12 @@ mod tests {
     }
 
     #[test]
-    fn the_reply_names_one_digest() {
-        let reply = |line: &str| Greeting::parse(line.as_bytes()).unwrap().reply(Protocol::V32);
-        assert_eq!(reply("@RSYNCD: 32.0 sha512 sha256 sha1 md5 md4"), b"@RSYNCD: 32.0 sha512\n");
-        assert_eq!(reply("@RSYNCD: 32.0 md5 md4"), b"@RSYNCD: 32.0 md5\n");
-        assert_eq!(reply("@RSYNCD: 31.0"), b"@RSYNCD: 32.0 sha512 sha256 sha1 md5\n");
+    fn our_greeting_names_all_digests_and_the_best_that_both_know_is_used() {
+        assert_eq!(announcement(Protocol::V32), b"@RSYNCD: 32.0 sha512 sha256 sha1 md5\n");
+        let best = |line: &str| Greeting::parse(line.as_bytes()).unwrap().best_digest();
+        assert_eq!(best("@RSYNCD: 32.0 sha512 sha256 sha1 md5 md4"), Some(AuthDigest::Sha512));
+        assert_eq!(best("@RSYNCD: 32.0 md5 md4"), Some(AuthDigest::Md5));
+        assert_eq!(best("@RSYNCD: 31.0"), Some(AuthDigest::Md5));
+        assert_eq!(best("@RSYNCD: 32.0 md4"), None);
     }
 }

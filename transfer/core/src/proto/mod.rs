@@ -10,4 +10,4 @@ mod options;
 
 pub use dialect::{Checksum, CompatFlags, Compression, Dialect, Protocol};
 pub use exit::{ExitCode, IoErrors};
-pub use options::{Append, CompressWish, DeleteMode, ServerOptions};
+pub use options::{Append, CompressWish, DeleteMode, ServerCommand, ServerOptions};

@@ -163,6 +163,15 @@ pub struct ServerOptions {
     pub extra: Vec<Vec<u8>>,
 }
 
+/// How a remote shell starts a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerCommand {
+    /// What follows the program's name, unquoted; the path is the last word, unless it travels in `input`.
+    pub words: Vec<Vec<u8>>,
+    /// What the server reads before it speaks its version.
+    pub input: Vec<u8>,
+}
+
 impl ServerOptions {
     /// What `-a` means: `-rlptgoD`.
     pub fn archive() -> Self {
@@ -219,6 +228,29 @@ impl ServerOptions {
         add(path);
         add(b"");
         Ok(out)
+    }
+
+    /// How a remote shell starts the server for a push to `path`; an empty one is the login folder.
+    ///
+    /// `secluded` keeps everything but the letters out of the command line, and so out of the reach of a shell.
+    ///
+    /// # Errors
+    /// Misuse: an argument is empty, too long, or holds a NUL.
+    pub fn command(&self, path: &[u8], secluded: bool) -> Result<ServerCommand, Error> {
+        let path = if path.is_empty() { b"." } else { path };
+        let mut rest = self.long_options();
+        rest.push(b".".to_vec());
+        rest.push(path.to_vec());
+        rest.iter().try_for_each(|argument| check(argument))?;
+        let mut words = vec![b"--server".to_vec(), self.letters(secluded)];
+        let mut input = Vec::new();
+        if secluded {
+            let vector = [b"rsync".to_vec()].into_iter().chain(rest).chain([Vec::new()]);
+            vector.for_each(|argument| input.extend(argument.into_iter().chain([0])));
+        } else {
+            words.append(&mut rest);
+        }
+        Ok(ServerCommand { words, input })
     }
 
     fn letters(&self, secluded: bool) -> Vec<u8> {

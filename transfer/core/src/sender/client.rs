@@ -17,10 +17,23 @@ use crate::proto::{Checksum, CompatFlags, Dialect, IoErrors, Protocol, ServerOpt
 use crate::wire::mux::{Code, Demux, frame};
 use crate::{Error, Stage};
 
+/// Who is at the other end, and so how a session begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Peer {
+    /// `rsync --daemon`, by itself or through a remote shell: greetings, a module, perhaps a password, arguments.
+    #[default]
+    Daemon,
+    /// `rsync --server`, started by a remote shell with its arguments ([`ServerOptions::command`]): both sides begin
+    /// with their version as an integer. Peer: rsync's compat.c:setup_protocol.
+    Server,
+}
+
 /// What a session needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Name of the module; empty asks for the listing of modules.
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// Name of the module; empty asks a daemon for the listing of modules. A [`Peer::Server`] has none.
     pub module: Vec<u8>,
     /// Path below the module, without a leading slash. End it with `/`, so that it always is a directory.
     pub path: Vec<u8>,
@@ -39,8 +52,12 @@ pub struct Config {
     pub compress_level: Option<i32>,
     /// The newest protocol to speak.
     pub protocol: Protocol,
-    /// Send the arguments together with the module's name, without waiting for the daemon's OK: one round trip less.
-    /// Only without a password. If the daemon then refuses the module, its words may be lost with the connection, so
+    /// Bytes for a daemon's early exec hook, at most 5120; daemons before 3.2.1 refuse them.
+    pub early_input: Vec<u8>,
+    /// Give a [`Peer::Server`] its arguments in the stream rather than on the command line, where a shell reads them.
+    pub secluded: bool,
+    /// Send the arguments together with the module's name, or with the answer to the challenge, without waiting for
+    /// the daemon's OK: one round trip less. If the daemon then refuses the module, its words may be lost with the connection, so
     /// use it where a session went well before.
     pub eager: bool,
 }
@@ -49,6 +66,7 @@ impl Config {
     /// A session for `module` and `path` with the given options and nothing else special.
     pub fn new(module: impl Into<Vec<u8>>, path: impl Into<Vec<u8>>, options: ServerOptions) -> Self {
         Config {
+            peer: Peer::Daemon,
             module: module.into(),
             path: path.into(),
             user: None,
@@ -58,6 +76,8 @@ impl Config {
             checksum: None,
             compress_level: None,
             protocol: Protocol::V32,
+            early_input: Vec::new(),
+            secluded: false,
             eager: false,
         }
     }
@@ -119,7 +139,7 @@ pub(super) enum List {
 }
 
 impl Client {
-    /// A session that has not heard anything yet. The daemon speaks first.
+    /// A session that has not heard anything yet. What can be said without hearing is in the output already.
     ///
     /// # Errors
     /// Misuse: options, filters or names that cannot be sent.
@@ -129,10 +149,11 @@ impl Client {
         if config.options.sends_filters() {
             put_filters(&config.filters, &mut filters)?;
         }
-        Ok(Client {
+        let stage = if config.peer == Peer::Daemon { Stage::Greeting } else { Stage::Setup };
+        let mut client = Client {
             config,
             state: State::Handshake,
-            stage: Stage::Greeting,
+            stage,
             failure: None,
             handshake,
             dialect: None,
@@ -144,7 +165,9 @@ impl Client {
             output: Output::default(),
             last_words: LastWords::default(),
             filters,
-        })
+        };
+        client.open();
+        Ok(client)
     }
 
     /// How far the session has come.

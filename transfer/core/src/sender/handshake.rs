@@ -1,10 +1,10 @@
 //! From the first line to the seed (protocol note, sections 1 and 2).
 
 use super::Event;
-use super::client::{Client, Config, State};
+use super::client::{Client, Config, Peer, State};
 use crate::error::{ErrorKind, Shown};
 use crate::proto::auth::AuthDigest;
-use crate::proto::greeting::{Greeting, PREFIX};
+use crate::proto::greeting::{self, Greeting, PREFIX};
 use crate::proto::negotiate::{self, MAX_NAMES};
 use crate::proto::{Checksum, CompatFlags, CompressWish, Compression, Dialect, ExitCode, IoErrors, Protocol};
 use crate::sender::Outcome;
@@ -35,6 +35,8 @@ pub(super) struct Handshake {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Greeting,
+    /// The version of a server that a remote shell started, as an integer.
+    Version,
     /// Text, a challenge, the daemon's OK, or modules.
     Lines,
     Compat,
@@ -58,20 +60,26 @@ impl Handshake {
         {
             return Err(Error::misuse(Stage::Auth, "user name holds a space or a line end, or is too long"));
         }
-        let path = [&config.module, &b"/"[..], &config.path].concat();
-        let listing = config.module.is_empty();
-        let arguments = if listing { Vec::new() } else { config.options.arguments(&path)? };
+        if config.early_input.len() > MAX_EARLY_INPUT {
+            return Err(Error::misuse(
+                Stage::Greeting,
+                format!("early input of more than {MAX_EARLY_INPUT} bytes"),
+            ));
+        }
         Ok(Handshake {
             input: Vec::new(),
             at: 0,
-            step: Step::Greeting,
+            step: match config.peer {
+                Peer::Daemon => Step::Greeting,
+                Peer::Server => Step::Version,
+            },
             greeting: None,
             protocol: config.protocol,
             compat: CompatFlags::default(),
             checksum: Checksum::Md5,
             compression: Compression::None,
             text: 0,
-            arguments,
+            arguments: arguments(config)?,
         })
     }
 
@@ -116,7 +124,41 @@ impl Handshake {
     }
 }
 
+/// What travels in the session's own stream: a daemon's whole vector, or the second part of a server's, whose first
+/// one is on its command line.
+fn arguments(config: &Config) -> Result<Vec<u8>, Error> {
+    match config.peer {
+        Peer::Daemon if config.module.is_empty() => Ok(Vec::new()),
+        Peer::Daemon => config.options.arguments(&[&config.module, &b"/"[..], &config.path].concat()),
+        Peer::Server => Ok(config.options.command(&config.path, config.secluded)?.input),
+    }
+}
+
 impl Client {
+    /// Says what needs no word of the other side. A daemon greets unasked too, and both read the other's greeting
+    /// later: the module's name need not wait for it.
+    pub(super) fn open(&mut self) {
+        if self.config.peer == Peer::Server {
+            let mut out = std::mem::take(&mut self.handshake.arguments);
+            out.extend_from_slice(&u32::from(self.config.protocol.number()).to_le_bytes());
+            return self.output.raw(out);
+        }
+        let mut out = greeting::announcement(self.config.protocol);
+        if !self.config.early_input.is_empty() {
+            out.extend_from_slice(format!("#early_input={}\n", self.config.early_input.len()).as_bytes());
+            out.extend_from_slice(&self.config.early_input);
+        }
+        if self.config.module.is_empty() {
+            out.extend_from_slice(b"#list");
+        }
+        out.extend_from_slice(&self.config.module);
+        out.push(b'\n');
+        if self.config.eager && self.config.password.is_none() {
+            out.append(&mut self.handshake.arguments);
+        }
+        self.output.raw(out);
+    }
+
     pub(super) fn handle_handshake(&mut self, bytes: &[u8]) -> Result<(), ErrorKind> {
         self.handshake.input.drain(..self.handshake.at);
         self.handshake.at = 0;
@@ -124,6 +166,7 @@ impl Client {
         while self.state == State::Handshake {
             let went_on = match self.handshake.step {
                 Step::Greeting => self.read_greeting()?,
+                Step::Version => self.read_version()?,
                 Step::Lines => self.read_line()?,
                 Step::Compat => self.read_compat()?,
                 Step::Names => self.read_names()?,
@@ -138,25 +181,37 @@ impl Client {
     }
 
     fn read_greeting(&mut self) -> Result<bool, ErrorKind> {
+        if self.handshake.input[self.handshake.at..].starts_with(TLS_ALERT) {
+            let found =
+                "a TLS alert, expected \"@RSYNCD: <version>\": rsyncs:// goes to a port that speaks TLS";
+            return Err(ErrorKind::malformed("greeting", found));
+        }
         let Some(line) = self.handshake.line()? else { return Ok(false) };
         if let Some(text) = error_text(&line) {
             return Err(ErrorKind::DaemonError(text));
         }
         let greeting = Greeting::parse(&line)?;
         self.handshake.protocol = greeting.agree(self.config.protocol)?;
-        let mut reply = greeting.reply(self.config.protocol);
-        if self.config.module.is_empty() {
-            reply.extend_from_slice(b"#list");
-        }
-        reply.extend_from_slice(&self.config.module);
-        reply.push(b'\n');
-        if self.config.eager && self.config.password.is_none() {
-            reply.append(&mut self.handshake.arguments);
-        }
-        self.output.raw(reply);
         self.handshake.greeting = Some(greeting);
         self.handshake.step = Step::Lines;
         self.stage = Stage::Auth;
+        Ok(true)
+    }
+
+    fn read_version(&mut self) -> Result<bool, ErrorKind> {
+        let Some(version) = self.handshake.read("version", |reader| reader.array::<4>())? else {
+            return Ok(false);
+        };
+        let number = u32::from_le_bytes(version);
+        if !(OLDEST_VERSION..=NEWEST_VERSION).contains(&number) {
+            let found = format!("\"{}\" (is your shell clean?)", Shown(&version));
+            return Err(ErrorKind::misbehaved("protocol version mismatch", found));
+        }
+        let greeting = Greeting { version: number, sub: 0, digests: Vec::new() };
+        self.handshake.protocol = greeting.agree(self.config.protocol)?;
+        self.handshake.greeting = Some(greeting);
+        self.handshake.step = Step::Compat;
+        self.stage = Stage::Setup;
         Ok(true)
     }
 
@@ -186,6 +241,9 @@ impl Client {
         let user = self.config.user.as_deref().unwrap_or(b"nobody");
         let response = digest.respond(password, challenge);
         self.output.raw([user, b" ", response.as_bytes(), b"\n"].concat());
+        if self.config.eager {
+            self.output.raw(std::mem::take(&mut self.handshake.arguments));
+        }
         Ok(())
     }
 
@@ -280,6 +338,17 @@ fn error_text(line: &[u8]) -> Option<Vec<u8>> {
     let text = line.strip_prefix(b"@ERROR")?;
     Some(text.strip_prefix(b":").unwrap_or(text).trim_ascii().to_vec())
 }
+
+/// A record of type alert, of a TLS server that was sent a greeting instead of a handshake.
+const TLS_ALERT: &[u8] = &[0x15, 0x03];
+
+/// Versions that a server may have; anything else is what a login script said. Peer: rsync.h, MIN_PROTOCOL_VERSION
+/// and MAX_PROTOCOL_VERSION.
+const OLDEST_VERSION: u32 = 20;
+const NEWEST_VERSION: u32 = 40;
+
+/// Most bytes of early input that a daemon takes.
+const MAX_EARLY_INPUT: usize = 5 << 10;
 
 /// The daemon reads the module's name into 1024 bytes.
 const MAX_MODULE: usize = 1023;

@@ -8,7 +8,7 @@ mod output;
 mod stream;
 mod transfer;
 
-pub use client::{Client, Config};
+pub use client::{Client, Config, Peer};
 pub use event::{
     Basis, DeleteStats, Deleted, Event, Iflags, Item, MessageKind, Ndx, NoSend, Outcome, Request,
 };

@@ -103,6 +103,8 @@ fn captured() -> Driver {
 }
 
 const GREETING: &[u8] = b"@RSYNCD: 32.0 sha512 sha256 sha1 md5 md4\n";
+/// Our own, and the module, both said unasked.
+const OPENING: &[u8] = b"@RSYNCD: 32.0 sha512 sha256 sha1 md5\nm\n";
 const SETUP: &[u8] = b"\x81\xfe\x23xxh128 xxh3 xxh64 md5 md4 sha1 none\x78\x56\x34\x12";
 const REQUEST: &[u8] = b"\x13\0\0\x07\x01\x00\xa0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const DONE: &[u8] = b"\x01\0\0\x07\0";
@@ -137,13 +139,15 @@ fn to_list(driver: &mut Driver) {
 #[test]
 fn the_captured_session_is_spoken_byte_for_byte() {
     let mut driver = captured();
+    driver.write();
+    assert_eq!(driver.take_written(), OPENING);
     driver.hear(GREETING).unwrap();
-    // The stock client names all digests and checksums; we have read the daemon's and name one.
-    assert_eq!(driver.take_written(), b"@RSYNCD: 32.0 sha512\nm\n");
+    assert!(driver.take_written().is_empty());
     driver.hear(b"@RSYNCD: OK\n").unwrap();
     let arguments = b"--server\0-te.LsfxCIvu\0--checksum-seed=305419896\0.\0m/sub/\0\0";
     assert_eq!(driver.take_written(), arguments);
     driver.hear(SETUP).unwrap();
+    // The stock client names all checksums; we have read the daemon's and name one.
     let list = b"\x06xxh128\x1d\0\0\x07\xa0\x18\x09hello.txt\x00\x0d\x00\x66\xd9\x81\x38\xe7\x15\xcd\x5b\
                  \xa4\x81\0\0\0\0";
     assert_eq!(driver.take_written(), list);
@@ -203,8 +207,8 @@ fn a_password_answers_the_challenge_with_the_strongest_digest() {
     let mut config = captured_config();
     (config.user, config.password) = (Some(b"joe".to_vec()), Some(b"secret".to_vec()));
     let mut driver = Driver::new(config, &["hello.txt"]);
-    driver.hear(b"@RSYNCD: 31.0 md5 sha256\n").unwrap();
-    assert_eq!(driver.take_written(), b"@RSYNCD: 32.0 sha256\nm\n");
+    driver.hear(b"@RSYNCD: 31.0 sha256 md5\n").unwrap();
+    assert_eq!(driver.take_written(), OPENING);
     driver.hear(b"@RSYNCD: AUTHREQD abc+/\n").unwrap();
     let response = crate::proto::auth::AuthDigest::Sha256.respond(b"secret", b"abc+/");
     assert_eq!(driver.take_written(), format!("joe {response}\n").into_bytes());
@@ -223,18 +227,87 @@ fn a_challenge_without_a_password_is_an_error_of_its_own() {
 #[test]
 fn an_eager_session_sends_its_arguments_with_the_module() {
     let mut driver = Driver::new(Config { eager: true, ..captured_config() }, &["hello.txt"]);
-    driver.hear(GREETING).unwrap();
+    driver.write();
     let written = driver.take_written();
-    assert!(written.starts_with(b"@RSYNCD: 32.0 sha512\nm\n--server\0"));
+    assert!(written.starts_with(&[OPENING, b"--server\0"].concat()));
+    driver.hear(GREETING).unwrap();
     driver.hear(b"@RSYNCD: OK\n").unwrap();
     assert!(driver.take_written().is_empty());
+}
+
+#[test]
+fn an_eager_session_with_a_password_sends_its_arguments_with_the_response() {
+    let mut config = Config { eager: true, ..captured_config() };
+    config.password = Some(b"secret".to_vec());
+    let mut driver = Driver::new(config, &["hello.txt"]);
+    driver.hear(GREETING).unwrap();
+    assert_eq!(driver.take_written(), OPENING);
+    driver.hear(b"@RSYNCD: AUTHREQD abc\n").unwrap();
+    let written = driver.take_written();
+    let line = written.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    assert!(written[line..].starts_with(b"--server\0"));
+    driver.hear(b"@RSYNCD: OK\n").unwrap();
+    assert!(driver.take_written().is_empty());
+}
+
+#[test]
+fn early_input_comes_before_the_module() {
+    let config = Config { early_input: b"a\0b".to_vec(), ..captured_config() };
+    let mut driver = Driver::new(config, &["hello.txt"]);
+    driver.write();
+    assert!(driver.take_written().ends_with(b" md5\n#early_input=3\na\0bm\n"));
+    let config = Config { early_input: vec![0; 5121], ..captured_config() };
+    assert!(Client::new(config).is_err());
+}
+
+#[test]
+fn a_server_behind_a_remote_shell_is_told_a_version_and_no_module() {
+    let config = Config { peer: Peer::Server, ..captured_config() };
+    let mut driver = Driver::new(config, &["hello.txt"]);
+    driver.write();
+    assert_eq!(driver.take_written(), b"\x20\0\0\0");
+    driver.hear(b"\x1f\0").unwrap();
+    driver.hear(b"\0\0").unwrap();
+    driver.hear(SETUP).unwrap();
+    assert!(driver.take_written().starts_with(b"\x06xxh128\x1d\0\0\x07"));
+    let dialect = driver.client.dialect().unwrap();
+    assert_eq!((dialect.protocol, dialect.daemon_protocol), (Protocol::V31, 31));
+    driver.hear(&[REQUEST, DONE, DONES, DONE].concat()).unwrap();
+    assert_eq!(driver.finished().unwrap().exit, ExitCode::OK);
+}
+
+#[test]
+fn a_secluded_server_reads_its_arguments_before_its_version() {
+    let config = Config { peer: Peer::Server, secluded: true, ..captured_config() };
+    let mut driver = Driver::new(config, &["hello.txt"]);
+    driver.write();
+    let expected = b"rsync\0--checksum-seed=305419896\0.\0sub/\0\0\x20\0\0\0";
+    assert_eq!(driver.take_written(), expected);
+}
+
+#[test]
+fn what_a_login_script_says_is_no_version() {
+    let mut driver = Driver::new(Config { peer: Peer::Server, ..captured_config() }, &["hello.txt"]);
+    let error = driver.hear(b"Welcome!\n").unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::PROTOCOL);
+    assert!(error.to_string().contains("\"Welc\" (is your shell clean?)"), "{error}");
+    let mut driver = Driver::new(Config { peer: Peer::Server, ..captured_config() }, &["hello.txt"]);
+    let error = driver.hear(b"\x1d\0\0\0").unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::UNSUPPORTED);
+}
+
+#[test]
+fn a_tls_alert_in_place_of_a_greeting_tells_what_to_do() {
+    let mut driver = captured();
+    let error = driver.hear(b"\x15\x03\x01\0\x02\x02\x46").unwrap_err();
+    assert!(error.to_string().contains("rsyncs://"), "{error}");
 }
 
 #[test]
 fn modules_are_listed_when_none_is_named() {
     let mut driver = Driver::new(Config::new("", "", ServerOptions::default()), &["hello.txt"]);
     driver.hear(GREETING).unwrap();
-    assert_eq!(driver.take_written(), b"@RSYNCD: 32.0 sha512\n#list\n");
+    assert_eq!(driver.take_written(), b"@RSYNCD: 32.0 sha512 sha256 sha1 md5\n#list\n");
     driver.hear(b"m              \tthe module\n@RSYNCD: EXIT\n").unwrap();
     assert_eq!(driver.events[0], Event::Listing(b"m              \tthe module".to_vec()));
     assert_eq!(driver.finished().unwrap().exit, ExitCode::OK);
@@ -584,6 +657,7 @@ fn an_abort_keeps_frames_whole() {
 #[test]
 fn a_sign_of_life_is_an_empty_frame() {
     let mut driver = captured();
+    driver.write();
     driver.client.keep_alive();
     assert_eq!(driver.client.output_len(), 0);
     to_list(&mut driver);
