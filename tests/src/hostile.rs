@@ -4,11 +4,11 @@
 //! what comes instead of the next honest step.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
 use std::time::Duration;
+
+use crate::server::{Clients, Server};
 
 /// One thing the peer does.
 #[derive(Clone, Debug)]
@@ -102,40 +102,25 @@ impl Step {
 /// Plays one script to every client; ends on drop.
 #[derive(Debug)]
 pub struct HostileDaemon {
-    port: u16,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    script: Vec<Step>,
-    stopping: AtomicBool,
-    clients: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
+    server: Server,
 }
 
 impl HostileDaemon {
     /// Plays `script`, then closes the connection.
     pub fn playing(script: impl IntoIterator<Item = Step>) -> HostileDaemon {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        let shared = Arc::new(Shared {
-            script: script.into_iter().collect(),
-            stopping: AtomicBool::new(false),
-            clients: AtomicU64::new(0),
-            open: Mutex::new(Vec::new()),
+        let script: Vec<Step> = script.into_iter().collect();
+        let server = Server::start(move |clients, client| {
+            clients.count();
+            clients.keep(&client);
+            // A client that goes away in the middle is the end of the play, not a failure.
+            let _ = play(&script, clients, client);
         });
-        let thread = thread::spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.serve(&listener)
-        });
-        HostileDaemon { port, shared, thread: Some(thread) }
+        HostileDaemon { server }
     }
 
     /// `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.server.address()
     }
 
     /// A URL on it.
@@ -145,77 +130,40 @@ impl HostileDaemon {
 
     /// Clients that came so far.
     pub fn clients(&self) -> u64 {
-        self.shared.clients.load(Ordering::SeqCst)
+        self.server.served()
     }
 }
 
-impl Drop for HostileDaemon {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        for stream in self.shared.open.lock().iter().flat_map(|open| open.iter()) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        // Wakes the accept.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    fn serve(self: &Arc<Self>, listener: &TcpListener) {
-        let mut players = Vec::new();
-        for client in listener.incoming() {
-            if self.stopping.load(Ordering::SeqCst) {
-                break;
-            }
-            let Ok(client) = client else { continue };
-            self.clients.fetch_add(1, Ordering::SeqCst);
-            let Ok(copy) = client.try_clone() else { continue };
-            if let Ok(mut open) = self.open.lock() {
-                open.push(copy);
-            }
-            let shared = Arc::clone(self);
-            // A client that goes away in the middle is the end of the play, not a failure.
-            players.push(thread::spawn(move || drop(shared.play(client))));
-        }
-        for player in players {
-            let _ = player.join();
-        }
-    }
-
-    fn play(&self, mut client: TcpStream) -> std::io::Result<()> {
-        client.set_nodelay(true)?;
-        for step in &self.script {
-            match step {
-                Step::Say(bytes) => client.write_all(bytes)?,
-                Step::SayForever(bytes) => {
-                    while !self.stopping.load(Ordering::SeqCst) {
-                        client.write_all(bytes)?;
-                    }
+fn play(script: &[Step], clients: &Clients, mut client: TcpStream) -> std::io::Result<()> {
+    client.set_nodelay(true)?;
+    for step in script {
+        match step {
+            Step::Say(bytes) => client.write_all(bytes)?,
+            Step::SayForever(bytes) => {
+                while !clients.is_stopping() {
+                    client.write_all(bytes)?;
                 }
-                Step::Drip(bytes) => bytes.chunks(1).try_for_each(|byte| {
+            }
+            Step::Drip(bytes) => bytes.chunks(1).try_for_each(|byte| {
+                thread::sleep(Duration::from_millis(20));
+                client.write_all(byte)
+            })?,
+            Step::HearLine => hear_until(&mut client, b"\n")?,
+            Step::HearArguments => hear_until(&mut client, b"\0\0")?,
+            Step::HearString => {
+                let mut length = [0];
+                client.read_exact(&mut length)?;
+                client.read_exact(&mut vec![0; length[0].into()])?;
+            }
+            Step::HearSomething => drop(client.read(&mut [0; 4096])?),
+            Step::Hang => {
+                while !clients.is_stopping() && is_there(&client) {
                     thread::sleep(Duration::from_millis(20));
-                    client.write_all(byte)
-                })?,
-                Step::HearLine => hear_until(&mut client, b"\n")?,
-                Step::HearArguments => hear_until(&mut client, b"\0\0")?,
-                Step::HearString => {
-                    let mut length = [0];
-                    client.read_exact(&mut length)?;
-                    client.read_exact(&mut vec![0; length[0].into()])?;
-                }
-                Step::HearSomething => drop(client.read(&mut [0; 4096])?),
-                Step::Hang => {
-                    while !self.stopping.load(Ordering::SeqCst) && is_there(&client) {
-                        thread::sleep(Duration::from_millis(20));
-                    }
                 }
             }
         }
-        client.shutdown(Shutdown::Both)
     }
+    client.shutdown(Shutdown::Both)
 }
 
 fn hear_until(client: &mut TcpStream, end: &[u8]) -> std::io::Result<()> {

@@ -9,6 +9,7 @@
 //! | `EBBTIDE_BIN`, `EBBTIDE_SEND_BIN` | the two programs under test; default: beside the test's own build |
 //! | `EBBTIDE_TEST_CLIENT=rsync` | stock rsync takes the place of ours, which proves the tests themselves |
 //! | `EBBTIDE_RSYNC_OLD` | rsync 3.2.7; default: `tools/rsync-3.2.7/usr/bin/rsync` in the target folder |
+//! | `EBBTIDE_TEST_RSYNCD` | another release of rsync, which takes the place of every daemon; what needs 3.2.7 is skipped |
 //! | `EBBTIDE_SEED` | replays a run of random operations |
 //! | `EBBTIDE_SKIPS` | file that gets one line for each skipped test |
 //! | `CI=true` | a skip is a failure |
@@ -27,6 +28,7 @@ mod proxy;
 mod referee;
 mod rsyncd;
 mod scratch;
+mod server;
 mod skip;
 mod tree;
 mod twins;

@@ -1,10 +1,12 @@
 //! A proxy before a daemon: counts bytes, changes them, acts when certain bytes pass, drips or freezes.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
+
+use crate::server::{Clients, Server};
 
 /// Sees what a client sends before the daemon does: everything of this connection so far, and where the part
 /// begins that was not passed on yet. It may change that part, or do something else first.
@@ -13,9 +15,8 @@ pub type Tap = Box<dyn FnMut(&mut [u8], usize) + Send>;
 /// A proxy on a loopback port; ends on drop.
 #[derive(Debug)]
 pub struct Proxy {
-    port: u16,
+    server: Server,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -24,10 +25,7 @@ struct Shared {
     step: usize,
     sent: AtomicU64,
     received: AtomicU64,
-    connections: AtomicU64,
-    stopping: AtomicBool,
     tap: Mutex<Option<Tap>>,
-    open: Mutex<Vec<TcpStream>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -82,7 +80,7 @@ impl Proxy {
 
     /// `host:port` of the proxy.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.server.address()
     }
 
     /// Bytes that clients sent so far.
@@ -97,78 +95,41 @@ impl Proxy {
 
     /// Connections so far.
     pub fn connections(&self) -> u64 {
-        self.shared.connections.load(Ordering::SeqCst)
+        self.server.served()
     }
 
     fn start(upstream: &str, step: usize, tap: Option<Tap>) -> Proxy {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
         let shared = Arc::new(Shared {
             upstream: upstream.into(),
             step,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
-            connections: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
             tap: Mutex::new(tap),
-            open: Mutex::new(Vec::new()),
         });
-        let thread = thread::spawn({
+        let server = Server::start({
             let shared = Arc::clone(&shared);
-            move || shared.serve(&listener)
+            move |clients, client| shared.serve(clients, &client)
         });
-        Proxy { port, shared, thread: Some(thread) }
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.shared.stopping.store(true, Ordering::SeqCst);
-        for stream in self.shared.open.lock().iter().flat_map(|open| open.iter()) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
-        // Wakes the accept.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        Proxy { server, shared }
     }
 }
 
 impl Shared {
-    fn serve(self: &Arc<Self>, listener: &TcpListener) {
-        let mut pumps = Vec::new();
-        for client in listener.incoming() {
-            if self.stopping.load(Ordering::SeqCst) {
-                break;
-            }
-            // A daemon that is down: the client sees a connection that closes at once.
-            let (Ok(client), Ok(daemon)) = (client, TcpStream::connect(&self.upstream)) else { continue };
-            self.connections.fetch_add(1, Ordering::SeqCst);
-            pumps.extend(self.connect(&client, &daemon));
-        }
-        for pump in pumps {
-            let _ = pump.join();
-        }
-    }
-
-    fn connect(self: &Arc<Self>, client: &TcpStream, daemon: &TcpStream) -> [JoinHandle<()>; 2] {
-        let copy = |stream: &TcpStream| stream.try_clone().expect("descriptors are left");
-        for stream in [client, daemon] {
+    fn serve(&self, clients: &Clients, client: &TcpStream) {
+        // A daemon that is down: the client sees a connection that closes at once.
+        let Ok(daemon) = TcpStream::connect(&self.upstream) else { return };
+        clients.count();
+        for stream in [client, &daemon] {
             let _ = stream.set_nodelay(true);
-            if let Ok(mut open) = self.open.lock() {
-                open.push(copy(stream));
-            }
+            clients.keep(stream);
         }
-        let (from_client, to_daemon, up) = (copy(client), copy(daemon), Arc::clone(self));
-        let (from_daemon, to_client, down) = (copy(daemon), copy(client), Arc::clone(self));
-        [
-            thread::spawn(move || up.pump(from_client, to_daemon, true)),
-            thread::spawn(move || down.pump(from_daemon, to_client, false)),
-        ]
+        thread::scope(|scope| {
+            scope.spawn(|| self.pump(client, &daemon, true));
+            self.pump(&daemon, client, false);
+        });
     }
 
-    fn pump(&self, mut from: TcpStream, mut to: TcpStream, upwards: bool) {
+    fn pump(&self, mut from: &TcpStream, mut to: &TcpStream, upwards: bool) {
         let counter = if upwards { &self.sent } else { &self.received };
         let tapped = upwards && self.tap.lock().is_ok_and(|tap| tap.is_some());
         let mut stream = Vec::new();

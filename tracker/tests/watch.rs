@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use common::{Mounted, Watch, at};
+use common::{Mounted, Watch, at, skipped};
 
 /// The longest name there is, and names that are no text.
 fn odd_names() -> Vec<Vec<u8>> {
@@ -162,7 +162,7 @@ fn a_subvolume_of_btrfs_is_watched_through_the_root_of_its_file_system() {
     let sub = top.join("sub");
     let made = Command::new("btrfs").args(["subvolume", "create"]).arg(&sub).output();
     if !made.is_ok_and(|made| made.status.success()) {
-        return eprintln!("skipped: btrfs-progs are not there");
+        return skipped("btrfs-progs are not there");
     }
     let mut watch = Watch::start(&sub, "fanotify");
     fs::create_dir(sub.join("d")).unwrap();

@@ -2,6 +2,9 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unreachable_pub, reason = "shared between test binaries")]
 
+#[path = "../../../tests/src/skip.rs"]
+mod skip;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -24,13 +27,18 @@ pub fn feed_log() -> PathBuf {
     path
 }
 
-/// Whether tests of the kernel can run here; says so when not.
+/// Whether tests of the kernel can run here; the test counts as skipped when not.
 pub fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("skipped: needs root");
+        skipped("needs root");
     }
     root
+}
+
+/// Counts this test as skipped.
+pub fn skipped(why: &str) {
+    skip::report(std::thread::current().name().unwrap_or("?"), why);
 }
 
 /// A mounted file system that goes away by itself.
@@ -40,7 +48,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// A fresh file system of this type; `None`, said aloud, where this machine cannot make one.
+    /// A fresh file system of this type; `None`, and the test counts as skipped, where this machine cannot make one.
     pub fn new(fs_type: &str) -> Option<Self> {
         if !is_root() {
             return None;
@@ -56,14 +64,14 @@ impl Mounted {
             std::fs::File::create(&image).unwrap().set_len(512 << 20).unwrap();
             let made = Command::new(format!("mkfs.{fs_type}")).arg("-q").arg(&image).output();
             if !made.is_ok_and(|made| made.status.success()) {
-                eprintln!("skipped: mkfs.{fs_type} does not work here");
+                skipped(&format!("mkfs.{fs_type} does not work here"));
                 return None;
             }
             mount.args(["-o", "loop"]).arg(&image);
         }
         let mounted = mount.arg(&point).output().unwrap();
         if !mounted.status.success() {
-            eprintln!("skipped: cannot mount {fs_type}: {}", String::from_utf8_lossy(&mounted.stderr));
+            skipped(&format!("cannot mount {fs_type}: {}", String::from_utf8_lossy(&mounted.stderr)));
             return None;
         }
         Some(Mounted { dir, point })

@@ -68,6 +68,10 @@ const OUTSIDE: &[&str] = &[
     "fanotify",
 ];
 
+/// The tracker's modules that decide and do not act.
+const PURE: &[&str] =
+    &["tracker/src/engine", "tracker/src/fact", "tracker/src/id", "tracker/src/resolve", "tracker/src/scope"];
+
 /// The lines inside crates. Unit tests are left out.
 pub(super) const INSIDE: [Inside; 6] = [
     Inside {
@@ -106,13 +110,7 @@ pub(super) const INSIDE: [Inside; 6] = [
         why: "the process that parses strangers' bytes has nothing of the tracker",
     },
     Inside {
-        files: &[
-            "tracker/src/engine",
-            "tracker/src/fact",
-            "tracker/src/id",
-            "tracker/src/resolve",
-            "tracker/src/scope",
-        ],
+        files: PURE,
         never: &[
             "crate::probe",
             "crate::sys",
@@ -124,13 +122,7 @@ pub(super) const INSIDE: [Inside; 6] = [
         why: "what decides does not ask the kernel itself",
     },
     Inside {
-        files: &[
-            "tracker/src/engine",
-            "tracker/src/fact",
-            "tracker/src/id",
-            "tracker/src/resolve",
-            "tracker/src/scope",
-        ],
+        files: PURE,
         never: &[
             "Instant::now",
             "SystemTime::now",
