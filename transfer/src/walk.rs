@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, RawDir};
 
 use crate::session::{DirRole, Entry, IoErrors};
-use crate::source::{Meta, Source, read_link_in, stat_in};
+use crate::source::{DetailReader, Meta, Source, read_link_in, stat_in};
 
 /// Which kinds of entries are listed besides regular files and directories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub enum ProblemKind {
     ReadDir(io::Error),
     /// It could not be looked at.
     Stat(io::Error),
+    /// Its ACLs or extended attributes could not be read.
+    Attributes(io::Error),
     /// It is a directory, and neither recursion nor directories were asked for.
     DirectoryNotWanted,
     /// It was named as an argument, and cannot be looked at.
@@ -104,6 +106,7 @@ pub struct Walk<'a> {
     root: u16,
     kinds: Kinds,
     keep: Arc<dyn Keep>,
+    details: DetailReader,
     /// What was found.
     pub entries: Vec<Entry>,
     /// What could not be listed.
@@ -113,7 +116,15 @@ pub struct Walk<'a> {
 impl<'a> Walk<'a> {
     /// An empty list of entries below one root.
     pub fn new(source: &'a Source, root: u16, kinds: Kinds) -> Self {
-        Walk { source, root, kinds, keep: Arc::new(Everything), entries: Vec::new(), problems: Vec::new() }
+        Walk {
+            source,
+            root,
+            kinds,
+            keep: Arc::new(Everything),
+            details: DetailReader::new(source.wanted()),
+            entries: Vec::new(),
+            problems: Vec::new(),
+        }
     }
 
     /// Lists only what these rules want, from here on.
@@ -212,13 +223,27 @@ impl<'a> Walk<'a> {
             Ok((meta, _)) if !self.kinds.include(meta.kind()) => self.problem(&path, ProblemKind::NotWanted),
             Ok((meta, link_target)) => {
                 let dir = if depth == Depth::Tree { DirRole::Content } else { DirRole::Plain };
-                let name = path.into_boxed_slice();
-                self.entries.push(Entry { name, meta, link_target, dir, root: self.root });
+                let entry = Entry::new(path, meta).with_link_target(link_target).with_role(dir);
+                self.add(opened, name, Entry { root: self.root, ..entry });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.problem(&path, ProblemKind::Vanished);
             }
             Err(error) => self.problem(&path, ProblemKind::Stat(error)),
+        }
+    }
+
+    /// Adds an entry with what `lstat` does not tell.
+    fn add(&mut self, opened: &OwnedFd, name: &CStr, mut entry: Entry) {
+        match self.details.read_in(opened.as_fd(), name, &entry.meta) {
+            Ok(details) => {
+                entry.details = details;
+                self.entries.push(entry);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.problem(&entry.name, ProblemKind::Vanished);
+            }
+            Err(error) => self.problem(&entry.name, ProblemKind::Attributes(error)),
         }
     }
 
@@ -280,6 +305,7 @@ impl fmt::Display for Problem {
             ProblemKind::OpenDir(error) => failed(out, "opendir", &path, error),
             ProblemKind::ReadDir(error) => failed(out, "readdir", &path, error),
             ProblemKind::Stat(error) => failed(out, "readlink_stat", &path, error),
+            ProblemKind::Attributes(error) => failed(out, "get_xattr", &path, error),
             ProblemKind::DirectoryNotWanted => write!(out, "skipping directory {path}"),
             ProblemKind::Argument(error) => failed(out, "link_stat", &path, error),
             ProblemKind::Root(error) => failed(out, "change_dir", &path, error),

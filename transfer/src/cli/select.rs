@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::session::{DirRole, Entry, FileListInput};
-use crate::source::Source;
+use crate::source::{Look, Source, Wanted};
 use crate::walk::{Depth, Kinds, Problem, ProblemKind, Walk};
 
 use super::args::{Args, MissingArgs};
@@ -34,7 +34,7 @@ pub(super) fn select(args: &Args, named: &[Named]) -> io::Result<Selection> {
     let rules = Rules { recursive: server.recursive, dirs, kinds, missing: args.missing };
     let mut roots = Roots::default();
     let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
-    let source = Source::open_all(&roots.paths)?;
+    let source = Source::open_all(&roots.paths)?.reading(Wanted::of(server));
     let mut walk = Walk::new(&source, 0, kinds);
     walk.problems = roots.problems;
     for (named, root) in named.iter().zip(opened) {
@@ -89,25 +89,28 @@ impl Rules {
             add_parents(walk, source, root, named);
         }
         match look {
-            Ok(look) if look.meta.is_dir() => self.add_dir(walk, root, named, look.meta),
+            Ok(look) if look.meta.is_dir() => self.add_dir(walk, root, named, look),
             Ok(look) if !self.kinds.include(look.meta.kind()) => {
                 walk.problem(&named.name, ProblemKind::NotWanted);
             }
             Ok(look) => {
-                let entry = Entry::new(named.name.clone(), look.meta).with_link_target(look.link_target);
+                let entry = Entry::new(named.name.clone(), look.meta)
+                    .with_link_target(look.link_target)
+                    .with_details(look.details);
                 walk.entries.push(Entry { root, ..entry });
             }
             Err(error) => self.add_missing(walk, root, named, error),
         }
     }
 
-    fn add_dir(&self, walk: &mut Walk<'_>, root: u16, named: &Named, meta: crate::source::Meta) {
+    fn add_dir(&self, walk: &mut Walk<'_>, root: u16, named: &Named, look: Look) {
         let listed = self.recursive || named.content && self.dirs;
         if !listed && !self.dirs {
             return walk.problem(&named.name, ProblemKind::DirectoryNotWanted);
         }
         let role = if listed { DirRole::Content } else { DirRole::Plain };
-        walk.entries.push(Entry { root, ..Entry::new(named.name.clone(), meta).with_role(role) });
+        let entry = Entry::new(named.name.clone(), look.meta).with_details(look.details).with_role(role);
+        walk.entries.push(Entry { root, ..entry });
         if listed {
             walk.below(&named.name, if self.recursive { Depth::Tree } else { Depth::Entries });
         }
@@ -130,7 +133,8 @@ fn add_parents(walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
     for parent in named.with_root.then_some(&b"."[..]).into_iter().chain(parents(&named.name)) {
         match source.look(root, parent) {
             Ok(look) if look.meta.is_dir() => {
-                let entry = Entry::new(parent, look.meta).with_role(DirRole::Implied);
+                let entry =
+                    Entry::new(parent, look.meta).with_details(look.details).with_role(DirRole::Implied);
                 walk.entries.push(Entry { root, ..entry });
             }
             // The look at the name itself tells why.

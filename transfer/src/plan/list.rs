@@ -49,7 +49,10 @@ impl List {
             }
             return at;
         }
-        let entry = Entry::new(name, look.meta).with_link_target(look.link_target.clone()).with_role(dir);
+        let entry = Entry::new(name, look.meta)
+            .with_link_target(look.link_target.clone())
+            .with_details(look.details.clone())
+            .with_role(dir);
         self.push(entry)
     }
 

@@ -183,7 +183,7 @@ impl Tree {
             | ProblemKind::DirectoryNotWanted
             | ProblemKind::Argument(_)
             | ProblemKind::Root(_) => {}
-            ProblemKind::Stat(_) | ProblemKind::NameTooLong => {
+            ProblemKind::Stat(_) | ProblemKind::Attributes(_) | ProblemKind::NameTooLong => {
                 // What the list lacks would be removed.
                 chunk.list.set_plain(wire_name(&start.dir));
                 chunk.successors.push((start.fact, Fact::Touched { path, data: true }));
@@ -257,7 +257,11 @@ impl Chunk {
         let mut groups = LinkGroups::new();
         for entry in &self.list.entries {
             if let Some(inode) = shared_inode_of(entry) {
-                let look = Look { meta: entry.meta, link_target: entry.link_target.clone() };
+                let look = Look {
+                    meta: entry.meta,
+                    link_target: entry.link_target.clone(),
+                    details: entry.details.clone(),
+                };
                 groups.entry(inode).or_default().add(&entry.name, &look);
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ebbtide_wire::ErrorKind;
 use ebbtide_wire::flist::FileList;
 use ebbtide_wire::proto::{Dialect, ServerOptions};
-use ebbtide_wire::sender::{self, Client, Event, Ndx, Request};
+use ebbtide_wire::sender::{self, Client, Event, Ndx, Request, ValuesRequest};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -249,6 +249,7 @@ impl<'a> Driver<'a> {
             Event::Message { kind, text } => self.on_text(kind.into(), text),
             Event::Ready(dialect) => return self.on_ready(&dialect),
             Event::Request(request) => return self.on_request(request),
+            Event::Values(request) => return self.on_values(&request),
             Event::Item(item) => self.on_item(&item),
             Event::Deleted(deleted) => self.observer.deleted(&deleted.name, deleted.directory),
             Event::DeleteStats(stats) => self.tally.deleted(stats),
@@ -301,6 +302,25 @@ impl<'a> Driver<'a> {
             self.open_requests += 1;
         }
         Ok(())
+    }
+
+    /// Reads values of extended attributes here and now: they are short, and the file was just looked at.
+    fn on_values(&mut self, request: &ValuesRequest) -> Result<(), SessionErrorKind> {
+        let index = self.index(request.ndx);
+        let values =
+            request.names.iter().map(|name| index.and_then(|index| self.value(index, name))).collect();
+        self.client.give_values(values).map_err(wire)
+    }
+
+    fn value(&mut self, index: usize, name: &[u8]) -> Option<Vec<u8>> {
+        let entry = &self.entries[index];
+        match self.source.xattr_value(entry.root, &entry.name, name) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.observer.unreadable(entry, &error);
+                None
+            }
+        }
     }
 
     /// The caller's number of a list entry.

@@ -1,8 +1,10 @@
 //! What the caller hands to a session: the entries of one file list.
 
+use std::sync::Arc;
+
 pub use ebbtide_wire::proto::IoErrors;
 
-use crate::source::Meta;
+use crate::source::{Details, Meta};
 
 /// The entries of one session, in the order in which they go on the wire.
 ///
@@ -36,12 +38,21 @@ pub struct Entry {
     pub dir: DirRole,
     /// Which of the source's roots the name lies below; 0 where there is one.
     pub root: u16,
+    /// What `lstat` does not tell, if it was asked for and there is something.
+    pub details: Option<Arc<Details>>,
 }
 
 impl Entry {
     /// An entry whose directory role is [`DirRole::Plain`].
     pub fn new(name: impl Into<Box<[u8]>>, meta: Meta) -> Self {
-        Entry { name: name.into(), meta, link_target: Box::default(), dir: DirRole::Plain, root: 0 }
+        Entry {
+            name: name.into(),
+            meta,
+            link_target: Box::default(),
+            dir: DirRole::Plain,
+            root: 0,
+            details: None,
+        }
     }
 
     /// A name that the receiver is to remove (needs `delete_missing_args`).
@@ -53,6 +64,13 @@ impl Entry {
     #[must_use]
     pub fn with_link_target(mut self, target: impl Into<Box<[u8]>>) -> Self {
         self.link_target = target.into();
+        self
+    }
+
+    /// The same with what `lstat` does not tell.
+    #[must_use]
+    pub fn with_details(mut self, details: Option<Arc<Details>>) -> Self {
+        self.details = details;
         self
     }
 

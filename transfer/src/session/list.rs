@@ -55,6 +55,8 @@ fn wire_entry<'a>(entry: &'a Entry, link_group: Option<u64>, checksum: &'a [u8])
             DirRole::Implied => DirKind::Implied,
         },
         checksum,
+        atime: entry.details.as_ref().map_or(0, |details| details.atime),
+        attributes: entry.details.as_ref().map(|details| &details.attributes).filter(|some| !some.is_empty()),
     }
 }
 

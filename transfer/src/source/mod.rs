@@ -1,11 +1,15 @@
 //! The tree that is sent: looking at entries and reading files, without ever being led out of it.
 
+mod acl;
+mod attributes;
 mod content;
 mod ids;
 mod map;
 mod meta;
 mod root;
 
+pub(crate) use attributes::DetailReader;
+pub use attributes::{Details, Wanted};
 pub use content::{Content, OpenFile};
 pub use ids::{group_name, user_name};
 pub use map::Map;

@@ -6,11 +6,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::attributes::{DetailReader, Details, Wanted, value_of};
 use super::content::OpenFile;
 use super::meta::Meta;
 
@@ -22,6 +23,7 @@ use super::meta::Meta;
 #[derive(Debug)]
 pub struct Source {
     roots: Vec<Root>,
+    wanted: Wanted,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Look {
     pub meta: Meta,
     /// What a symlink points to; empty for other entries.
     pub link_target: Box<[u8]>,
+    /// What `lstat` does not tell, if it was asked for and there is something.
+    pub details: Option<Arc<Details>>,
 }
 
 impl Source {
@@ -60,12 +64,24 @@ impl Source {
         if roots.len() > usize::from(u16::MAX) + 1 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 65536 source roots"));
         }
-        Ok(Source { roots })
+        Ok(Source { roots, wanted: Wanted::default() })
     }
 
     /// A source without roots, for sessions that read nothing.
     pub fn none() -> Source {
-        Source { roots: Vec::new() }
+        Source { roots: Vec::new(), wanted: Wanted::default() }
+    }
+
+    /// The same, reading these attributes of each entry that is looked at or found.
+    #[must_use]
+    pub fn reading(mut self, wanted: Wanted) -> Source {
+        self.wanted = wanted;
+        self
+    }
+
+    /// Which attributes are read besides those of `lstat`.
+    pub fn wanted(&self) -> Wanted {
+        self.wanted
     }
 
     /// The path of a root, as it was given.
@@ -82,7 +98,17 @@ impl Source {
         let entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
         let meta = stat(&entry)?;
         let link_target = if meta.is_symlink() { read_link_in(entry.as_fd(), c"")? } else { Box::default() };
-        Ok(Look { meta, link_target })
+        let details = DetailReader::new(self.wanted).read_of(entry.as_fd(), &meta)?;
+        Ok(Look { meta, link_target, details })
+    }
+
+    /// The value of an extended attribute of what stands at a name.
+    ///
+    /// # Errors
+    /// As [`Source::look`]; ENODATA if there is no such attribute.
+    pub fn xattr_value(&self, root: u16, name: &[u8], attribute: &[u8]) -> io::Result<Vec<u8>> {
+        let entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
+        value_of(entry.as_fd(), attribute)
     }
 
     /// Opens a directory for reading its entries.

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use hashbrown::HashTable;
 
+use super::attributes::{Acl, Attributes};
 use super::entry::{Entry, mode};
 use super::list::{Dir, Extra, FileList, IdKind, NONE, Record, Store};
 use super::order;
@@ -61,6 +62,10 @@ impl FileListBuilder {
         self.store.records.push(record);
         self.ids[IdKind::User as usize].insert(entry.uid);
         self.ids[IdKind::Group as usize].insert(entry.gid);
+        if entry.atime != 0 {
+            self.store.atimes.resize(number, 0);
+            self.store.atimes.push(entry.atime);
+        }
         Ok(number)
     }
 
@@ -124,14 +129,41 @@ impl FileListBuilder {
         let kind = entry.mode & mode::TYPE;
         let special = matches!(kind, mode::BLOCK | mode::CHARACTER | mode::FIFO | mode::SOCKET);
         let link_group = entry.link_group.filter(|_| kind != mode::DIRECTORY && entry.mode != 0);
-        if !special && kind != mode::SYMLINK && entry.checksum.is_empty() && link_group.is_none() {
+        if !special
+            && kind != mode::SYMLINK
+            && entry.checksum.is_empty()
+            && link_group.is_none()
+            && entry.attributes.is_none()
+        {
             return NONE;
         }
         let device = if special { entry.device } else { Default::default() };
         let target = self.keep(if kind == mode::SYMLINK { entry.target } else { &[] });
         let checksum = self.keep(if kind == mode::FILE { entry.checksum } else { &[] });
-        self.store.extras.push(Extra { device, target, checksum, link_group });
+        let mut extra = Extra { device, target, checksum, link_group, ..Extra::default() };
+        if let Some(attributes) = entry.attributes {
+            self.attributes(entry, attributes, &mut extra);
+        }
+        self.store.extras.push(extra);
         self.store.extras.len() as u32 - 1
+    }
+
+    fn attributes(&mut self, entry: &Entry<'_>, attributes: &Attributes, extra: &mut Extra) {
+        let kind = entry.mode & mode::TYPE;
+        if kind != mode::SYMLINK {
+            extra.acl = self.acl(attributes.access.clone().beyond_mode(entry.mode));
+        }
+        if kind == mode::DIRECTORY {
+            extra.default_acl = self.acl(attributes.default.clone());
+        }
+        extra.xattrs = self.store.shared.xattrs.keep(attributes.xattrs.clone());
+    }
+
+    fn acl(&mut self, acl: Acl) -> u32 {
+        for named in &acl.names {
+            self.ids[named.kind as usize].insert(named.id);
+        }
+        self.store.shared.acls.keep(acl)
     }
 
     /// The number of the directory with this path, a new one if need be.

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entry::{Device, DirKind, mode};
-use super::list::{FileList, IdKind, Record};
+use super::list::{Extra, FileList, IdKind, Record};
+use super::table::Sent;
 use crate::proto::{CompatFlags, Dialect, IoErrors, Protocol, ServerOptions};
 use crate::sender::Ndx;
 use crate::wire::varint::{put_varint, put_varlong};
@@ -25,6 +26,9 @@ pub(crate) struct Layout {
     pub(crate) devices: bool,
     pub(crate) links: bool,
     pub(crate) hard_links: bool,
+    pub(crate) acls: bool,
+    pub(crate) xattrs: bool,
+    pub(crate) atimes: bool,
     /// Length of the checksum of regular files, 0 without `-c`.
     pub(crate) checksum_len: usize,
 }
@@ -42,6 +46,9 @@ impl Layout {
             devices: options.devices,
             links: options.links,
             hard_links: options.hard_links,
+            acls: options.acls,
+            xattrs: options.xattrs > 0,
+            atimes: options.atimes > 0,
             checksum_len: if options.checksum { dialect.checksum.digest_len() } else { 0 },
         }
     }
@@ -59,6 +66,10 @@ pub(crate) struct ListEncoder {
     previous: Previous,
     /// How many members each group of hard links has.
     members: HashMap<u64, u32>,
+    /// Access ACLs, default ACLs and extended attributes that were sent.
+    access_sent: Sent,
+    default_sent: Sent,
+    xattrs_sent: Sent,
 }
 
 /// What both sides remember from entry to entry.
@@ -79,6 +90,7 @@ struct Running {
     mode: u32,
     uid: u32,
     gid: u32,
+    atime: i64,
     major: u32,
 }
 
@@ -90,7 +102,17 @@ impl ListEncoder {
                 *members.entry(group).or_insert(0) += 1;
             }
         }
-        ListEncoder { list, layout, removals: true, next: 0, previous: Previous::default(), members }
+        ListEncoder {
+            list,
+            layout,
+            removals: true,
+            next: 0,
+            previous: Previous::default(),
+            members,
+            access_sent: Sent::default(),
+            default_sent: Sent::default(),
+            xattrs_sent: Sent::default(),
+        }
     }
 
     /// Appends entries until `out` has about `limit` bytes; returns whether those were the last ones.
@@ -104,9 +126,10 @@ impl ListEncoder {
                 (self.removals, self.next) = (false, 0);
                 continue;
             };
+            let ndx = Ndx(self.next);
             self.next += 1;
             if (record.mode == 0) == self.removals {
-                self.entry(&list, record, out);
+                self.entry(&list, ndx, record, out);
             }
         }
         false
@@ -127,7 +150,8 @@ impl ListEncoder {
             out.push(0);
         }
         if !layout.numeric_ids {
-            let kinds = [(layout.owner, IdKind::User), (layout.group, IdKind::Group)];
+            let kinds =
+                [(layout.owner || layout.acls, IdKind::User), (layout.group || layout.acls, IdKind::Group)];
             for (_, kind) in kinds.into_iter().filter(|(on, _)| *on) {
                 self.id_list(self.list.names(kind), out);
             }
@@ -153,7 +177,8 @@ impl ListEncoder {
         }
     }
 
-    fn entry(&mut self, list: &FileList, record: &Record, out: &mut Vec<u8>) {
+    fn entry(&mut self, list: &FileList, ndx: Ndx, record: &Record, out: &mut Vec<u8>) {
+        let atime = list.atime(ndx);
         let extra = list.store.extra(record).cloned().unwrap_or_default();
         let group = extra.link_group.filter(|group| self.members.get(group).is_some_and(|count| *count > 1));
         let mut name = std::mem::take(&mut self.previous.scratch);
@@ -164,12 +189,43 @@ impl ListEncoder {
             device: extra.device,
             target: list.store.text(&extra.target),
             checksum: list.store.text(&extra.checksum),
+            atime,
             group,
             name: &name,
         };
         fields.put(&mut self.previous, out);
+        self.put_attributes(list, record, &extra, out);
         self.previous.count += 1;
         self.previous.scratch = std::mem::replace(&mut self.previous.name, name);
+    }
+
+    /// Names of one inode each have theirs, also where the entry says no more than which inode it is.
+    fn put_attributes(&mut self, list: &FileList, record: &Record, extra: &Extra, out: &mut Vec<u8>) {
+        let shared = &list.store.shared;
+        if self.layout.acls && record.mode & mode::TYPE != mode::SYMLINK {
+            put_once(&mut self.access_sent, extra.acl, out, |out| {
+                shared.acls.get(extra.acl).put(out, |_, _| None);
+            });
+            if record.is_dir() {
+                put_once(&mut self.default_sent, extra.default_acl, out, |out| {
+                    shared.acls.get(extra.default_acl).put(out, |_, _| None);
+                });
+            }
+        }
+        if self.layout.xattrs {
+            put_once(&mut self.xattrs_sent, extra.xattrs, out, |out| {
+                shared.xattrs.get(extra.xattrs).put(out);
+            });
+        }
+    }
+}
+
+/// Appends a value's number, or the value itself the first time.
+fn put_once(sent: &mut Sent, number: u32, out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+    let reference = sent.reference(number);
+    put_varint(out, reference as i32);
+    if reference == 0 {
+        put(out);
     }
 }
 
@@ -182,6 +238,7 @@ struct Fields<'a> {
     checksum: &'a [u8],
     /// Set when the entry shares its inode with another one of the list.
     group: Option<u64>,
+    atime: i64,
     name: &'a [u8],
 }
 
@@ -220,6 +277,7 @@ impl Fields<'_> {
         set(!layout.owner || record.uid == running.uid && !first, SAME_UID);
         set(!layout.group || record.gid == running.gid && !first, SAME_GID);
         set(layout.protocol >= Protocol::V31 && record.nanos != 0, MOD_NSEC);
+        set(self.has_atime() && self.atime == running.atime, SAME_ATIME);
         if record.is_dir() {
             set(
                 self.name == b"." && record.kind == DirKind::Content || record.kind == DirKind::Implied,
@@ -274,6 +332,9 @@ impl Fields<'_> {
         if flags & SAME_MODE == 0 {
             out.extend_from_slice(&record.mode.to_le_bytes());
         }
+        if self.has_atime() && flags & SAME_ATIME == 0 {
+            put_varlong(out, self.atime, 4);
+        }
         if flags & SAME_UID == 0 {
             put_varint(out, record.uid as i32);
         }
@@ -303,8 +364,14 @@ impl Fields<'_> {
     fn remember(&self, previous: &mut Previous) {
         let record = self.record;
         let major = if self.has_device() { self.device.major } else { previous.running.major };
-        let running =
-            Running { secs: record.secs, mode: record.mode, uid: record.uid, gid: record.gid, major };
+        let running = Running {
+            secs: record.secs,
+            mode: record.mode,
+            uid: record.uid,
+            gid: record.gid,
+            atime: if self.has_atime() { self.atime } else { previous.running.atime },
+            major,
+        };
         previous.running = running;
         if let Some(group) = self.group {
             previous.groups.insert(group, (previous.count, running));
@@ -313,6 +380,10 @@ impl Fields<'_> {
 
     fn kind(&self) -> u32 {
         self.record.mode & mode::TYPE
+    }
+
+    fn has_atime(&self) -> bool {
+        self.layout.atimes && !self.record.is_dir()
     }
 
     /// Specials carry device numbers only at protocol 30.
@@ -337,6 +408,7 @@ const HLINKED: u32 = 0x0200;
 const HLINK_FIRST: u32 = 0x1000;
 const IO_ERROR_END: u32 = 0x1000;
 const MOD_NSEC: u32 = 0x2000;
+const SAME_ATIME: u32 = 0x4000;
 
 /// The shared prefix has a length of one byte.
 const MAX_PREFIX: usize = 255;

@@ -1,5 +1,7 @@
 //! One entry of a file list.
 
+use super::attributes::Attributes;
+
 /// Bits of a mode, as on the wire (Linux numbers).
 pub mod mode {
     /// Mask of the type.
@@ -77,6 +79,10 @@ pub struct Entry<'a> {
     pub dir: DirKind,
     /// Of regular files, with `checksum`: the whole digest, unseeded (see [`crate::delta::file_digest`]).
     pub checksum: &'a [u8],
+    /// Of non-directories, with `atimes`: time of the last access, in seconds since 1970; may be negative.
+    pub atime: i64,
+    /// ACLs and extended attributes, with `acls` and `xattrs`; `None` if it has neither.
+    pub attributes: Option<&'a Attributes>,
 }
 
 impl<'a> Entry<'a> {

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use super::attributes::{Acl, Xattrs};
 use super::entry::{Device, DirKind, EntryRef, Mtime, mode};
+use super::table::Table;
 use crate::proto::ServerOptions;
 use crate::sender::Ndx;
 
@@ -82,6 +84,19 @@ impl FileList {
         None
     }
 
+    /// The number of an entry's set of extended attributes, and the set.
+    pub(crate) fn xattrs(&self, ndx: Ndx) -> (u32, &Xattrs) {
+        let extra = self.record(ndx).and_then(|record| self.store.extra(record));
+        let number = extra.map_or(0, |extra| extra.xattrs);
+        (number, self.store.shared.xattrs.get(number))
+    }
+
+    /// An entry's access time in seconds; 0 if it was given none.
+    pub(super) fn atime(&self, ndx: Ndx) -> i64 {
+        let number = self.order.get(ndx.0 as usize);
+        number.and_then(|number| self.store.atimes.get(*number as usize)).copied().unwrap_or(0)
+    }
+
     pub(super) fn record(&self, ndx: Ndx) -> Option<&Record> {
         self.order.get(ndx.0 as usize).map(|number| &self.store.records[*number as usize])
     }
@@ -97,7 +112,19 @@ pub(super) struct Store {
     pub(super) records: Vec<Record>,
     pub(super) dirs: Vec<Dir>,
     pub(super) extras: Vec<Extra>,
+    pub(super) shared: Box<Shared>,
+    /// Access times of the first records; 0 for the others. Empty unless somebody asked for them.
+    pub(super) atimes: Vec<i64>,
     pub(super) bytes: Vec<u8>,
+}
+
+/// What many entries may have in common.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    /// Different ACLs, the empty one first.
+    pub(super) acls: Table<Acl>,
+    /// Different sets of extended attributes, the empty one first.
+    pub(super) xattrs: Table<Xattrs>,
 }
 
 /// An entry.
@@ -127,6 +154,10 @@ pub(super) struct Extra {
     pub(super) target: Range<u32>,
     pub(super) checksum: Range<u32>,
     pub(super) link_group: Option<u64>,
+    /// Numbers of its access ACL, default ACL and extended attributes in the tables; 0 is an empty one.
+    pub(super) acl: u32,
+    pub(super) default_acl: u32,
+    pub(super) xattrs: u32,
 }
 
 /// A directory that some entry lies in; the first one is the root of the transfer, with an empty path.

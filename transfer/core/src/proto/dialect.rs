@@ -118,6 +118,8 @@ impl CompatFlags {
     pub const SYMLINK_TIMES: u32 = 1 << 1;
     /// The end of the file list may carry I/O errors.
     pub const SAFE_FLIST: u32 = 1 << 3;
+    /// Items that hard links come with ask for no extended attributes' values only where this is clear.
+    pub const AVOID_XATTR_OPTIM: u32 = 1 << 4;
     /// MD5 block sums hash the seed first.
     pub const CHECKSUM_SEED_FIX: u32 = 1 << 5;
     /// A basis in the partial directory is updated in place.

@@ -79,6 +79,12 @@ pub struct ServerOptions {
     pub owner: bool,
     /// `-D`: devices and specials.
     pub devices: bool,
+    /// `-A`: entries carry their ACLs. Set `perms` too, as rsync does.
+    pub acls: bool,
+    /// `-X` or `-XX`, 0 to 2: entries carry their extended attributes.
+    pub xattrs: u8,
+    /// `-U` or `-UU`, 0 to 2: entries carry their access times; 3.2.0 and later.
+    pub atimes: u8,
     /// `-c`: entries of regular files carry a checksum.
     pub checksum: bool,
     /// `-I`.
@@ -265,6 +271,11 @@ impl ServerOptions {
             }
         }
         out.extend(std::iter::repeat_n(b'y', self.fuzzy.min(2).into()));
+        if self.acls {
+            out.push(b'A');
+        }
+        out.extend(std::iter::repeat_n(b'X', self.xattrs.min(2).into()));
+        out.extend(std::iter::repeat_n(b'U', self.atimes.min(2).into()));
         if !matches!(self.compress, CompressWish::Off | CompressWish::Only(Compression::None)) {
             out.push(b'z');
         }

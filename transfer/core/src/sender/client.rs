@@ -328,6 +328,24 @@ impl Client {
         self.settle(result)
     }
 
+    /// Answers the oldest [`Event::Values`]: one value for each name, `None` for one that cannot be read. The receiver
+    /// then leaves that attribute as it is, and says so.
+    ///
+    /// # Errors
+    /// Misuse: no values are wanted, or another number of them. A failure of the session that what came in meanwhile
+    /// brings to light.
+    pub fn give_values(&mut self, values: Vec<Option<Vec<u8>>>) -> Result<(), Error> {
+        self.check()?;
+        if values.iter().any(Option::is_none) {
+            self.add_io_errors(IoErrors::GENERAL);
+        }
+        if !self.transfer.give_values(values, self.output.data()) {
+            return Err(self.misuse("values that nobody asked for"));
+        }
+        let result = self.read_stream();
+        self.settle(result)
+    }
+
     /// Answers a request with: this file will not come.
     ///
     /// # Errors

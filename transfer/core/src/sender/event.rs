@@ -23,6 +23,9 @@ pub enum Event {
     ListSent,
     /// The daemon wants a file's data. The driver answers each of these, in any order.
     Request(Request),
+    /// The daemon wants values of extended attributes that only their digests were sent of. The driver answers with
+    /// [`Client::give_values`](super::Client::give_values) before it takes the next event.
+    Values(ValuesRequest),
     /// What the daemon's generator says about an entry; also comes with each [`Event::Request`], before it.
     Item(Item),
     /// Text for the user, without its last line end.
@@ -146,6 +149,18 @@ pub struct Item {
     pub basis: Option<Basis>,
     /// A name that came along: the target of a hard link, the name of a fuzzy basis. Not to be trusted.
     pub xname: Option<Vec<u8>>,
+    /// With extended attributes, where [`Iflags::XATTR`] asks for it: the set of attributes that this entry shares
+    /// with others; values that were asked for go with the next item of the set.
+    pub(super) xattrs: Option<u32>,
+}
+
+/// Values of extended attributes that the daemon wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValuesRequest {
+    /// Which entry.
+    pub ndx: Ndx,
+    /// The attributes' names, without NUL.
+    pub names: Vec<Vec<u8>>,
 }
 
 /// A file that the daemon wants.

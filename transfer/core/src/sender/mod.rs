@@ -7,10 +7,12 @@ mod messages;
 mod output;
 mod stream;
 mod transfer;
+mod values;
 
 pub use client::{Client, Config, Peer};
 pub use event::{
     Basis, DeleteStats, Deleted, Event, Iflags, Item, MessageKind, Ndx, NoSend, Outcome, Request,
+    ValuesRequest,
 };
 
 #[cfg(test)]

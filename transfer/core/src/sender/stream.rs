@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::client::{Client, List, State};
-use super::{Basis, DeleteStats, Event, Iflags, Item, Ndx, Outcome, Request};
+use super::{Basis, DeleteStats, Event, Iflags, Item, Ndx, Outcome, Request, ValuesRequest};
 use crate::Stage;
 use crate::delta::{BlockSums, MAX_SUM_BYTES, SumHeader};
 use crate::error::ErrorKind;
+use crate::flist::Xattrs;
 use crate::proto::{Append, CompatFlags, Protocol};
 use crate::wire::mux::Code;
 use crate::wire::ndx::{DEL_STATS, DONE, NdxState};
@@ -44,8 +45,19 @@ enum Head {
         iflags: Iflags,
         basis: Option<Basis>,
         xname: Option<Vec<u8>>,
+        /// Numbers of attributes that are asked for; `None` where the item has no place for them.
+        xattrs: Option<Vec<u32>>,
         header: Option<SumHeader>,
     },
+}
+
+/// What of an item's form depends on the session.
+#[derive(Clone, Copy, Debug)]
+struct Form {
+    dry_run: bool,
+    xattrs: bool,
+    /// A hard link that was made asks for no values.
+    xattr_optim: bool,
 }
 
 impl Stream {
@@ -62,10 +74,10 @@ impl Stream {
     }
 
     /// The next head; `None` when it has not all arrived.
-    fn head(&mut self, dry_run: bool) -> Result<Option<Head>, ErrorKind> {
+    fn head(&mut self, form: Form) -> Result<Option<Head>, ErrorKind> {
         let mut reader = Reader::new(&self.data[self.at..]);
         let mut ndx = self.ndx;
-        match read_head(&mut reader, &mut ndx, dry_run) {
+        match read_head(&mut reader, &mut ndx, form) {
             Ok(head) => {
                 self.at += reader.position();
                 self.ndx = ndx;
@@ -90,7 +102,7 @@ impl Stream {
     }
 }
 
-fn read_head(reader: &mut Reader<'_>, ndx: &mut NdxState, dry_run: bool) -> Result<Head, WireError> {
+fn read_head(reader: &mut Reader<'_>, ndx: &mut NdxState, form: Form) -> Result<Head, WireError> {
     match ndx.get(reader)? {
         DONE => Ok(Head::Done),
         DEL_STATS => read_delete_stats(reader).map(Head::DeleteStats),
@@ -100,9 +112,32 @@ fn read_head(reader: &mut Reader<'_>, ndx: &mut NdxState, dry_run: bool) -> Resu
             let basis = if iflags.has(Iflags::BASIS_TYPE_FOLLOWS) { Some(Basis(reader.u8()?)) } else { None };
             let named = iflags.has(Iflags::XNAME_FOLLOWS);
             let xname = if named { Some(vstring(reader, MAX_XNAME)?.to_vec()) } else { None };
-            let wants_data = iflags.has(Iflags::TRANSFER) && !dry_run;
+            let xattrs = if form.asks_for_values(iflags) { Some(read_numbers(reader)?) } else { None };
+            let wants_data = iflags.has(Iflags::TRANSFER) && !form.dry_run;
             let header = if wants_data { Some(SumHeader::read(reader)?) } else { None };
-            Ok(Head::Item { index, iflags, basis, xname, header })
+            Ok(Head::Item { index, iflags, basis, xname, xattrs, header })
+        }
+    }
+}
+
+impl Form {
+    fn asks_for_values(self, iflags: Iflags) -> bool {
+        let linked = iflags.has(Iflags::XNAME_FOLLOWS) && iflags.has(Iflags::LOCAL_CHANGE);
+        self.xattrs && iflags.has(Iflags::XATTR) && !self.dry_run && !(self.xattr_optim && linked)
+    }
+}
+
+/// Ascending numbers as their differences, up to a 0.
+fn read_numbers(reader: &mut Reader<'_>) -> Result<Vec<u32>, WireError> {
+    let mut numbers: Vec<u32> = Vec::new();
+    loop {
+        let last = numbers.last().copied().unwrap_or(0);
+        match varint(reader)? {
+            0 => return Ok(numbers),
+            step @ 1..=MAX_XATTRS if last + step as u32 <= MAX_XATTRS as u32 => {
+                numbers.push(last + step as u32);
+            }
+            _ => return Err(WireError::Malformed("number of an extended attribute is none")),
         }
     }
 }
@@ -137,20 +172,40 @@ impl Client {
                 self.request(item, sums.unwrap_or_default());
                 continue;
             }
-            match self.stream.head(self.config.options.dry_run)? {
+            match self.stream.head(self.form())? {
                 None => break,
                 Some(Head::Done) => self.handle_done()?,
                 Some(Head::DeleteStats(stats)) => {
                     self.transfer.deleted = Some(stats);
                     self.events.push_back(Event::DeleteStats(stats));
                 }
-                Some(Head::Item { index, iflags, basis, xname, header }) => {
+                Some(Head::Item { index, iflags, basis, xname, xattrs, header }) => {
                     let ndx = self.known_index(index)?;
-                    self.handle_item(Item { ndx, iflags, basis, xname }, header)?;
+                    let xattrs = xattrs.map(|numbers| self.ask_values(ndx, numbers)).transpose()?;
+                    self.handle_item(Item { ndx, iflags, basis, xname, xattrs }, header)?;
                 }
             }
         }
         Ok(())
+    }
+
+    fn form(&self) -> Form {
+        let options = &self.config.options;
+        let optim = self.dialect.as_ref().is_some_and(|dialect| {
+            dialect.protocol >= Protocol::V31 && !dialect.compat.has(CompatFlags::AVOID_XATTR_OPTIM)
+        });
+        Form { dry_run: options.dry_run, xattrs: options.xattrs > 0, xattr_optim: optim }
+    }
+
+    /// The entry's set of attributes; what is wanted of it becomes an event.
+    fn ask_values(&mut self, ndx: Ndx, numbers: Vec<u32>) -> Result<u32, ErrorKind> {
+        let List::Sent(list) = &self.list else { return Ok(0) };
+        let (set, xattrs) = list.xattrs(ndx);
+        if !numbers.is_empty() {
+            let names = self.transfer.values.ask(set, xattrs, numbers)?;
+            self.events.push_back(Event::Values(ValuesRequest { ndx, names }));
+        }
+        Ok(set)
     }
 
     fn handle_item(&mut self, item: Item, header: Option<SumHeader>) -> Result<(), ErrorKind> {
@@ -263,6 +318,9 @@ impl Client {
         self.events.push_back(Event::Finished(outcome));
     }
 }
+
+/// The most attributes of one entry.
+const MAX_XATTRS: i32 = Xattrs::LIMIT as i32;
 
 /// Longest name that comes with an item, in bytes: rsync's MAXPATHLEN.
 const MAX_XNAME: usize = 4096;

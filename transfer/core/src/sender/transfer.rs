@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::values::Values;
 use super::{Basis, Iflags, Item, Ndx};
 use crate::proto::IoErrors;
 use crate::sender::DeleteStats;
@@ -20,6 +21,8 @@ pub(super) struct Transfer {
     held: VecDeque<Item>,
     /// Which files were requested in phase 0 and in phase 1: one bit each.
     requested: [Vec<u64>; 2],
+    /// Values of extended attributes.
+    pub(super) values: Values,
     /// Bytes of block sums that requests hold.
     retained: usize,
     /// DONEs that arrived.
@@ -43,6 +46,7 @@ struct Waiting {
     iflags: Iflags,
     basis: Option<Basis>,
     xname: Option<Box<[u8]>>,
+    xattrs: Option<u32>,
     /// Bytes of its block sums.
     memory: usize,
 }
@@ -61,15 +65,21 @@ impl Transfer {
     /// A request that the driver will answer.
     pub(super) fn add_request(&mut self, item: Item, memory: usize) {
         self.retained += memory;
-        let Item { ndx, iflags, basis, xname } = item;
+        let Item { ndx, iflags, basis, xname, xattrs } = item;
         let xname = xname.map(Vec::into_boxed_slice);
-        self.requests.insert(ndx.0, Waiting { iflags, basis, xname, memory });
+        self.requests.insert(ndx.0, Waiting { iflags, basis, xname, xattrs, memory });
     }
 
-    /// Begins an answer: repeats the request. `false` when there is none or an answer is open.
+    /// Begins an answer: repeats the request. `false` when there is none, an answer is open, or values are awaited.
     pub(super) fn begin(&mut self, ndx: Ndx, out: &mut Vec<u8>) -> bool {
-        let Some(waiting) = self.requests.get(&ndx.0).filter(|_| self.open.is_none()) else { return false };
+        if self.open.is_some() || self.values.is_pending() {
+            return false;
+        }
+        let Some(waiting) = self.requests.get(&ndx.0) else { return false };
         put_head(&mut self.ndx_out, ndx, waiting.iflags, waiting.basis, waiting.xname.as_deref(), out);
+        if let Some(set) = waiting.xattrs {
+            self.values.put(set, out);
+        }
         self.open = Some(ndx.0);
         true
     }
@@ -82,10 +92,25 @@ impl Transfer {
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> bool {
         let Some(ndx) = self.open.take() else { return false };
         self.forget(ndx);
-        while let Some(item) = self.held.pop_front() {
+        self.put_held(out);
+        true
+    }
+
+    /// Takes values of extended attributes. `false` when none were wanted, or another number of them.
+    pub(super) fn give_values(&mut self, values: Vec<Option<Vec<u8>>>, out: &mut Vec<u8>) -> bool {
+        let taken = self.values.give(values);
+        self.put_held(out);
+        taken
+    }
+
+    /// Repeats what was held up, if nothing holds it up any more.
+    fn put_held(&mut self, out: &mut Vec<u8>) {
+        while self.open.is_none()
+            && !self.values.is_pending()
+            && let Some(item) = self.held.pop_front()
+        {
             self.put_echo(&item, out);
         }
-        true
     }
 
     /// Forgets a request whose answer was not begun. `false` when there is none.
@@ -93,13 +118,10 @@ impl Transfer {
         self.open != Some(ndx.0) && self.forget(ndx.0)
     }
 
-    /// Repeats an item that wants no data, now or after the open answer.
+    /// Repeats an item that wants no data, now or once the open answer is complete and all values are there.
     pub(super) fn echo(&mut self, item: &Item, out: &mut Vec<u8>) {
-        if self.open.is_some() {
-            self.held.push_back(item.clone());
-        } else {
-            self.put_echo(item, out);
-        }
+        self.held.push_back(item.clone());
+        self.put_held(out);
     }
 
     pub(super) fn put_done(&mut self, out: &mut Vec<u8>) {
@@ -108,16 +130,19 @@ impl Transfer {
 
     /// Whether some request has no answer yet.
     pub(super) fn is_busy(&self) -> bool {
-        !self.requests.is_empty()
+        !self.requests.is_empty() || !self.held.is_empty() || self.values.is_pending()
     }
 
     /// Bytes that requests and held items hold.
     pub(super) fn retained(&self) -> usize {
-        self.retained + self.held.len() * size_of::<Item>()
+        self.retained + self.held.len() * size_of::<Item>() + self.values.retained()
     }
 
     fn put_echo(&mut self, item: &Item, out: &mut Vec<u8>) {
         put_head(&mut self.ndx_out, item.ndx, item.iflags, item.basis, item.xname.as_deref(), out);
+        if let Some(set) = item.xattrs {
+            self.values.put(set, out);
+        }
     }
 
     fn forget(&mut self, ndx: u32) -> bool {
