@@ -260,7 +260,7 @@ impl<'a> Driver<'a> {
                     self.observer.stored(index);
                 }
             }
-            Event::ListSent => {}
+            Event::ListSent | Event::ListDone(_) => {}
         }
         Ok(())
     }

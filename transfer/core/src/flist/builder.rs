@@ -1,6 +1,5 @@
 //! Collects entries, in any order, and checks each.
 
-use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
@@ -23,7 +22,7 @@ pub struct FileListBuilder {
     /// The directory that the last entry was in: siblings mostly come together.
     last_dir: u32,
     /// User and group ids seen.
-    ids: [BTreeSet<u32>; 2],
+    ids: [Ids; 2],
 }
 
 impl Default for FileListBuilder {
@@ -34,8 +33,31 @@ impl Default for FileListBuilder {
             table: HashTable::new(),
             hasher: RandomState::new(),
             last_dir: ROOT,
-            ids: [BTreeSet::from([0]), BTreeSet::from([0])],
+            ids: [Ids::default(), Ids::default()],
         }
+    }
+}
+
+/// Ids, sorted, 0 always among them. Entries mostly have that of the entry before.
+#[derive(Debug, Default)]
+struct Ids {
+    last: u32,
+    others: Vec<u32>,
+}
+
+impl Ids {
+    fn insert(&mut self, id: u32) {
+        if id == self.last || id == 0 {
+            return;
+        }
+        self.last = id;
+        if let Err(at) = self.others.binary_search(&id) {
+            self.others.insert(at, id);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(0).chain(self.others.iter().copied())
     }
 }
 
@@ -43,6 +65,21 @@ impl FileListBuilder {
     /// An empty list.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty list of what is in one directory, for incremental recursion; an empty path stands for the root of
+    /// the transfer, whose list also holds `.` itself. Names of entries are whole paths here too.
+    ///
+    /// # Errors
+    /// Misuse: a path that cannot be sent.
+    pub fn of_directory(path: &[u8]) -> Result<Self, Error> {
+        let mut builder = Self::default();
+        if !path.is_empty() {
+            check(&Entry { name: path, mode: mode::DIRECTORY, ..Entry::default() })?;
+        }
+        builder.store.one_dir = true;
+        builder.store.dirs[0].path = builder.keep(path);
+        Ok(builder)
     }
 
     /// Adds an entry. Entries are numbered from 0 in the order of these calls.
@@ -88,7 +125,7 @@ impl FileListBuilder {
         let order = order::sort(&self.store)?;
         let mut names = [IdKind::User, IdKind::Group].map(|kind| {
             let ids = self.ids[kind as usize].iter();
-            ids.filter_map(|id| Some((*id, name(kind, *id)?))).collect::<Vec<_>>()
+            ids.filter_map(|id| Some((id, name(kind, id)?))).collect::<Vec<_>>()
         });
         for (_, name) in names.iter_mut().flatten() {
             name.truncate(MAX_ID_NAME);
@@ -99,8 +136,11 @@ impl FileListBuilder {
     fn record(&mut self, entry: &Entry<'_>, number: u32) -> Result<Record, Error> {
         let (parent, base) = split(entry.name);
         let is_dir = entry.mode & mode::TYPE == mode::DIRECTORY;
-        let dir = self.dir(parent);
-        if is_dir && entry.name != b"." {
+        if self.store.one_dir && parent != self.store.dir_path(ROOT) {
+            return Err(misuse(entry.name, "is not in the directory of its list"));
+        }
+        let dir = if self.store.one_dir { ROOT } else { self.dir(parent) };
+        if is_dir && entry.name != b"." && !self.store.one_dir {
             let own = self.dir(entry.name);
             let own = &mut self.store.dirs[own as usize];
             if own.record != NONE {

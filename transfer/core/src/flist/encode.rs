@@ -1,9 +1,12 @@
-//! The list on the wire (protocol note, sections 5.1 to 5.4 and 5.11).
+//! The list on the wire (protocol note, sections 5.1 to 5.4, 5.8 and 5.11).
+//!
+//! With incremental recursion it comes in parts, one for each directory. What both sides remember from entry to entry
+//! goes on from part to part. Names of users and groups stand with the first entry that needs them.
 //!
 //! Entries travel in rsync's order, but names to be removed come first: 3.4.3 takes a mode of 0 only where it need
 //! not be written because the mode before it was 0 too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::entry::{Device, DirKind, mode};
@@ -31,6 +34,8 @@ pub(crate) struct Layout {
     pub(crate) atimes: bool,
     /// Length of the checksum of regular files, 0 without `-c`.
     pub(crate) checksum_len: usize,
+    /// The list comes in parts.
+    pub(crate) incremental: bool,
 }
 
 impl Layout {
@@ -50,37 +55,46 @@ impl Layout {
             xattrs: options.xattrs > 0,
             atimes: options.atimes > 0,
             checksum_len: if options.checksum { dialect.checksum.digest_len() } else { 0 },
+            incremental: dialect.compat.has(CompatFlags::INC_RECURSE),
         }
     }
 }
 
-/// Encodes a list piece by piece.
+/// Encodes lists piece by piece: the only one, or one part after the other.
 #[derive(Debug)]
 pub(crate) struct ListEncoder {
-    list: Arc<FileList>,
+    list: Option<Arc<FileList>>,
     layout: Layout,
     /// Whether the names to be removed are still under way.
     removals: bool,
     /// Next position in the sorted list.
     next: u32,
     previous: Previous,
-    /// How many members each group of hard links has.
+    /// How many members each group of hard links has; unknown when there are parts to come.
     members: HashMap<u64, u32>,
     /// Access ACLs, default ACLs and extended attributes that were sent.
     access_sent: Sent,
     default_sent: Sent,
     xattrs_sent: Sent,
+    /// User and group ids whose names were sent with an entry.
+    named: [HashSet<u32>; 2],
 }
 
 /// What both sides remember from entry to entry.
 #[derive(Debug, Default)]
 struct Previous {
-    /// Entries so far.
-    count: u32,
+    /// Whether an entry went out.
+    begun: bool,
+    /// Position on the wire of the first entry of this part.
+    start: u32,
+    /// Position on the wire of the next entry.
+    position: u32,
     name: Vec<u8>,
     running: Running,
     /// Of each group of hard links: position of its first member on the wire, and the state it left.
     groups: HashMap<u64, (u32, Running)>,
+    /// The same of earlier parts, whose entries do not stand in for later ones.
+    earlier: HashMap<u64, u32>,
     scratch: Vec<u8>,
 }
 
@@ -95,29 +109,40 @@ struct Running {
 }
 
 impl ListEncoder {
-    pub(crate) fn new(list: Arc<FileList>, layout: Layout) -> Self {
-        let mut members = HashMap::new();
-        if layout.hard_links {
-            for group in list.store.extras.iter().filter_map(|extra| extra.link_group) {
-                *members.entry(group).or_insert(0) += 1;
-            }
-        }
+    pub(crate) fn new(layout: Layout) -> Self {
         ListEncoder {
-            list,
+            list: None,
             layout,
             removals: true,
             next: 0,
             previous: Previous::default(),
-            members,
+            members: HashMap::new(),
             access_sent: Sent::default(),
             default_sent: Sent::default(),
             xattrs_sent: Sent::default(),
+            named: Default::default(),
         }
+    }
+
+    /// Begins a list, or the next part of it. `start` is the position of its first entry.
+    pub(crate) fn begin(&mut self, list: Arc<FileList>, start: u32) {
+        if self.layout.hard_links && !self.layout.incremental {
+            for group in list.store.extras.iter().filter_map(|extra| extra.link_group) {
+                *self.members.entry(group).or_insert(0) += 1;
+            }
+        }
+        self.previous.begin_part(start);
+        // Each part has tables of its own. What it shares with an earlier one is sent in full again.
+        for sent in [&mut self.access_sent, &mut self.default_sent, &mut self.xattrs_sent] {
+            sent.forget();
+        }
+        (self.removals, self.next) = (true, 0);
+        self.list = Some(list);
     }
 
     /// Appends entries until `out` has about `limit` bytes; returns whether those were the last ones.
     pub(crate) fn encode(&mut self, out: &mut Vec<u8>, limit: usize) -> bool {
-        let list = Arc::clone(&self.list);
+        let Some(list) = self.list.clone() else { return true };
         while out.len() < limit {
             let Some(record) = list.record(Ndx(self.next)) else {
                 if !self.removals {
@@ -149,12 +174,13 @@ impl ListEncoder {
         } else {
             out.push(0);
         }
-        if !layout.numeric_ids {
-            let kinds =
-                [(layout.owner || layout.acls, IdKind::User), (layout.group || layout.acls, IdKind::Group)];
-            for (_, kind) in kinds.into_iter().filter(|(on, _)| *on) {
-                self.id_list(self.list.names(kind), out);
-            }
+        let Some(list) = self.list.as_ref().filter(|_| !layout.numeric_ids && !layout.incremental) else {
+            return;
+        };
+        let kinds =
+            [(layout.owner || layout.acls, IdKind::User), (layout.group || layout.acls, IdKind::Group)];
+        for (_, kind) in kinds.into_iter().filter(|(on, _)| *on) {
+            self.id_list(list.names(kind), out);
         }
     }
 
@@ -180,7 +206,11 @@ impl ListEncoder {
     fn entry(&mut self, list: &FileList, ndx: Ndx, record: &Record, out: &mut Vec<u8>) {
         let atime = list.atime(ndx);
         let extra = list.store.extra(record).cloned().unwrap_or_default();
-        let group = extra.link_group.filter(|group| self.members.get(group).is_some_and(|count| *count > 1));
+        let shared = |group: &u64| self.members.get(group).is_some_and(|count| *count > 1);
+        let group = extra
+            .link_group
+            .filter(|group| self.layout.hard_links && (self.layout.incremental || shared(group)));
+        let names = self.new_names(list, record);
         let mut name = std::mem::take(&mut self.previous.scratch);
         list.store.path(record, &mut name);
         let fields = Fields {
@@ -192,10 +222,12 @@ impl ListEncoder {
             atime,
             group,
             name: &name,
+            names,
         };
         fields.put(&mut self.previous, out);
         self.put_attributes(list, record, &extra, out);
-        self.previous.count += 1;
+        self.previous.begun = true;
+        self.previous.position += 1;
         self.previous.scratch = std::mem::replace(&mut self.previous.name, name);
     }
 
@@ -203,12 +235,15 @@ impl ListEncoder {
     fn put_attributes(&mut self, list: &FileList, record: &Record, extra: &Extra, out: &mut Vec<u8>) {
         let shared = &list.store.shared;
         if self.layout.acls && record.mode & mode::TYPE != mode::SYMLINK {
+            let with_names = self.layout.incremental && !self.layout.numeric_ids;
+            let (named, id0) = (&mut self.named, self.layout.id0_names);
+            let mut name = |kind, id| if with_names { new_name(named, id0, list, kind, id) } else { None };
             put_once(&mut self.access_sent, extra.acl, out, |out| {
-                shared.acls.get(extra.acl).put(out, |_, _| None);
+                shared.acls.get(extra.acl).put(out, &mut name);
             });
             if record.is_dir() {
                 put_once(&mut self.default_sent, extra.default_acl, out, |out| {
-                    shared.acls.get(extra.default_acl).put(out, |_, _| None);
+                    shared.acls.get(extra.default_acl).put(out, &mut name);
                 });
             }
         }
@@ -218,6 +253,34 @@ impl ListEncoder {
             });
         }
     }
+
+    /// The names of its user and its group that go with this entry: those of ids that no entry before had.
+    fn new_names<'a>(&mut self, list: &'a FileList, record: &Record) -> [Option<&'a [u8]>; 2] {
+        if !self.layout.incremental || self.layout.numeric_ids {
+            return [None, None];
+        }
+        let (begun, running) = (self.previous.begun, self.previous.running);
+        let id0 = self.layout.id0_names;
+        let mut unlike = |on: bool, kind: IdKind, id: u32, before: u32| {
+            if on && (id != before || !begun) { new_name(&mut self.named, id0, list, kind, id) } else { None }
+        };
+        [
+            unlike(self.layout.owner, IdKind::User, record.uid, running.uid),
+            unlike(self.layout.group, IdKind::Group, record.gid, running.gid),
+        ]
+    }
+}
+
+/// The name of an id, if it has one that did not travel before.
+fn new_name<'a>(
+    named: &mut [HashSet<u32>; 2],
+    id0: bool,
+    list: &'a FileList,
+    kind: IdKind,
+    id: u32,
+) -> Option<&'a [u8]> {
+    let new = (id != 0 || id0) && named[kind as usize].insert(id);
+    list.name(kind, id).filter(|_| new)
 }
 
 /// Appends a value's number, or the value itself the first time.
@@ -226,6 +289,19 @@ fn put_once(sent: &mut Sent, number: u32, out: &mut Vec<u8>, put: impl FnOnce(&m
     put_varint(out, reference as i32);
     if reference == 0 {
         put(out);
+    }
+}
+
+impl Previous {
+    fn begin_part(&mut self, start: u32) {
+        (self.start, self.position) = (start, start);
+        self.earlier.extend(self.groups.drain().map(|(group, (position, _))| (group, position)));
+    }
+
+    /// Position of the first member of a group, if it went out.
+    fn first_of(&self, group: u64) -> Option<u32> {
+        let here = self.groups.get(&group).map(|(position, _)| *position);
+        here.or_else(|| self.earlier.get(&group).copied())
     }
 }
 
@@ -240,6 +316,8 @@ struct Fields<'a> {
     group: Option<u64>,
     atime: i64,
     name: &'a [u8],
+    /// Of its user and its group, where they come along.
+    names: [Option<&'a [u8]>; 2],
 }
 
 impl Fields<'_> {
@@ -248,8 +326,10 @@ impl Fields<'_> {
         let flags = self.flags(previous, prefix);
         self.put_flags(flags, out);
         self.put_name(flags, prefix, out);
-        if let Some((position, state)) = self.group.and_then(|group| previous.groups.get(&group)) {
-            put_varint(out, *position as i32);
+        if let Some(position) = self.group.and_then(|group| previous.first_of(group)) {
+            put_varint(out, position as i32);
+        }
+        if let Some((_, state)) = self.group.and_then(|group| previous.groups.get(&group)) {
             previous.running = *state;
             return;
         }
@@ -267,7 +347,7 @@ impl Fields<'_> {
     fn flags(&self, previous: &Previous, prefix: usize) -> u32 {
         let (record, running, layout) = (self.record, &previous.running, self.layout);
         // rsync itself always writes the ids of the first entry.
-        let first = previous.count == 0;
+        let first = !previous.begun;
         let mut flags = 0;
         let mut set = |on: bool, flag: u32| flags |= if on { flag } else { 0 };
         set(prefix > 0, SAME_NAME);
@@ -288,8 +368,10 @@ impl Fields<'_> {
         set(self.has_device() && self.device.major == running.major, SAME_RDEV_MAJOR);
         if let Some(group) = self.group {
             set(true, HLINKED);
-            set(!previous.groups.contains_key(&group), HLINK_FIRST);
+            set(previous.first_of(group).is_none(), HLINK_FIRST);
         }
+        set(self.names[0].is_some(), USER_NAME_FOLLOWS);
+        set(self.names[1].is_some(), GROUP_NAME_FOLLOWS);
         flags
     }
 
@@ -337,9 +419,11 @@ impl Fields<'_> {
         }
         if flags & SAME_UID == 0 {
             put_varint(out, record.uid as i32);
+            put_id_name(self.names[0], out);
         }
         if flags & SAME_GID == 0 {
             put_varint(out, record.gid as i32);
+            put_id_name(self.names[1], out);
         }
     }
 
@@ -373,8 +457,9 @@ impl Fields<'_> {
             major,
         };
         previous.running = running;
-        if let Some(group) = self.group {
-            previous.groups.insert(group, (previous.count, running));
+        // A member of an earlier part's group stays one: a reference leads to the first of them.
+        if let Some(group) = self.group.filter(|group| !previous.earlier.contains_key(group)) {
+            previous.groups.insert(group, (previous.position, running));
         }
     }
 
@@ -394,6 +479,14 @@ impl Fields<'_> {
     }
 }
 
+fn put_id_name(name: Option<&[u8]>, out: &mut Vec<u8>) {
+    if let Some(name) = name {
+        // Lossless: names were cut to 255 bytes.
+        out.push(name.len() as u8);
+        out.extend_from_slice(name);
+    }
+}
+
 const TOP_DIR: u32 = 0x0001;
 const SAME_MODE: u32 = 0x0002;
 const EXTENDED: u32 = 0x0004;
@@ -405,6 +498,8 @@ const SAME_TIME: u32 = 0x0080;
 const NO_CONTENT_DIR: u32 = 0x0100;
 const SAME_RDEV_MAJOR: u32 = 0x0100;
 const HLINKED: u32 = 0x0200;
+const USER_NAME_FOLLOWS: u32 = 0x0400;
+const GROUP_NAME_FOLLOWS: u32 = 0x0800;
 const HLINK_FIRST: u32 = 0x1000;
 const IO_ERROR_END: u32 = 0x1000;
 const MOD_NSEC: u32 = 0x2000;

@@ -105,6 +105,10 @@ pub struct EntryRef<'a> {
     pub size: u64,
     /// Modification time.
     pub mtime: Mtime,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
     /// Symlink target, empty for others.
     pub target: &'a [u8],
 }

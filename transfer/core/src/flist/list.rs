@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::attributes::{Acl, Xattrs};
+use super::builder::ROOT;
 use super::entry::{Device, DirKind, EntryRef, Mtime, mode};
 use super::table::Table;
 use crate::proto::ServerOptions;
@@ -20,6 +21,9 @@ pub enum IdKind {
 /// A sorted list. Positions in it are the indexes that the protocol uses from then on.
 ///
 /// Memory: about 52 bytes and the last component of the name for each entry, and the path of each directory.
+///
+/// With incremental recursion a list is one of many, and holds the entries of one directory
+/// ([`FileListBuilder::of_directory`](super::FileListBuilder::of_directory)).
 #[derive(Debug)]
 pub struct FileList {
     pub(super) store: Store,
@@ -49,6 +53,8 @@ impl FileList {
             mode: record.mode,
             size: record.size,
             mtime: record.mtime(),
+            uid: record.uid,
+            gid: record.gid,
             target: self.store.extra(record).map_or(&[], |extra| self.store.text(&extra.target)),
         })
     }
@@ -91,6 +97,11 @@ impl FileList {
         (number, self.store.shared.xattrs.get(number))
     }
 
+    /// How many different sets of extended attributes there are, the empty one among them.
+    pub(crate) fn xattr_sets(&self) -> u32 {
+        self.store.shared.xattrs.len() as u32
+    }
+
     /// An entry's access time in seconds; 0 if it was given none.
     pub(super) fn atime(&self, ndx: Ndx) -> i64 {
         let number = self.order.get(ndx.0 as usize);
@@ -99,6 +110,24 @@ impl FileList {
 
     pub(super) fn record(&self, ndx: Ndx) -> Option<&Record> {
         self.order.get(ndx.0 as usize).map(|number| &self.store.records[*number as usize])
+    }
+
+    /// Which entries are directories that a part of their own can follow for: their numbers in the order of the
+    /// list, `.` among them.
+    pub fn directories(&self) -> impl Iterator<Item = Ndx> {
+        (0..self.order.len() as u32).map(Ndx).filter(|ndx| self.record(*ndx).is_some_and(Record::is_dir))
+    }
+
+    /// The path of the one directory that all entries lie in; `None` of a list that holds a whole tree.
+    pub fn directory(&self) -> Option<&[u8]> {
+        self.store.one_dir.then(|| self.store.dir_path(ROOT))
+    }
+
+    /// The name of an id, if it has one.
+    pub(super) fn name(&self, kind: IdKind, id: u32) -> Option<&[u8]> {
+        let names = &self.names[kind as usize];
+        let at = names.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        Some(&names[at].1).filter(|name| !name.is_empty()).map(Vec::as_slice)
     }
 
     pub(crate) fn names(&self, kind: IdKind) -> &[(u32, Vec<u8>)] {
@@ -116,6 +145,8 @@ pub(super) struct Store {
     /// Access times of the first records; 0 for the others. Empty unless somebody asked for them.
     pub(super) atimes: Vec<i64>,
     pub(super) bytes: Vec<u8>,
+    /// All entries lie in the first directory, whose path need not be empty then.
+    pub(super) one_dir: bool,
 }
 
 /// What many entries may have in common.

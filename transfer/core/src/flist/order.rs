@@ -12,6 +12,9 @@ use crate::Error;
 
 /// Record numbers in order.
 pub(super) fn sort(store: &Store) -> Result<Vec<u32>, Error> {
+    if store.one_dir {
+        return sort_siblings(store);
+    }
     check_parents(store)?;
     let mut children = Children::group(store);
     for dir in 0..store.dirs.len() {
@@ -20,6 +23,15 @@ pub(super) fn sort(store: &Store) -> Result<Vec<u32>, Error> {
         check_twice(store, siblings)?;
     }
     Ok(walk(store, &children))
+}
+
+/// The order of entries of one directory.
+fn sort_siblings(store: &Store) -> Result<Vec<u32>, Error> {
+    // Lossless: a list has fewer than 2^31 entries.
+    let mut siblings: Vec<u32> = (0..store.records.len() as u32).collect();
+    siblings.sort_unstable_by(|a, b| compare(store, *a, *b));
+    check_twice(store, &siblings)?;
+    Ok(siblings)
 }
 
 fn check_parents(store: &Store) -> Result<(), Error> {
@@ -63,12 +75,15 @@ fn compare_dirs(a: &[u8], b: &[u8]) -> Ordering {
     a[..common].cmp(&b[..common]).then_with(|| next(a).cmp(&next(b))).then_with(|| a.len().cmp(&b.len()))
 }
 
-/// Siblings are sorted; two directories of one name were refused earlier, except for `.`.
+/// Siblings are sorted.
 fn check_twice(store: &Store, siblings: &[u32]) -> Result<(), Error> {
     let base = |number: u32| store.base(&store.records[number as usize]);
     let first_dir = siblings.partition_point(|number| class(store, *number) != Class::Directory);
     let (items, dirs) = siblings.split_at(first_dir);
-    let equal = items.windows(2).find(|pair| base(pair[0]) == base(pair[1])).map(|pair| pair[0]);
+    let twice = |siblings: &[u32]| {
+        siblings.windows(2).find(|pair| base(pair[0]) == base(pair[1])).map(|pair| pair[0])
+    };
+    let equal = twice(items).or_else(|| twice(dirs));
     let root = usize::from(items.first().is_some_and(|number| class(store, *number) == Class::Root));
     let both = || {
         let items = &items[root..];

@@ -21,6 +21,11 @@ impl<T: Default + Hash + Eq> Default for Table<T> {
 }
 
 impl<T: Hash + Eq> Table<T> {
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
     /// The number of a value; a new one if it was not seen before.
     pub(super) fn keep(&mut self, value: T) -> u32 {
         let hash = self.hasher.hash_one(&value);
@@ -50,6 +55,11 @@ pub(super) struct Sent {
 }
 
 impl Sent {
+    /// Another table follows. The numbers on the wire go on.
+    pub(super) fn forget(&mut self) {
+        self.numbers.clear();
+    }
+
     /// What stands on the wire before a value: one more than its number there, or 0 when it follows in full, which
     /// gives it the next number.
     pub(super) fn reference(&mut self, number: u32) -> u32 {

@@ -46,7 +46,8 @@ fn refused(entries: &[Entry<'_>]) -> String {
 }
 
 fn encoded(list: FileList, options: &ServerOptions, dialect: &Dialect, errors: IoErrors) -> Vec<u8> {
-    let mut encoder = ListEncoder::new(Arc::new(list), layout(options, dialect));
+    let mut encoder = ListEncoder::new(layout(options, dialect));
+    encoder.begin(Arc::new(list), 0);
     let mut out = Vec::new();
     while !encoder.encode(&mut out, usize::MAX) {}
     encoder.end(errors, &mut out);
@@ -298,7 +299,8 @@ proptest! {
             Entry { name: path, mode: if *is_dir { 0o040_755 } else { 0o100_644 }, ..Entry::default() }
         }).collect::<Vec<_>>());
         let whole = encoded(build(), &archive(), &modern(), IoErrors::NONE);
-        let mut encoder = ListEncoder::new(Arc::new(build()), layout(&archive(), &modern()));
+        let mut encoder = ListEncoder::new(layout(&archive(), &modern()));
+        encoder.begin(Arc::new(build()), 0);
         let mut parts = Vec::new();
         loop {
             let mut part = Vec::new();

@@ -53,6 +53,9 @@ pub struct ServerOptions {
     pub dry_run: bool,
     /// `-r`.
     pub recursive: bool,
+    /// Offer the daemon incremental recursion: with `recursive`, and where
+    /// [`ServerOptions::can_recurse_incrementally`] says so. Whether it comes to that is seen in the dialect.
+    pub incremental: bool,
     /// `-d`; together with `delete` and without `recursive`, `--no-r` is added.
     pub dirs: bool,
     /// `-R`.
@@ -193,6 +196,13 @@ impl ServerOptions {
         }
     }
 
+    /// Whether the file list may come directory by directory: with recursion, and nothing that needs the whole list
+    /// before the first file.
+    pub fn can_recurse_incrementally(&self) -> bool {
+        let whole = matches!(self.delete, Some(DeleteMode::Before | DeleteMode::After));
+        self.recursive && !whole && !self.delay_updates && !self.prune_empty_dirs
+    }
+
     /// Whether the daemon reads a filter list: with any kind of delete, or `-m`.
     pub fn sends_filters(&self) -> bool {
         self.deletes() || self.prune_empty_dirs
@@ -279,7 +289,8 @@ impl ServerOptions {
         if !matches!(self.compress, CompressWish::Off | CompressWish::Only(Compression::None)) {
             out.push(b'z');
         }
-        out.extend_from_slice(CAPABILITIES);
+        let incremental = self.incremental && self.can_recurse_incrementally();
+        out.extend_from_slice(if incremental { CAPABILITIES_INCREMENTAL } else { CAPABILITIES });
         out
     }
 
@@ -421,8 +432,11 @@ fn is_odd(argument: &[u8]) -> bool {
 /// The daemon cuts an argument at this length without a word.
 const MAX_ARGUMENT: usize = 5120;
 
-/// What we can do, and no incremental recursion (`i`). Must come last, because `e` swallows the rest of the letters.
+/// What we can do. Must come last, because `e` swallows the rest of the letters.
 const CAPABILITIES: &[u8] = b"e.LsfxCIvu";
+
+/// The same and incremental recursion.
+const CAPABILITIES_INCREMENTAL: &[u8] = b"e.iLsfxCIvu";
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,11 @@
 //! The session's public face.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::handshake::Handshake;
+use super::lists::{Lists, Place};
 use super::messages::LastWords;
 use super::output::Output;
 use super::stream::Stream;
@@ -15,6 +17,7 @@ use crate::flist::{FileList, Layout, ListEncoder};
 use crate::proto::filter::put_filters;
 use crate::proto::{Checksum, CompatFlags, Dialect, IoErrors, Protocol, ServerOptions};
 use crate::wire::mux::{Code, Demux, frame};
+use crate::wire::ndx::{FLIST_EOF, FLIST_OFFSET};
 use crate::{Error, Stage};
 
 /// Who is at the other end, and so how a session begins.
@@ -100,6 +103,7 @@ pub struct Client {
     pub(super) stream: Stream,
     pub(super) transfer: Transfer,
     pub(super) list: List,
+    pub(super) lists: Lists,
     pub(super) events: VecDeque<Event>,
     pub(super) output: Output,
     pub(super) last_words: LastWords,
@@ -135,7 +139,9 @@ pub(super) enum List {
     /// Parts of it are in the output.
     Sending(Arc<FileList>, Box<ListEncoder>),
     /// All of it is in the output.
-    Sent(Arc<FileList>),
+    Sent,
+    /// It comes in parts, with incremental recursion.
+    Parts(Box<ListEncoder>),
 }
 
 impl Client {
@@ -161,6 +167,7 @@ impl Client {
             stream: Stream::default(),
             transfer: Transfer::default(),
             list: List::Missing,
+            lists: Lists::default(),
             events: VecDeque::new(),
             output: Output::default(),
             last_words: LastWords::default(),
@@ -279,9 +286,85 @@ impl Client {
         if let Some(wrong) = list.misfit(&self.config.options) {
             return Err(self.misuse(wrong));
         }
+        if self.is_incremental() {
+            return Err(self.misuse("with incremental recursion the list comes in parts"));
+        }
         self.list = List::Waiting(list);
         self.begin_list();
         Ok(())
+    }
+
+    /// Whether the daemon takes the list in parts: [`Client::push_list`] instead of [`Client::send_list`]. Known from
+    /// [`Event::Ready`] on.
+    pub fn is_incremental(&self) -> bool {
+        self.dialect.as_ref().is_some_and(|dialect| dialect.compat.has(CompatFlags::INC_RECURSE))
+    }
+
+    /// Whether a part of the list should come now: the daemon will soon have worked through those that it has.
+    pub fn wants_list(&self) -> bool {
+        self.is_incremental()
+            && self.failure.is_none()
+            && self.state == State::Frames
+            && !self.lists.complete
+            && !self.transfer.is_open()
+            && self.lists.ahead() < ENTRIES_AHEAD
+            && self.output.len() < LIST_AHEAD
+    }
+
+    /// Sends the list of one directory, with incremental recursion: all of it goes into the output. The first list
+    /// has no `dir`; it holds the root of the transfer and what is in it, or whatever else stands at the top. Later
+    /// ones name their directory by its number. Returns the numbers of the directories in this list, in the order of
+    /// [`FileList::directories`]. Each of them needs a list later, except `.`; the order is free.
+    ///
+    /// I/O errors that were added before travel with the list, unless they did earlier.
+    ///
+    /// # Errors
+    /// Misuse: recursion is not incremental, an answer is open, the directory has its list, the list is of another
+    /// kind, or has entries that the options do not allow for.
+    pub fn push_list(&mut self, dir: Option<u32>, list: Arc<FileList>) -> Result<Range<u32>, Error> {
+        self.check()?;
+        if !self.is_incremental() || self.transfer.is_open() {
+            return Err(self.misuse("a part of a list comes at the wrong time"));
+        }
+        if list.directory().is_none_or(|path| path.is_empty() != dir.is_none()) {
+            return Err(self.misuse("a part of a list is not of the directory that it came for"));
+        }
+        if dir.is_none() && list.is_empty() {
+            return Err(self.misuse("an empty list says nothing to a daemon"));
+        }
+        if let Some(wrong) = list.misfit(&self.config.options) {
+            return Err(self.misuse(wrong));
+        }
+        let start = self.lists.next_start(true);
+        let numbers = self.lists.add(dir, Arc::clone(&list)).map_err(|wrong| self.misuse(wrong))?;
+        self.put_part(dir, list, start);
+        Ok(numbers)
+    }
+
+    /// Says that every directory has its list now.
+    ///
+    /// # Errors
+    /// Misuse: recursion is not incremental, an answer is open, or a directory has no list yet.
+    pub fn end_lists(&mut self) -> Result<(), Error> {
+        self.check()?;
+        if !self.is_incremental() || self.transfer.is_open() || self.lists.complete {
+            return Err(self.misuse("the end of the lists comes at the wrong time"));
+        }
+        if !self.lists.is_every_directory_listed() {
+            return Err(self.misuse("a directory has no list"));
+        }
+        self.lists.complete = true;
+        self.transfer.put_index(FLIST_EOF, self.output.data());
+        self.events.push_back(Event::ListSent);
+        self.output.seal();
+        let result = self.read_stream();
+        self.settle(result)
+    }
+
+    /// Which entry of which list an index stands for. Lists that the daemon is done with are forgotten once
+    /// [`Event::ListDone`] was taken with [`Client::poll_event`].
+    pub fn place(&self, ndx: Ndx) -> Option<Place> {
+        self.lists.place(ndx)
     }
 
     /// Begins the answer to a request. Only one answer is open at a time.
@@ -396,12 +479,39 @@ impl Client {
     pub(super) fn begin_list(&mut self) {
         let Some(dialect) = &self.dialect else { return };
         if let List::Waiting(list) = &self.list {
-            let layout = Layout::new(&self.config.options, dialect);
+            let mut encoder = ListEncoder::new(Layout::new(&self.config.options, dialect));
+            encoder.begin(Arc::clone(list), 0);
             self.output.data().append(&mut self.filters);
-            let encoder = Box::new(ListEncoder::new(Arc::clone(list), layout));
-            self.list = List::Sending(Arc::clone(list), encoder);
+            self.list = List::Sending(Arc::clone(list), Box::new(encoder));
             self.refill();
         }
+    }
+
+    /// Encodes the list of one directory.
+    fn put_part(&mut self, dir: Option<u32>, list: Arc<FileList>, start: u32) {
+        if let (List::Missing, Some(dialect)) = (&self.list, &self.dialect) {
+            let layout = Layout::new(&self.config.options, dialect);
+            self.output.data().append(&mut self.filters);
+            self.list = List::Parts(Box::new(ListEncoder::new(layout)));
+            self.stage = Stage::Transfer;
+        }
+        let List::Parts(encoder) = &mut self.list else { return };
+        let (all, sent) = (self.transfer.io_errors, self.transfer.io_errors_sent);
+        let mut errors = if all == sent || self.config.options.ignore_errors { IoErrors::NONE } else { all };
+        self.transfer.io_errors_sent = all;
+        if !encoder.end_carries_errors() && errors != IoErrors::NONE {
+            // Messages keep their place in the stream: the receiver hears of it before it has the list.
+            self.output.message(Code::IoError, &errors.bits().to_le_bytes());
+            errors = IoErrors::NONE;
+        }
+        if let Some(dir) = dir {
+            // Lossless: there are fewer directories than indexes.
+            self.transfer.put_index(FLIST_OFFSET - dir as i32, self.output.data());
+        }
+        encoder.begin(list, start);
+        encoder.encode(self.output.data(), usize::MAX);
+        encoder.end(errors, self.output.data());
+        self.output.seal();
     }
 
     fn refill(&mut self) {
@@ -415,7 +525,8 @@ impl Client {
                 if encoder.end_carries_errors() {
                     self.transfer.io_errors_sent = all;
                 }
-                self.list = List::Sent(Arc::clone(list));
+                self.lists.add_whole(Arc::clone(list));
+                self.list = List::Sent;
                 self.stage = Stage::Transfer;
                 self.events.push_back(Event::ListSent);
             }
@@ -454,6 +565,10 @@ const MAX_RETAINED: usize = 64 << 20;
 
 /// What may wait to be written before we stop reading, in bytes: echoes of items are made while reading.
 const MAX_OUTPUT: usize = 8 << 20;
+
+/// How many entries and directories the daemon has before it, of those that it did not come to yet, before it gets no
+/// more of them. rsync itself keeps 1000 ahead.
+const ENTRIES_AHEAD: usize = 10_000;
 
 /// How much of the list is encoded before it is written, in bytes.
 const LIST_AHEAD: usize = 256 << 10;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::delta::{BlockSums, SumHeader};
 use crate::proto::{Dialect, ExitCode, IoErrors};
 
-/// Index of an entry in the sorted list, from 0.
+/// Index of an entry in the sorted list, from 0. With incremental recursion there are many lists, and
+/// [`Client::place`](super::Client::place) tells which entry of which list an index of an event stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ndx(pub u32);
 
@@ -21,6 +22,9 @@ pub enum Event {
     Ready(Dialect),
     /// The list is on its way: all of it is in the output.
     ListSent,
+    /// With incremental recursion: the daemon is done with the list of this number, counted from 0. What it had to say
+    /// about its entries has been said.
+    ListDone(u64),
     /// The daemon wants a file's data. The driver answers each of these, in any order.
     Request(Request),
     /// The daemon wants values of extended attributes that only their digests were sent of. The driver answers with

@@ -266,7 +266,7 @@ impl Client {
     fn read_compat(&mut self) -> Result<bool, ErrorKind> {
         let Some(flags) = self.handshake.read("compat flags", varint)? else { return Ok(false) };
         let compat = CompatFlags(flags as u32);
-        if flags < 0 || compat.has(CompatFlags::INC_RECURSE) {
+        if flags < 0 || compat.has(CompatFlags::INC_RECURSE) && !self.config.options.incremental {
             let found = format!("{flags:#x}, but we did not offer incremental recursion");
             return Err(ErrorKind::misbehaved("compat flags", found));
         }

@@ -1,6 +1,6 @@
 //! Frames that are no data: texts, deletions, the daemon's farewell (protocol note, sections 3.2 and 3.3).
 
-use super::client::{Client, List, State};
+use super::client::{Client, State};
 use super::{Deleted, Event, MessageKind, Ndx};
 use crate::error::ErrorKind;
 use crate::proto::IoErrors;
@@ -125,14 +125,13 @@ impl Client {
         Ok(())
     }
 
-    /// An index that is one of the list's.
+    /// An index that leads to an entry of a list that the daemon is not done with.
     pub(super) fn known_index(&self, index: i32) -> Result<Ndx, ErrorKind> {
-        let List::Sent(list) = &self.list else {
-            return Err(ErrorKind::misbehaved("index", format!("{index} before the list was sent")));
-        };
-        u32::try_from(index).ok().filter(|index| (*index as usize) < list.len()).map(Ndx).ok_or_else(|| {
-            ErrorKind::misbehaved("index", format!("{index}, the list has {} entries", list.len()))
-        })
+        if self.lists.is_empty() {
+            return Err(ErrorKind::misbehaved("index", format!("{index} when there is no list")));
+        }
+        let known = u32::try_from(index).ok().map(Ndx).filter(|ndx| self.lists.place(*ndx).is_some());
+        known.ok_or_else(|| ErrorKind::misbehaved("index", format!("{index}, which no entry has")))
     }
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod event;
 mod handshake;
+mod lists;
 mod messages;
 mod output;
 mod stream;
@@ -14,6 +15,9 @@ pub use event::{
     Basis, DeleteStats, Deleted, Event, Iflags, Item, MessageKind, Ndx, NoSend, Outcome, Request,
     ValuesRequest,
 };
+pub use lists::Place;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_incremental;

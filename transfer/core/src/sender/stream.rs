@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::client::{Client, List, State};
+use super::client::{Client, State};
 use super::{Basis, DeleteStats, Event, Iflags, Item, Ndx, Outcome, Request, ValuesRequest};
 use crate::Stage;
 use crate::delta::{BlockSums, MAX_SUM_BYTES, SumHeader};
@@ -28,6 +28,8 @@ pub(super) struct Stream {
 #[derive(Debug)]
 struct Arriving {
     item: Item,
+    /// Whether the first answer failed its checksum.
+    redo: bool,
     header: SumHeader,
     bytes: Vec<u8>,
     /// Bytes that have not arrived.
@@ -167,9 +169,10 @@ impl Client {
                 break;
             }
             if self.stream.sums.is_some() {
-                let Some(Arriving { item, header, bytes, kept, .. }) = self.stream.arrived() else { break };
+                let Some(arrived) = self.stream.arrived() else { break };
+                let Arriving { item, redo, header, bytes, kept, .. } = arrived;
                 let sums = if kept { BlockSums::new(header, bytes) } else { None };
-                self.request(item, sums.unwrap_or_default());
+                self.request(item, redo, sums.unwrap_or_default());
                 continue;
             }
             match self.stream.head(self.form())? {
@@ -199,8 +202,7 @@ impl Client {
 
     /// The entry's set of attributes; what is wanted of it becomes an event.
     fn ask_values(&mut self, ndx: Ndx, numbers: Vec<u32>) -> Result<u32, ErrorKind> {
-        let List::Sent(list) = &self.list else { return Ok(0) };
-        let (set, xattrs) = list.xattrs(ndx);
+        let Some((set, xattrs)) = self.lists.xattrs(ndx) else { return Ok(0) };
         if !numbers.is_empty() {
             let names = self.transfer.values.ask(set, xattrs, numbers)?;
             self.events.push_back(Event::Values(ValuesRequest { ndx, names }));
@@ -209,6 +211,9 @@ impl Client {
     }
 
     fn handle_item(&mut self, item: Item, header: Option<SumHeader>) -> Result<(), ErrorKind> {
+        if let Some(place) = self.lists.place(item.ndx) {
+            self.lists.note_latest(place.list);
+        }
         self.events.push_back(Event::Item(item.clone()));
         let Some(header) = header else {
             // A hard link that waited for a redo is reported behind the last DONE (seen with 3.5.0). The receiver has
@@ -218,34 +223,40 @@ impl Client {
             }
             return Ok(());
         };
-        self.check_request(item.ndx)?;
-        let appends = self.config.options.append != Append::Off && self.transfer.dones == 0;
+        let redo = self.check_request(item.ndx)?;
+        let appends = self.config.options.append != Append::Off && !redo;
         if header.count == 0 || appends {
-            self.request(item, BlockSums::without_sums(header));
+            self.request(item, redo, BlockSums::without_sums(header));
             return Ok(());
         }
         let missing = u64::from(header.count) * header.stride() as u64;
         let kept = missing <= MAX_SUM_BYTES;
-        self.stream.sums = Some(Arriving { item, header, bytes: Vec::new(), missing, kept });
+        self.stream.sums = Some(Arriving { item, redo, header, bytes: Vec::new(), missing, kept });
         Ok(())
     }
 
-    /// Only regular files of the list can be wanted, and each once in a phase.
-    fn check_request(&mut self, ndx: Ndx) -> Result<(), ErrorKind> {
-        let List::Sent(list) = &self.list else { return Ok(()) };
-        let wrong = if !list.get(ndx).is_some_and(|entry| entry.is_file()) {
+    /// Only regular files of the list can be wanted, and each once in a phase. With incremental recursion a file may be
+    /// wanted for the second time at any moment. Returns whether it is.
+    fn check_request(&mut self, ndx: Ndx) -> Result<bool, ErrorKind> {
+        let incremental = self.is_incremental();
+        let wrong = if !self.lists.is_file(ndx) {
             "is no regular file"
         } else if self.transfer.dones > 1 {
             "is wanted after the redo phase"
-        } else if !self.transfer.note_request(ndx, list.len()) {
-            "is wanted twice in one phase"
+        } else if self.transfer.is_waiting(ndx) {
+            "is wanted again before its answer"
         } else {
-            return Ok(());
+            let redo = self.transfer.dones > 0 || incremental && !self.lists.note_request(ndx, 0);
+            let first = if redo || !incremental { self.lists.note_request(ndx, redo.into()) } else { true };
+            if first {
+                return Ok(redo);
+            }
+            "is wanted twice in one phase"
         };
         Err(ErrorKind::misbehaved("request", format!("entry {} {wrong}", ndx.0)))
     }
 
-    fn request(&mut self, item: Item, sums: BlockSums) {
+    fn request(&mut self, item: Item, redo: bool, sums: BlockSums) {
         let basis = item.basis.unwrap_or(Basis::DESTINATION);
         let compat = self.dialect.as_ref().map(|dialect| dialect.compat).unwrap_or_default();
         let overwrites = self.config.options.inplace || self.config.options.append != Append::Off;
@@ -253,7 +264,7 @@ impl Client {
         let request = Request {
             ndx: item.ndx,
             in_place: overwrites && basis == Basis::DESTINATION || partial,
-            redo: self.transfer.dones > 0,
+            redo,
             sums: Arc::new(sums),
         };
         self.transfer.add_request(item, request.sums.memory());
@@ -261,12 +272,31 @@ impl Client {
     }
 
     fn handle_done(&mut self) -> Result<(), ErrorKind> {
-        if !matches!(self.list, List::Sent(_)) {
+        if self.is_incremental() && !self.lists.is_empty() && self.handle_list_done()? {
+            return Ok(());
+        }
+        if !self.lists.complete {
             return Err(ErrorKind::misbehaved("end of phase", "before the list was sent"));
         }
         self.transfer.dones += 1;
         self.transfer.done_waits = true;
         Ok(())
+    }
+
+    /// The daemon is done with the oldest list. Returns `false` when that was the last one: what it said is then the
+    /// end of the first phase too.
+    fn handle_list_done(&mut self) -> Result<bool, ErrorKind> {
+        if self.transfer.lowest_waiting().is_some_and(|ndx| self.lists.is_of_oldest(ndx)) {
+            return Err(ErrorKind::misbehaved("end of a list", "before all of its files were answered"));
+        }
+        if let Some(number) = self.lists.pop() {
+            self.events.push_back(Event::ListDone(number));
+        }
+        if self.lists.is_empty() {
+            return Ok(false);
+        }
+        self.transfer.echo_list_done(self.output.data());
+        Ok(true)
     }
 
     /// Answers the last DONE, unless answers to requests must come first.

@@ -1,6 +1,6 @@
 //! Requests, answers and phases (protocol note, sections 7.1 to 7.4).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::values::Values;
 use super::{Basis, Iflags, Item, Ndx};
@@ -14,13 +14,11 @@ use crate::wire::varint::put_vstring;
 pub(super) struct Transfer {
     ndx_out: NdxState,
     /// Requests that wait for their answer.
-    requests: HashMap<u32, Waiting>,
+    requests: BTreeMap<u32, Waiting>,
     /// The request whose answer is being written.
     open: Option<u32>,
-    /// Items to be echoed once the open answer is complete.
-    held: VecDeque<Item>,
-    /// Which files were requested in phase 0 and in phase 1: one bit each.
-    requested: [Vec<u64>; 2],
+    /// What is to be repeated once the open answer is complete and all values are there.
+    held: VecDeque<Held>,
     /// Values of extended attributes.
     pub(super) values: Values,
     /// Bytes of block sums that requests hold.
@@ -40,6 +38,14 @@ pub(super) struct Transfer {
     pub(super) deleted: Option<DeleteStats>,
 }
 
+/// Something of the daemon's that is repeated to it.
+#[derive(Debug)]
+enum Held {
+    Item(Item),
+    /// The end of an incremental list.
+    Done,
+}
+
 /// What an answer repeats of its request.
 #[derive(Debug)]
 struct Waiting {
@@ -52,16 +58,6 @@ struct Waiting {
 }
 
 impl Transfer {
-    /// Whether this is the first request for the file in this phase; notes it.
-    pub(super) fn note_request(&mut self, ndx: Ndx, list_len: usize) -> bool {
-        let bits = &mut self.requested[usize::from(self.dones > 0)];
-        bits.resize(list_len.div_ceil(64), 0);
-        let (word, bit) = (ndx.0 as usize / 64, 1 << (ndx.0 % 64));
-        let first = bits[word] & bit == 0;
-        bits[word] |= bit;
-        first
-    }
-
     /// A request that the driver will answer.
     pub(super) fn add_request(&mut self, item: Item, memory: usize) {
         self.retained += memory;
@@ -107,9 +103,12 @@ impl Transfer {
     fn put_held(&mut self, out: &mut Vec<u8>) {
         while self.open.is_none()
             && !self.values.is_pending()
-            && let Some(item) = self.held.pop_front()
+            && let Some(held) = self.held.pop_front()
         {
-            self.put_echo(&item, out);
+            match held {
+                Held::Item(item) => self.put_echo(&item, out),
+                Held::Done => self.put_done(out),
+            }
         }
     }
 
@@ -120,8 +119,29 @@ impl Transfer {
 
     /// Repeats an item that wants no data, now or once the open answer is complete and all values are there.
     pub(super) fn echo(&mut self, item: &Item, out: &mut Vec<u8>) {
-        self.held.push_back(item.clone());
+        self.held.push_back(Held::Item(item.clone()));
         self.put_held(out);
+    }
+
+    /// Says that the daemon's news of the end of a list was heard, in its turn.
+    pub(super) fn echo_list_done(&mut self, out: &mut Vec<u8>) {
+        self.held.push_back(Held::Done);
+        self.put_held(out);
+    }
+
+    /// An index that stands for no entry.
+    pub(super) fn put_index(&mut self, index: i32, out: &mut Vec<u8>) {
+        self.ndx_out.put(out, index);
+    }
+
+    /// Whether a request for this entry has no answer yet.
+    pub(super) fn is_waiting(&self, ndx: Ndx) -> bool {
+        self.requests.contains_key(&ndx.0)
+    }
+
+    /// The lowest index that is requested and has no answer yet.
+    pub(super) fn lowest_waiting(&self) -> Option<u32> {
+        self.requests.keys().next().copied()
     }
 
     pub(super) fn put_done(&mut self, out: &mut Vec<u8>) {
@@ -135,7 +155,7 @@ impl Transfer {
 
     /// Bytes that requests and held items hold.
     pub(super) fn retained(&self) -> usize {
-        self.retained + self.held.len() * size_of::<Item>() + self.values.retained()
+        self.retained + self.held.len() * size_of::<Held>() + self.values.retained()
     }
 
     fn put_echo(&mut self, item: &Item, out: &mut Vec<u8>) {

@@ -6,10 +6,13 @@ use super::{Reader, WireError};
 
 /// End of a phase.
 pub const DONE: i32 = -1;
-/// End of incremental file lists; not used by us.
+/// End of incremental file lists.
 pub const FLIST_EOF: i32 = -2;
 /// Five varints about deletions follow.
 pub const DEL_STATS: i32 = -3;
+
+/// Less the number of a directory: its list follows, with incremental recursion.
+pub const FLIST_OFFSET: i32 = -101;
 
 /// What both directions remember, each for itself.
 #[derive(Clone, Copy, Debug)]
