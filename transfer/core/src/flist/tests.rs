@@ -314,3 +314,90 @@ proptest! {
         prop_assert_eq!(parts, whole);
     }
 }
+
+/// Entries of a stock client's `-HAX` session, in the order in which they travelled.
+fn with_attributes() -> FileList {
+    let base = Entry { mtime: Mtime { secs: 1_000_000_000, nanos: 0 }, ..Entry::default() };
+    let named = |kind, id, permissions| AclName { kind, id, permissions };
+    let acl = |user, group, mask, other, names| Acl {
+        user: Some(user),
+        group: Some(group),
+        mask: Some(mask),
+        other: Some(other),
+        names,
+    };
+    let long = [b'x'; 40];
+    let xattrs =
+        Xattrs::new([(&b"user.big"[..], &long[..]), (b"user.one", b"1234"), (b"user.rsync.foo", b"q")]);
+    let names = vec![named(IdKind::User, 1000, 6), named(IdKind::Group, 1, 5)];
+    let linked = Attributes { access: acl(6, 4, 7, 4, names), xattrs, ..Attributes::default() };
+    let link = Entry { mode: 0o100_674, size: 3, link_group: Some(1), attributes: Some(&linked), ..base };
+    let masked = Attributes { access: acl(6, 4, 4, 4, Vec::new()), ..Attributes::default() };
+    let symlink =
+        Attributes { xattrs: Xattrs::new([(&b"trusted.t"[..], &b"sym"[..])]), ..Attributes::default() };
+    let inherited = acl(7, 5, 7, 5, vec![named(IdKind::User, 1000, 6)]);
+    let dir = Attributes { default: inherited, ..Attributes::default() };
+    list(&[
+        Entry { name: b".", mode: 0o040_755, size: 4096, dir: DirKind::Content, ..base },
+        Entry { name: b"a", ..link },
+        Entry { name: b"b", ..link },
+        Entry { name: b"m1", mode: 0o100_644, size: 2, attributes: Some(&masked), ..base },
+        Entry { name: b"sym", mode: 0o120_777, target: b"target", attributes: Some(&symlink), ..base },
+        Entry {
+            name: b"d",
+            mode: 0o040_755,
+            size: 4096,
+            dir: DirKind::Content,
+            attributes: Some(&dir),
+            ..base
+        },
+    ])
+}
+
+#[test]
+fn acls_and_extended_attributes_travel_once_and_then_as_numbers() {
+    let options = ServerOptions { acls: true, xattrs: 1, numeric_ids: true, ..archive() };
+    let bytes = encoded(with_attributes(), &options, &modern(), IoErrors::NONE);
+    let digest = b"\x2e\x5a\x5d\xf3\x0e\xbd\x85\x39\x44\x5b\xa6\xe0\xf6\x38\xb6\xf9";
+    let expected = [
+        &b"\x01\x01.\x00\x00\x10\x3b\x00\xca\x9a\xed\x41\0\0\0\0\0\0\0\0\0\0"[..],
+        b"\x92\x98\x01a\x00\x03\x00\xbc\x81\0\0\0\x12\x04\x02\x83\xe8\x1a\x01\x14",
+        b"\0\x03\x09\x28user.big\0",
+        digest,
+        b"\x09\x04user.one\x001234\x0f\x01user.rsync.foo\0q",
+        b"\x82\x9a\x01b\x01\x02\x02",
+        b"\x80\x98\x02m1\x00\x02\x00\xa4\x81\0\0\0\x04\x04\x01",
+        b"\x80\x98\x03sym\x00\x06\x00\xff\xa1\0\0\x06target\0\x01\x0a\x03trusted.t\0sym",
+        b"\x80\x98\x01d\x00\x00\x10\xed\x41\0\0\x01\0\x1f\x07\x05\x07\x05\x01\x83\xe8\x1a\x01",
+        b"\0\0",
+    ];
+    assert_eq!(bytes.escape_ascii().to_string(), expected.concat().escape_ascii().to_string());
+}
+
+#[test]
+fn ids_of_acls_are_named_even_where_owners_are_not_sent() {
+    let options = ServerOptions { acls: true, perms: true, ..ServerOptions::default() };
+    let mut builder = FileListBuilder::new();
+    let name = AclName { kind: IdKind::Group, id: 7, permissions: 7 };
+    let access = Acl { names: vec![name], ..Default::default() };
+    let attributes = Attributes { access, ..Default::default() };
+    builder.push(&Entry { attributes: Some(&attributes), ..file("f") }).unwrap();
+    let list = builder.finish(|kind, id| Some(format!("{kind:?}{id}").into_bytes())).unwrap();
+    let bytes = encoded(list, &options, &modern(), IoErrors::NONE);
+    assert!(bytes.ends_with(b"\0\0\0\x05User0\x07\x06Group7\0\x06Group0"), "{}", bytes.escape_ascii());
+}
+
+#[test]
+fn access_times_travel_with_all_but_directories() {
+    let options = ServerOptions { atimes: 1, ..ServerOptions::default() };
+    let entries = [dir("."), Entry { atime: 5, ..file("a") }, Entry { atime: 5, ..file("b") }, file("c")];
+    let bytes = encoded(list(&entries), &options, &modern(), IoErrors::NONE);
+    let expected = [
+        &b"\x81\x98\x01.\0\0\0\xed\x41\0\0"[..],
+        b"\x80\x98\x01a\0\0\0\xa4\x81\0\0\0\x05\0\0",
+        b"\xc0\x9a\x40\x01b\0\0\0",
+        b"\x80\x9a\x01c\0\0\0\0\0\0\0",
+        b"\0\0",
+    ];
+    assert_eq!(bytes.escape_ascii().to_string(), expected.concat().escape_ascii().to_string());
+}

@@ -92,7 +92,10 @@ impl Values {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod unit {
     use super::*;
 
     fn set() -> Xattrs {
