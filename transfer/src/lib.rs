@@ -8,6 +8,7 @@
 //!   them into file lists, and one task for each destination sends those.
 #![deny(unsafe_code)]
 
+pub mod chmod;
 pub mod cli;
 pub mod daemon;
 mod destination;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ebbtide_wire::proto::{Checksum, Protocol, ServerOptions};
 
+use crate::chmod::Chmod;
+
 /// The options of one push: what the daemon is asked to do, and what this side keeps to itself.
 #[derive(Clone, Debug)]
 pub struct PushOptions {
@@ -11,6 +13,8 @@ pub struct PushOptions {
     pub server: ServerOptions,
     /// Rules for the receiver's deletion, as they travel (`- *.tmp`).
     pub filters: Vec<Vec<u8>>,
+    /// `--chmod`: how the modes that are sent differ from those on disk.
+    pub chmod: Chmod,
     /// `--checksum-choice`; `None` takes the best that both sides know.
     pub checksum: Option<Checksum>,
     /// `--compress-level`, in the algorithm's own numbers; `None` for its default.
@@ -29,6 +33,7 @@ impl PushOptions {
         PushOptions {
             server,
             filters: Vec::new(),
+            chmod: Chmod::default(),
             checksum: None,
             compress_level: None,
             timeout: None,

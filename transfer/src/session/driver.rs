@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ebbtide_wire::ErrorKind;
 use ebbtide_wire::flist::FileList;
-use ebbtide_wire::proto::{Dialect, ServerOptions};
+use ebbtide_wire::proto::Dialect;
 use ebbtide_wire::sender::{self, Client, Event, Ndx, Request, ValuesRequest};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -28,7 +28,7 @@ use crate::transport::Socket;
 pub(super) struct Driver<'a> {
     socket: Socket,
     client: Client,
-    options: &'a ServerOptions,
+    options: &'a PushOptions,
     entries: Arc<Vec<Entry>>,
     source: Arc<Source>,
     observer: &'a mut dyn Observer,
@@ -95,7 +95,7 @@ impl<'a> Driver<'a> {
         let mut driver = Driver {
             socket,
             client,
-            options: &options.server,
+            options,
             entries: Arc::new(list.entries),
             source,
             observer,
@@ -128,7 +128,7 @@ impl<'a> Driver<'a> {
 
     async fn exchange(&mut self) -> Result<sender::Outcome, SessionErrorKind> {
         // Without entries only a listing of modules can be meant.
-        if !self.options.checksum && !self.entries.is_empty() {
+        if !self.options.server.checksum && !self.entries.is_empty() {
             self.build_list()?;
         }
         loop {
@@ -268,7 +268,7 @@ impl<'a> Driver<'a> {
     fn on_ready(&mut self, dialect: &Dialect) -> Result<(), SessionErrorKind> {
         self.pulse.welcomed();
         self.observer.ready(dialect);
-        if self.options.checksum || self.entries.is_empty() { self.build_list() } else { Ok(()) }
+        if self.options.server.checksum || self.entries.is_empty() { self.build_list() } else { Ok(()) }
     }
 
     fn on_text(&mut self, kind: TextKind, bytes: Vec<u8>) {
@@ -279,7 +279,7 @@ impl<'a> Driver<'a> {
 
     fn on_item(&mut self, item: &sender::Item) {
         let Some(index) = self.index(item.ndx) else { return };
-        self.tally.item(index, item, self.options.dry_run);
+        self.tally.item(index, item, self.options.server.dry_run);
         let link_name = item.xname.as_deref();
         let entry = &self.entries[index];
         self.observer.item(&Item { index, entry, flags: item.iflags, link_name });
@@ -369,7 +369,8 @@ impl<'a> Driver<'a> {
 
     /// Builds the list: at once if it is short, else on another thread.
     fn build_list(&mut self) -> Result<(), SessionErrorKind> {
-        let sums = self.client.dialect().filter(|_| self.options.checksum).map(|dialect| dialect.checksum);
+        let sums =
+            self.client.dialect().filter(|_| self.options.server.checksum).map(|dialect| dialect.checksum);
         if self.entries.len() <= SHORT_LIST && sums.is_none() {
             let list = list::build(&self.entries, self.options, &self.source, None).map_err(wire)?;
             return self.send_list(list);

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use ebbtide_wire::delta;
 use ebbtide_wire::flist::{self, Device, DirKind, FileList, FileListBuilder, IdKind, Mtime};
-use ebbtide_wire::proto::{Checksum, ServerOptions};
+use ebbtide_wire::proto::Checksum;
 
 use super::entry::{DirRole, Entry};
+use crate::chmod::Chmod;
+use crate::options::PushOptions;
 use crate::source::{Source, group_name, user_name};
 
 /// Builds the list. With `sums`, every regular file is read for its checksum (`-c`).
@@ -15,7 +17,7 @@ use crate::source::{Source, group_name, user_name};
 /// An entry that the protocol cannot carry, a name that is there twice, or one without its parent directory.
 pub(super) fn build(
     entries: &[Entry],
-    options: &ServerOptions,
+    options: &PushOptions,
     source: &Source,
     sums: Option<Checksum>,
 ) -> Result<FileList, ebbtide_wire::Error> {
@@ -27,21 +29,26 @@ pub(super) fn build(
         if let Some(sums) = sums.filter(|_| entry.meta.is_file()) {
             digest = file_digest(entry, source, sums);
         }
-        let group = if options.hard_links { groups.of(entry) } else { None };
-        builder.push(&wire_entry(entry, group, &digest))?;
+        let group = if options.server.hard_links { groups.of(entry) } else { None };
+        builder.push(&wire_entry(entry, &options.chmod, group, &digest))?;
     }
     builder.finish(|kind, id| match kind {
-        _ if options.numeric_ids => None,
+        _ if options.server.numeric_ids => None,
         IdKind::User => user_name(id),
         IdKind::Group => group_name(id),
     })
 }
 
-fn wire_entry<'a>(entry: &'a Entry, link_group: Option<u64>, checksum: &'a [u8]) -> flist::Entry<'a> {
+fn wire_entry<'a>(
+    entry: &'a Entry,
+    chmod: &Chmod,
+    link_group: Option<u64>,
+    checksum: &'a [u8],
+) -> flist::Entry<'a> {
     let meta = &entry.meta;
     flist::Entry {
         name: &entry.name,
-        mode: meta.mode,
+        mode: chmod.apply(meta.mode),
         size: meta.size,
         mtime: Mtime { secs: meta.mtime.secs, nanos: meta.mtime.nanos },
         uid: meta.uid,
