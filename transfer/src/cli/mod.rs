@@ -1,6 +1,6 @@
 //! The stand-alone `ebbtide-send`: rsync's letters, words, output and exit codes.
 
-mod args;
+pub mod args;
 mod itemize;
 mod names;
 mod run;

@@ -55,15 +55,14 @@ impl Stop {
     }
 }
 
-fn run(mut args: Args) -> Result<ExitCode, Stop> {
+fn run(args: Args) -> Result<ExitCode, Stop> {
     let target = target(&args)?;
-    adopt_defaults(&mut args);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Stop { code: ExitCode::FILE_IO, text: format!("cannot start: {error}") })?;
     let mut screen = Screen::new(&args);
-    let outcome = if args.sources.is_empty() && args.files_from.is_none() {
+    let outcome = if args.sources.is_empty() && args.given.select.files_from.is_none() {
         runtime.block_on(unless_interrupted(list_modules(&args, target, &mut screen)))
     } else {
         push(&args, &target, &mut screen, &runtime)
@@ -72,17 +71,6 @@ fn run(mut args: Args) -> Result<ExitCode, Stop> {
     // A thread that still reads a file for a session that is over must not hold up the end.
     runtime.shutdown_background();
     outcome
-}
-
-/// Peer: rsync's manual page, option `--files-from`: it implies `--relative` and `--dirs`, and `-a` then implies no
-/// recursion.
-fn adopt_defaults(args: &mut Args) {
-    if args.files_from.is_some() {
-        let server = &mut args.push.server;
-        server.relative = !args.relative_denied;
-        server.recursive = args.recursive_by_name;
-        server.dirs |= !server.recursive && server.deletes();
-    }
 }
 
 async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Result<ExitCode, Stop> {
@@ -103,7 +91,7 @@ fn push(
     let chosen = list(args)?;
     chosen.problems.iter().for_each(|problem| screen.problem(problem));
     let listing = started.elapsed();
-    if args.verbose > 0 && !args.quiet {
+    if args.given.output.verbose > 0 && !args.given.output.quiet {
         screen.line("building file list ... done");
     }
     let counts = count(&chosen.list);
@@ -129,7 +117,7 @@ fn list(args: &Args) -> Result<Selection, Stop> {
 
 fn named(args: &Args) -> Result<Vec<Named>, Stop> {
     let relative = args.push.server.relative;
-    if let Some(file) = &args.files_from {
+    if let Some(file) = &args.given.select.files_from {
         return named_in_file(args, file, relative);
     }
     let sources = args.sources.iter().map(|source| bytes(source));
@@ -148,7 +136,7 @@ fn named_in_file(args: &Args, file: &Path, relative: bool) -> Result<Vec<Named>,
         code: ExitCode::FILE_IO,
         text: format!("failed to open files-from file {}: {}", file.display(), OsError(&error)),
     };
-    let names = read_list(file, args.from0).map_err(unreadable)?;
+    let names = read_list(file, args.given.select.from0).map_err(unreadable)?;
     let below = |name: &Vec<u8>| {
         let named =
             Named::below(PathBuf::from(root), name).map_err(|error| Stop::usage(error.to_string()))?;
@@ -180,18 +168,18 @@ fn summarize(
     taken: Duration,
     listing: Duration,
 ) {
-    if args.quiet {
+    if args.given.output.quiet {
         return;
     }
-    let numbers = Numbers { human: args.human };
+    let numbers = Numbers { human: args.given.output.human };
     let deletes = args.push.server.deletes() || args.push.server.delete_missing_args;
-    if args.stats {
+    if args.given.output.stats {
         let created = screen.created;
         screen.line("");
         screen.line(&stats::full(report, listed, created, deletes, listing, numbers));
     }
-    if args.verbose > 0 || args.stats {
-        if !args.stats {
+    if args.given.output.verbose > 0 || args.given.output.stats {
+        if !args.given.output.stats {
             screen.line("");
         }
         let dry = if args.push.server.dry_run { " (DRY RUN)" } else { "" };
@@ -202,7 +190,7 @@ fn summarize(
 fn target(args: &Args) -> Result<Target, Stop> {
     let mut target =
         Target::parse(bytes(&args.destination)).map_err(|error| Stop::usage(error.to_string()))?;
-    if let Some(port) = args.port {
+    if let Some(port) = args.given.connection.port {
         target.port = port;
     }
     if !args.sources.is_empty() && target.module.is_empty() {
@@ -217,7 +205,7 @@ fn target(args: &Args) -> Result<Target, Stop> {
 }
 
 fn password(args: &Args) -> Result<Option<Password>, Stop> {
-    let Some(file) = &args.password_file else {
+    let Some(file) = &args.given.connection.password_file else {
         let variable = std::env::var_os("RSYNC_PASSWORD");
         return Ok(variable.map(|password| Password::new(bytes(&password))));
     };

@@ -29,9 +29,10 @@ struct Rules {
 /// Looks at all that was named.
 pub(super) fn select(args: &Args, named: &[Named]) -> io::Result<Selection> {
     let server = &args.push.server;
-    let kinds = Kinds { links: server.links, devices: args.devices, specials: args.specials };
-    let dirs = args.dirs || args.files_from.is_some();
-    let rules = Rules { recursive: server.recursive, dirs, kinds, missing: args.missing };
+    let (attributes, chosen) = (&args.given.attributes, &args.given.select);
+    let kinds = Kinds { links: server.links, devices: attributes.devices, specials: attributes.specials };
+    let dirs = chosen.dirs == Some(true) || chosen.files_from.is_some();
+    let rules = Rules { recursive: server.recursive, dirs, kinds, missing: chosen.missing };
     let mut roots = Roots::default();
     let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
     let source = Source::open_all(&roots.paths)?.reading(Wanted::of(server));

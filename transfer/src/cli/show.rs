@@ -32,13 +32,14 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(args: &Args) -> Screen {
+        let output = &args.given.output;
         Screen {
             out: BufWriter::new(io::stdout()),
             at_once: io::stdout().is_terminal(),
-            quiet: args.quiet,
-            motd: args.motd && !args.quiet,
-            verbose: args.verbose,
-            itemize: args.itemize,
+            quiet: output.quiet,
+            motd: output.motd && !output.quiet,
+            verbose: output.verbose,
+            itemize: output.itemize,
             times: Times { kept: args.push.server.times, of_links: true },
             source: Arc::new(Source::none()),
             motd_shown: false,

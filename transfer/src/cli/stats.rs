@@ -49,15 +49,16 @@ impl From<DeleteStats> for Counts {
 /// How amounts of bytes are printed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Numbers {
-    /// `-h`, repeated: 0 for all digits, 1 for units of 1000, more for units of 1024.
+    /// `-h`: 0 for bare digits, 1 for grouped ones, 2 for units of 1000, 3 for units of 1024.
     pub(super) human: u8,
 }
 
 impl Numbers {
     fn bytes(self, number: u64) -> String {
         let unit = match self.human {
-            0 => return grouped(number),
-            1 => 1000.0,
+            0 => return number.to_string(),
+            1 => return grouped(number),
+            2 => 1000.0,
             _ => 1024.0,
         };
         let mut left = number as f64;
@@ -106,7 +107,7 @@ pub(super) fn summary(report: &Report, taken: Duration, numbers: Numbers) -> Str
     let moved = report.bytes_written + report.bytes_read;
     let rate = moved as f64 / (0.5 + taken.as_secs_f64());
     let speedup = report.totals.size_listed as f64 / moved.max(1) as f64;
-    let rate = if numbers.human > 0 { numbers.bytes(rate as u64) } else { with_fraction(rate) };
+    let rate = if numbers.human > 1 { numbers.bytes(rate as u64) } else { with_fraction(rate) };
     format!(
         "sent {} bytes  received {} bytes  {rate} bytes/sec\ntotal size is {}  speedup is {}",
         numbers.bytes(report.bytes_written),
@@ -168,10 +169,11 @@ mod tests {
 
     #[test]
     fn human_numbers_have_units() {
-        assert_eq!(Numbers { human: 0 }.bytes(1_234_567), "1,234,567");
-        assert_eq!(Numbers { human: 1 }.bytes(1_234_567), "1.23M");
-        assert_eq!(Numbers { human: 2 }.bytes(1_048_576), "1.00M");
-        assert_eq!(Numbers { human: 1 }.bytes(999), "999");
+        assert_eq!(Numbers { human: 0 }.bytes(1_234_567), "1234567");
+        assert_eq!(Numbers { human: 1 }.bytes(1_234_567), "1,234,567");
+        assert_eq!(Numbers { human: 2 }.bytes(1_234_567), "1.23M");
+        assert_eq!(Numbers { human: 3 }.bytes(1_048_576), "1.00M");
+        assert_eq!(Numbers { human: 2 }.bytes(999), "999");
     }
 
     #[test]

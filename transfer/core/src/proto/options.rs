@@ -104,10 +104,16 @@ pub struct ServerOptions {
     pub keep_dirlinks: bool,
     /// `-m`.
     pub prune_empty_dirs: bool,
-    /// `-x`.
-    pub one_file_system: bool,
+    /// `-x`, repeated: it only limits what the receiver deletes.
+    pub one_file_system: u8,
+    /// `-C`: the receiver reads `.cvsignore` files too when it deletes.
+    pub cvs_exclude: bool,
     /// `-b`.
     pub backup: bool,
+    /// `--backup-dir=DIR`.
+    pub backup_dir: Option<Vec<u8>>,
+    /// `--suffix=SUFFIX` of backups.
+    pub suffix: Option<Vec<u8>>,
     /// `-y`, repeated.
     pub fuzzy: u8,
     /// `-z`, and which.
@@ -122,8 +128,8 @@ pub struct ServerOptions {
     pub force: bool,
     /// `--ignore-errors`.
     pub ignore_errors: bool,
-    /// `--max-delete=N`.
-    pub max_delete: Option<u32>,
+    /// `--max-delete=N`; what is not above 0 means none at all.
+    pub max_delete: Option<i32>,
     /// `--numeric-ids`.
     pub numeric_ids: bool,
     /// `--inplace`.
@@ -144,6 +150,18 @@ pub struct ServerOptions {
     pub copy_dest: Vec<Vec<u8>>,
     /// `--compare-dest=DIR`, up to 20.
     pub compare_dest: Vec<Vec<u8>>,
+    /// `--safe-links`.
+    pub safe_links: bool,
+    /// `--copy-unsafe-links`.
+    pub copy_unsafe_links: bool,
+    /// `--usermap=MAP`; 3.1.0 and later.
+    pub usermap: Option<Vec<u8>>,
+    /// `--groupmap=MAP`; 3.1.0 and later.
+    pub groupmap: Option<Vec<u8>>,
+    /// `--super`.
+    pub super_user: bool,
+    /// `--write-devices`; 3.2.0 and later, where the administrator allows it.
+    pub write_devices: bool,
     /// `--existing`.
     pub existing: bool,
     /// `--ignore-existing`.
@@ -156,6 +174,8 @@ pub struct ServerOptions {
     pub itemize: bool,
     /// `--stats`.
     pub stats: bool,
+    /// `--preallocate`; 3.1.0 and later.
+    pub preallocate: bool,
     /// `--fsync`; 3.2.4 and later.
     pub fsync: bool,
     /// `--mkpath`; 3.2.3 and later.
@@ -168,6 +188,16 @@ pub struct ServerOptions {
     pub bwlimit: Option<u32>,
     /// `-B`, at most 131072.
     pub block_size: Option<u32>,
+    /// `--modify-window=SECONDS`; below 0, nanoseconds count (3.1.3 and later).
+    pub modify_window: Option<i32>,
+    /// `--max-size=BYTES`.
+    pub max_size: Option<u64>,
+    /// `--min-size=BYTES`.
+    pub min_size: Option<u64>,
+    /// `--max-alloc=BYTES`; 3.2.3 and later.
+    pub max_alloc: Option<u64>,
+    /// `-s`: the secluded form even where nothing asks for it.
+    pub secluded: bool,
     /// Further whole arguments, such as `--safe-links`. None of them may change the layout of the file list.
     pub extra: Vec<Vec<u8>>,
 }
@@ -226,7 +256,7 @@ impl ServerOptions {
         for argument in long.iter().map(Vec::as_slice).chain([path]) {
             check(argument)?;
         }
-        let secluded = long.iter().map(Vec::as_slice).chain([path]).any(is_odd);
+        let secluded = self.secluded || long.iter().map(Vec::as_slice).chain([path]).any(is_odd);
         let letters = self.letters(secluded);
         let mut out = Vec::new();
         let mut add = |argument: &[u8]| {
@@ -280,12 +310,11 @@ impl ServerOptions {
                 out.push(letter);
             }
         }
-        out.extend(std::iter::repeat_n(b'y', self.fuzzy.min(2).into()));
-        if self.acls {
-            out.push(b'A');
+        for (times, letter) in
+            [(self.fuzzy, b'y'), (self.atimes, b'U'), (self.xattrs, b'X'), (self.one_file_system, b'x')]
+        {
+            out.extend(std::iter::repeat_n(letter, times.min(2).into()));
         }
-        out.extend(std::iter::repeat_n(b'X', self.xattrs.min(2).into()));
-        out.extend(std::iter::repeat_n(b'U', self.atimes.min(2).into()));
         if !matches!(self.compress, CompressWish::Off | CompressWish::Only(Compression::None)) {
             out.push(b'z');
         }
@@ -294,7 +323,7 @@ impl ServerOptions {
         out
     }
 
-    fn switches(&self) -> [(bool, u8); 23] {
+    fn switches(&self) -> [(bool, u8); 24] {
         [
             (self.backup, b'b'),
             (self.update, b'u'),
@@ -317,8 +346,9 @@ impl ServerOptions {
             (self.checksum, b'c'),
             (self.ignore_times, b'I'),
             (self.relative, b'R'),
-            (self.one_file_system, b'x'),
             (self.sparse, b'S'),
+            (self.acls, b'A'),
+            (self.cvs_exclude, b'C'),
         ]
     }
 
@@ -341,6 +371,12 @@ impl ServerOptions {
                 add(&format!("{name}{value}"));
             }
         }
+        for (name, value) in
+            [("--suffix=", &self.suffix), ("--usermap=", &self.usermap), ("--groupmap=", &self.groupmap)]
+        {
+            out.extend(value.iter().map(|value| [name.as_bytes(), value].concat()));
+        }
+        let mut add = |argument: &str| out.push(argument.as_bytes().to_vec());
         if self.append != Append::Off {
             add("--append");
         }
@@ -367,7 +403,7 @@ impl ServerOptions {
         mode.into_iter().chain(no_r).collect()
     }
 
-    fn long_switches(&self) -> [(bool, &'static str); 16] {
+    fn long_switches(&self) -> [(bool, &'static str); 21] {
         [
             (self.delete_excluded, "--delete-excluded"),
             (self.force, "--force"),
@@ -383,24 +419,34 @@ impl ServerOptions {
             (self.delay_updates, "--delay-updates"),
             (self.acknowledge_files, "--remove-source-files"),
             (self.stats, "--stats"),
+            (self.preallocate, "--preallocate"),
             (self.fsync, "--fsync"),
             (self.mkpath, "--mkpath"),
+            (self.safe_links, "--safe-links"),
+            (self.copy_unsafe_links, "--copy-unsafe-links"),
+            (self.super_user, "--super"),
+            (self.write_devices, "--write-devices"),
         ]
     }
 
-    fn numbers(&self) -> [(&'static str, Option<i64>); 5] {
+    fn numbers(&self) -> [(&'static str, Option<i64>); 9] {
         [
             // The daemon reads 0 as "no limit", so the stock client sends -1 for it.
-            ("--max-delete=", self.max_delete.map(|n| if n == 0 { -1 } else { n.into() })),
+            ("--max-delete=", self.max_delete.map(|n| if n <= 0 { -1 } else { n.into() })),
             ("--checksum-seed=", self.checksum_seed.map(i64::from)),
             ("--timeout=", self.timeout.map(i64::from)),
             ("--bwlimit=", self.bwlimit.map(i64::from)),
             ("-B", self.block_size.map(i64::from)),
+            ("--modify-window=", self.modify_window.map(i64::from)),
+            ("--max-size=", self.max_size.map(signed)),
+            ("--min-size=", self.min_size.map(signed)),
+            ("--max-alloc=", self.max_alloc.map(signed)),
         ]
     }
 
     fn directories(&self) -> Vec<(&'static str, &[u8])> {
         let mut out: Vec<(&'static str, &[u8])> = Vec::new();
+        out.extend(self.backup_dir.iter().map(|dir| ("--backup-dir", dir.as_slice())));
         out.extend(self.partial_dir.iter().map(|dir| ("--partial-dir", dir.as_slice())));
         out.extend(self.temp_dir.iter().map(|dir| ("--temp-dir", dir.as_slice())));
         out.extend(self.link_dest.iter().map(|dir| ("--link-dest", dir.as_slice())));
@@ -408,6 +454,11 @@ impl ServerOptions {
         out.extend(self.compare_dest.iter().map(|dir| ("--compare-dest", dir.as_slice())));
         out
     }
+}
+
+/// The daemon reads sizes as signed numbers.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 fn check(argument: &[u8]) -> Result<(), Error> {

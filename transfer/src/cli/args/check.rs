@@ -1,0 +1,179 @@
+//! What follows from several options together, and what does not go together.
+
+use std::ffi::OsString;
+
+use ebbtide_wire::proto::{Append, DeleteMode};
+
+use super::given::Given;
+use super::value::size;
+use super::{Environment, UsageError, bytes};
+
+/// Takes over what variables say and no option did.
+///
+/// Peer: rsync's manual page, section "Environment variables".
+pub(super) fn adopt(given: &mut Given, environment: Environment<'_>) -> Result<(), UsageError> {
+    let set = |name| environment(name).filter(|value| !value.is_empty());
+    let update = &mut given.update;
+    if update.partial && update.partial_dir.is_none() && !update.inplace && update.append == Append::Off {
+        update.partial_dir = set("RSYNC_PARTIAL_DIR").map(|dir| bytes(&dir).to_vec());
+    }
+    let connection = &mut given.connection;
+    if connection.rsh.is_none() {
+        connection.rsh = set("RSYNC_RSH").map(|command| bytes(&command).to_vec());
+    }
+    adopt_argument_forms(given, &set);
+    if given.data.max_alloc.is_none()
+        && let Some(value) = set("RSYNC_MAX_ALLOC")
+    {
+        let wrong = |reason| UsageError::Wrong(format!("RSYNC_MAX_ALLOC: {reason}"));
+        given.data.max_alloc = Some(size(bytes(&value), b'B').map_err(wrong)?);
+    }
+    Ok(())
+}
+
+/// An option, or the first of two variables, decides which form arguments have.
+fn adopt_argument_forms(given: &mut Given, set: &dyn Fn(&'static str) -> Option<OsString>) {
+    let connection = &mut given.connection;
+    let on = |value: OsString| value != "0";
+    if connection.old_args.is_none() && connection.secluded_args.is_none() {
+        connection.old_args = set("RSYNC_OLD_ARGS").map(on);
+        if connection.old_args != Some(true) {
+            connection.secluded_args = set("RSYNC_PROTECT_ARGS").map(on);
+        }
+    }
+}
+
+/// Refuses what does not go together, and turns on what is implied.
+pub(super) fn settle(given: &mut Given) -> Result<(), String> {
+    settle_lists(given)?;
+    settle_backups(given)?;
+    settle_partials(given)?;
+    if given.connection.old_args == Some(true) && given.connection.secluded_args == Some(true) {
+        return Err("--secluded-args conflicts with --old-args.".to_owned());
+    }
+    settle_places(given)
+}
+
+fn settle_lists(given: &mut Given) -> Result<(), String> {
+    if given.delete.mixed {
+        return Err("You may not combine multiple --delete-WHEN options.".to_owned());
+    }
+    if given.delete.excluded {
+        given.delete.mode.get_or_insert(DeleteMode::Default);
+    }
+    let select = &given.select;
+    let lists = select.recursive || select.dirs == Some(true) || select.files_from.is_some();
+    if given.delete.mode.is_some() && !lists {
+        return Err("--delete does not work without --recursive (-r) or --dirs (-d).".to_owned());
+    }
+    Ok(())
+}
+
+fn settle_backups(given: &mut Given) -> Result<(), String> {
+    let update = &mut given.update;
+    update.backup |= update.backup_dir.is_some();
+    let Some(suffix) = &update.suffix else { return Ok(()) };
+    if suffix.contains(&b'/') {
+        return Err(format!("--suffix cannot contain slashes: {}", crate::text::Escaped(suffix)));
+    }
+    if suffix.is_empty() && update.backup {
+        return match update.backup_dir.as_deref() {
+            None => Err("--suffix cannot be empty without a --backup-dir".to_owned()),
+            Some(b"." | b"./") => {
+                Err("--suffix cannot be empty when --backup-dir is the same as the dest dir".to_owned())
+            }
+            Some(_) => Ok(()),
+        };
+    }
+    Ok(())
+}
+
+fn settle_partials(given: &mut Given) -> Result<(), String> {
+    let update = &mut given.update;
+    let name = match update.append {
+        Append::Off => "inplace",
+        Append::On => "append",
+        Append::Verify => "append-verify",
+    };
+    if update.append != Append::Off {
+        if given.data.whole_file == Some(true) {
+            return Err("--append cannot be used with --whole-file".to_owned());
+        }
+        update.inplace = true;
+    }
+    if let Some(dir) = &update.partial_dir {
+        update.partial = true;
+        if matches!(dir.as_slice(), b"" | b".") {
+            update.partial_dir = None;
+        }
+    }
+    let other = if update.delay_updates { "delay-updates" } else { "partial-dir" };
+    if update.inplace && (update.delay_updates || update.partial_dir.is_some()) {
+        return Err(format!("--{name} cannot be used with --{other}"));
+    }
+    if update.inplace {
+        update.partial = false;
+    }
+    Ok(())
+}
+
+fn settle_places(given: &Given) -> Result<(), String> {
+    let update = &given.update;
+    let kinds = [("link", &update.link_dest), ("copy", &update.copy_dest), ("compare", &update.compare_dest)];
+    let mut used = kinds.iter().filter(|(_, places)| !places.is_empty());
+    if let (Some((one, _)), Some((other, _))) = (used.next(), used.next()) {
+        return Err(format!("ERROR: the --{other}-dest option conflicts with the --{one}-dest option"));
+    }
+    Ok(())
+}
+
+/// Refuses what is parsed and not yet acted on, so that nothing is ignored silently.
+pub(super) fn refuse_unfinished(given: &Given) -> Result<(), UsageError> {
+    let found = UNFINISHED.iter().find(|(_, asked)| asked(given));
+    found.map_or(Ok(()), |(name, _)| {
+        Err(UsageError::Unsupported(format!("{name}: this sender cannot do that; use rsync for it")))
+    })
+}
+
+/// An option, and whether it was asked for.
+type Unfinished = (&'static str, fn(&Given) -> bool);
+
+const UNFINISHED: &[Unfinished] = &[
+    ("--crtimes", |given| given.attributes.crtimes),
+    ("--open-noatime", |given| given.attributes.open_noatime),
+    ("--chmod", |given| !given.attributes.chmod.is_empty()),
+    ("--usermap", |given| given.attributes.usermap.is_some()),
+    ("--groupmap", |given| given.attributes.groupmap.is_some()),
+    ("--copy-devices", |given| given.attributes.copy_devices),
+    ("--copy-links", |given| given.links.copy),
+    ("--copy-unsafe-links", |given| given.links.copy_unsafe),
+    ("--safe-links", |given| given.links.safe),
+    ("--munge-links", |given| given.links.munge),
+    ("--copy-dirlinks", |given| given.links.copy_dirlinks),
+    ("--one-file-system", |given| given.select.one_file_system > 0),
+    ("--inc-recursive", |given| given.select.inc_recursive == Some(true)),
+    ("--filter", |given| !given.select.filters.is_empty()),
+    ("--delete-excluded", |given| given.delete.excluded),
+    ("--prune-empty-dirs", |given| given.select.prune_empty_dirs),
+    ("--bwlimit", |given| given.data.bwlimit > 0),
+    ("--skip-compress", |given| given.data.skip_compress.is_some()),
+    ("--compress-threads", |given| given.data.compress_threads.is_some()),
+    ("--stop-after", |given| given.data.stop.is_some()),
+    ("--remove-source-files", |given| given.update.remove_source_files),
+    ("--address", |given| given.connection.address.is_some()),
+    ("--ipv4 or --ipv6", |given| given.connection.family.is_some()),
+    ("--sockopts", |given| given.connection.sockopts.is_some()),
+    ("--rsh", |given| given.connection.rsh_by_name),
+    ("--rsync-path", |given| given.connection.rsync_path.is_some()),
+    ("--blocking-io", |given| given.connection.blocking_io.is_some()),
+    ("--tls-ca", |given| given.connection.tls_ca.is_some()),
+    ("--tls-cert", |given| given.connection.tls_cert.is_some()),
+    ("--tls-key", |given| given.connection.tls_key.is_some()),
+    ("--early-input", |given| given.connection.early_input.is_some()),
+    ("--info", |given| !given.output.info.is_empty()),
+    ("--debug", |given| !given.output.debug.is_empty()),
+    ("--progress", |given| given.output.progress),
+    ("--out-format", |given| given.output.out_format.is_some()),
+    ("--log-file", |given| given.output.log_file.is_some()),
+    ("--list-only", |given| given.output.list_only),
+];

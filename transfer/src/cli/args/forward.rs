@@ -1,0 +1,174 @@
+//! What the daemon is told, and what the session keeps to itself.
+
+use std::time::Duration;
+
+use ebbtide_wire::proto::{Checksum, CompressWish, Compression, Protocol, ServerOptions};
+
+use super::UsageError;
+use super::given::{Given, MissingArgs};
+use crate::options::PushOptions;
+
+pub(super) fn push(given: &Given) -> Result<PushOptions, UsageError> {
+    let mut push = PushOptions::new(server(given));
+    push.server.compress = compress(given)?;
+    push.checksum = checksum(given)?;
+    push.compress_level = given.data.compress_level;
+    push = push.with_timeout(Duration::from_secs(given.connection.timeout.into()));
+    let contimeout = Some(given.connection.contimeout).filter(|seconds| *seconds > 0);
+    push.contimeout = contimeout.map(|seconds| Duration::from_secs(seconds.into()));
+    if let Some(number) = given.connection.protocol {
+        push.protocol = Protocol::new(number).ok_or_else(|| {
+            UsageError::Wrong(format!("--protocol={number}: this sender speaks 30, 31 and 32"))
+        })?;
+    }
+    Ok(push)
+}
+
+fn server(given: &Given) -> ServerOptions {
+    let mut options = ServerOptions { verbose: given.output.verbose, ..ServerOptions::default() };
+    forward_selection(given, &mut options);
+    forward_attributes(given, &mut options);
+    forward_updates(given, &mut options);
+    forward_places(given, &mut options);
+    forward_data(given, &mut options);
+    forward_deletion(given, &mut options);
+    forward_reports(given, &mut options);
+    options.secluded = given.connection.secluded_args == Some(true);
+    options.extra.extend(given.connection.remote_options.iter().cloned());
+    options
+}
+
+/// Peer: rsync's manual page, option `--files-from`: it implies `--relative` and `--dirs`, and `-a` then implies no
+/// recursion.
+fn forward_selection(given: &Given, options: &mut ServerOptions) {
+    let select = &given.select;
+    let listed = select.files_from.is_some();
+    options.relative = select.relative.unwrap_or(listed);
+    options.recursive = if listed { select.recursive_by_name } else { select.recursive };
+    options.dirs = select.dirs == Some(true) || listed && !options.recursive && given.delete.mode.is_some();
+    options.no_implied_dirs = !select.implied_dirs;
+    options.prune_empty_dirs = select.prune_empty_dirs;
+    options.one_file_system = select.one_file_system;
+    options.max_size = select.max_size;
+    options.min_size = select.min_size;
+    options.cvs_exclude = select.filters.contains(&super::FilterOption::CvsExclude);
+    options.delete_missing_args = select.missing == MissingArgs::Delete;
+}
+
+fn forward_attributes(given: &Given, options: &mut ServerOptions) {
+    let attributes = &given.attributes;
+    options.links = given.links.keep;
+    options.keep_dirlinks = given.links.keep_dirlinks;
+    options.hard_links = attributes.hard_links;
+    options.perms = attributes.perms;
+    options.acls = attributes.acls;
+    options.xattrs = attributes.xattrs.min(2);
+    options.atimes = attributes.atimes.min(2);
+    options.executability = attributes.executability && !attributes.perms;
+    options.times = attributes.times;
+    options.omit_dir_times = attributes.omit_dir_times;
+    options.omit_link_times = attributes.omit_link_times;
+    options.group = attributes.group;
+    options.owner = attributes.owner;
+    options.numeric_ids = attributes.numeric_ids;
+    options.devices = attributes.devices || attributes.specials;
+    if attributes.devices != attributes.specials {
+        let other = if attributes.devices { "--no-specials" } else { "--no-devices" };
+        options.extra.push(other.into());
+    }
+    options.super_user = attributes.superuser == Some(true);
+    options.write_devices = attributes.write_devices;
+}
+
+fn forward_updates(given: &Given, options: &mut ServerOptions) {
+    let update = &given.update;
+    options.dry_run = update.dry_run;
+    options.update = update.newer_only;
+    options.existing = update.existing;
+    options.ignore_existing = update.ignore_existing;
+    options.ignore_times = update.ignore_times;
+    options.size_only = update.size_only;
+    options.modify_window = update.modify_window;
+    options.checksum = update.checksum;
+    options.inplace = update.inplace;
+    options.append = update.append;
+    options.sparse = update.sparse;
+    options.preallocate = update.preallocate;
+    options.fsync = update.fsync;
+    options.mkpath = update.mkpath;
+    options.fuzzy = update.fuzzy;
+}
+
+fn forward_places(given: &Given, options: &mut ServerOptions) {
+    let update = given.update.clone();
+    options.backup = update.backup;
+    options.backup_dir = update.backup_dir;
+    options.suffix = update.suffix;
+    options.partial = update.partial && update.partial_dir.is_none();
+    options.partial_dir = update.partial_dir;
+    options.delay_updates = update.delay_updates;
+    options.temp_dir = update.temp_dir;
+    options.link_dest = update.link_dest;
+    options.copy_dest = update.copy_dest;
+    options.compare_dest = update.compare_dest;
+}
+
+fn forward_data(given: &Given, options: &mut ServerOptions) {
+    let data = &given.data;
+    options.whole_file = data.whole_file == Some(true);
+    options.block_size = data.block_size.filter(|bytes| *bytes > 0);
+    options.checksum_seed = data.checksum_seed.filter(|seed| *seed != 0);
+    options.max_alloc = data.max_alloc;
+    options.bwlimit = Some(data.bwlimit).filter(|rate| *rate > 0);
+}
+
+fn forward_deletion(given: &Given, options: &mut ServerOptions) {
+    let delete = given.delete;
+    options.delete = delete.mode;
+    options.delete_excluded = delete.excluded;
+    options.force = delete.force;
+    options.ignore_errors = delete.ignore_errors;
+    options.max_delete = delete.max;
+}
+
+fn forward_reports(given: &Given, options: &mut ServerOptions) {
+    let output = &given.output;
+    options.report_all = output.itemize > 1 || output.itemize > 0 && output.verbose > 1;
+    options.itemize = output.itemize > 0;
+    options.stats = output.stats;
+}
+
+/// `--checksum-choice=ONE`, or `ONE,TWO` where both are the same.
+fn checksum(given: &Given) -> Result<Option<Checksum>, UsageError> {
+    let Some((transfer, list)) = &given.data.checksum_choice else { return Ok(None) };
+    if transfer == b"auto" && list == b"auto" {
+        return Ok(None);
+    }
+    let known = |name: &[u8]| {
+        let unknown = || format!("unknown checksum name: {}", crate::text::Escaped(name));
+        Checksum::from_name(name).ok_or_else(|| UsageError::Unsupported(unknown()))
+    };
+    if known(transfer)? != known(list)? {
+        let text = "--checksum-choice: this sender uses one checksum for contents and list".to_owned();
+        return Err(UsageError::Unsupported(text));
+    }
+    known(transfer).map(Some)
+}
+
+/// Peer: rsync's manual page, option `--compress-level`: a level asks for compression, unless it means none.
+fn compress(given: &Given) -> Result<CompressWish, UsageError> {
+    let data = &given.data;
+    let level = data.compress_level.unwrap_or(0);
+    match data.compress_choice.as_deref() {
+        None | Some(b"auto") if data.compress > 0 => Ok(CompressWish::Best),
+        Some(b"auto") => Ok(CompressWish::Best),
+        None if level != 0 && !data.compress_denied => Ok(CompressWish::Best),
+        None | Some(b"none") => Ok(CompressWish::Off),
+        Some(b"zlib" | b"zlibx") if data.compress_level == Some(0) => Ok(CompressWish::Off),
+        Some(name) => {
+            let unknown = || format!("unknown compress name: {}", crate::text::Escaped(name));
+            let found = Compression::from_name(name).map(CompressWish::Only);
+            found.ok_or_else(|| UsageError::Unsupported(unknown()))
+        }
+    }
+}
