@@ -5,6 +5,7 @@ use std::time::Duration;
 use ebbtide_wire::proto::{Checksum, Protocol, ServerOptions};
 
 use crate::chmod::Chmod;
+use crate::transport::Way;
 
 /// The options of one push: what the daemon is asked to do, and what this side keeps to itself.
 #[derive(Clone, Debug)]
@@ -25,6 +26,10 @@ pub struct PushOptions {
     pub contimeout: Option<Duration>,
     /// `--protocol`: the newest protocol to speak.
     pub protocol: Protocol,
+    /// `--early-input`: bytes for the daemon's early exec hook.
+    pub early_input: Vec<u8>,
+    /// How the destination is reached.
+    pub way: Way,
 }
 
 impl PushOptions {
@@ -39,6 +44,8 @@ impl PushOptions {
             timeout: None,
             contimeout: None,
             protocol: Protocol::V32,
+            early_input: Vec::new(),
+            way: Way::default(),
         }
     }
 

@@ -22,11 +22,11 @@ use super::tally::Tally;
 use crate::options::PushOptions;
 use crate::source::Source;
 use crate::text::OsError;
-use crate::transport::Socket;
+use crate::transport::Stream;
 
-/// A session on a connected socket.
+/// A session on a connected stream.
 pub(super) struct Driver<'a> {
-    socket: Socket,
+    stream: Stream,
     client: Client,
     options: &'a PushOptions,
     entries: Arc<Vec<Entry>>,
@@ -83,7 +83,7 @@ const SHORT_LIST: usize = 1000;
 
 impl<'a> Driver<'a> {
     pub(super) fn new(
-        socket: Socket,
+        stream: Stream,
         client: Client,
         options: &'a PushOptions,
         started: Instant,
@@ -93,7 +93,7 @@ impl<'a> Driver<'a> {
     ) -> Driver<'a> {
         let tally = Tally::new(&list.entries);
         let mut driver = Driver {
-            socket,
+            stream,
             client,
             options,
             entries: Arc::new(list.entries),
@@ -116,13 +116,17 @@ impl<'a> Driver<'a> {
 
     /// Runs the session to its end.
     pub(super) async fn run(mut self) -> Result<Report, Aborted> {
-        match self.exchange().await {
+        let outcome = self.exchange().await;
+        let stage = self.client.stage().into();
+        if outcome.is_err() {
+            self.say_farewell().await;
+        }
+        // Above 255 there is nothing, and a signal is no code.
+        let status = self.stream.end(FAREWELL).await;
+        let code = status.and_then(|status| u8::try_from(status.code()?).ok()).unwrap_or(0);
+        match outcome {
             Ok(outcome) => Ok(self.report(outcome)),
-            Err(kind) => {
-                let stage = self.client.stage().into();
-                self.say_farewell().await;
-                Err(Aborted { stage, kind, texts: self.tally.texts })
-            }
+            Err(kind) => Err(Aborted { stage, kind: kind.with_shell(code), texts: self.tally.texts }),
         }
     }
 
@@ -135,7 +139,7 @@ impl<'a> Driver<'a> {
             self.take_events()?;
             self.take_answers()?;
             self.write(true)?;
-            if let Some(outcome) = self.finished.filter(|_| self.client.output_len() == 0) {
+            if let Some(outcome) = self.finished.filter(|_| !self.has_output()) {
                 return Ok(outcome);
             }
             if self.client.is_leaving() {
@@ -159,12 +163,12 @@ impl<'a> Driver<'a> {
 
     async fn wait(&mut self) -> Woken {
         let read = self.client.wants_input();
-        let write = self.client.output_len() > 0;
+        let write = self.has_output();
         let room = self.client.output_len() < HIGH_WATER;
         let tick = self.pulse.next();
-        let Driver { socket, answerer, building, .. } = self;
+        let Driver { stream, answerer, building, .. } = self;
         tokio::select! {
-            readable = socket.ready(read, write), if read || write => Woken::Socket(readable),
+            readable = stream.ready(read, write), if read || write => Woken::Socket(readable),
             batch = next_batch(answerer), if room && answerer.is_some() => Woken::Answers(batch),
             list = built(building), if building.is_some() => Woken::Built(list),
             () = sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => Woken::Tick,
@@ -175,7 +179,7 @@ impl<'a> Driver<'a> {
     /// Reads all that is there, as long as the core wants it.
     fn read(&mut self) -> Result<(), SessionErrorKind> {
         while self.client.wants_input() {
-            match self.socket.try_read(&mut self.buffer) {
+            match self.stream.try_read(&mut self.buffer) {
                 Err(error) => return Err(self.broken(error)),
                 Ok(None) => return Ok(()),
                 Ok(Some(0)) => return self.on_end_of_stream(),
@@ -203,8 +207,11 @@ impl<'a> Driver<'a> {
 
     /// Writes as much as the socket takes; `data` tells whether it is more than a sign of life.
     fn write(&mut self, data: bool) -> Result<(), SessionErrorKind> {
+        if let Err(error) = self.stream.flush() {
+            return self.on_broken_pipe(error);
+        }
         while self.client.output_len() > 0 {
-            match gathered_write(&self.socket, &self.client) {
+            match gathered_write(&mut self.stream, &self.client) {
                 Ok(None) => return Ok(()),
                 Ok(Some(count)) => {
                     self.bytes_written += count as u64;
@@ -217,10 +224,16 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// Whether anything waits to be written, in the core or on its way.
+    fn has_output(&self) -> bool {
+        self.client.output_len() > 0 || self.stream.holds_output()
+    }
+
     /// The daemon no longer reads. What it said before tells why.
     fn on_broken_pipe(&mut self, error: io::Error) -> Result<(), SessionErrorKind> {
         if self.finished.is_some() {
             self.client.advance(self.client.output_len());
+            self.stream.give_up();
             return Ok(());
         }
         self.read()?;
@@ -231,7 +244,7 @@ impl<'a> Driver<'a> {
     fn broken(&mut self, error: io::Error) -> SessionErrorKind {
         match self.client.handle_eof() {
             Err(reason) if !matches!(reason.kind, ErrorKind::Closed { .. }) => wire(reason),
-            _ => SessionErrorKind::Socket(error),
+            _ => SessionErrorKind::of_stream(error),
         }
     }
 
@@ -420,10 +433,10 @@ impl<'a> Driver<'a> {
     async fn say_farewell(&mut self) {
         let _ = timeout(FAREWELL, async {
             while self.client.output_len() > 0 {
-                match gathered_write(&self.socket, &self.client) {
+                match gathered_write(&mut self.stream, &self.client) {
                     Ok(Some(count)) => self.client.advance(count),
                     Ok(None) => {
-                        let _ = self.socket.ready(false, true).await;
+                        let _ = self.stream.ready(false, true).await;
                     }
                     Err(_) => return,
                 }
@@ -463,14 +476,14 @@ async fn built(
     }
 }
 
-fn gathered_write(socket: &Socket, client: &Client) -> io::Result<Option<usize>> {
+fn gathered_write(stream: &mut Stream, client: &Client) -> io::Result<Option<usize>> {
     let slices: Vec<IoSlice<'_>> = client.output().take(SLICES).map(IoSlice::new).collect();
-    match socket.try_write(&slices) {
+    match stream.try_write(&slices) {
         // A mapped file was cut short: the kernel finds no page where the signal handler, in our own accesses,
         // finds one to put there.
         Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
             slices.iter().for_each(|slice| touch(slice));
-            socket.try_write(&slices)
+            stream.try_write(&slices)
         }
         outcome => outcome,
     }

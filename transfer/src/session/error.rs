@@ -7,6 +7,7 @@ use ebbtide_wire::ErrorKind;
 use ebbtide_wire::proto::ExitCode;
 
 use super::report::Text;
+use crate::transport::{ProxyError, TlsError};
 
 /// A session that did not run to its end: nothing of it can be taken as done.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,8 @@ pub enum Stage {
     Resolve,
     /// Connecting.
     Connect,
+    /// Shaking hands for TLS.
+    Tls,
     /// Lines before the module is chosen.
     Greeting,
     /// Between the module's name and the daemon's OK.
@@ -61,6 +64,7 @@ impl fmt::Display for Stage {
         out.write_str(match self {
             Stage::Resolve => "resolving the host",
             Stage::Connect => "connecting",
+            Stage::Tls => "TLS handshake",
             Stage::Greeting => "greeting",
             Stage::Auth => "authenticating",
             Stage::Setup => "setup",
@@ -85,6 +89,30 @@ pub enum SessionErrorKind {
     /// No address could be connected to.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
+    /// The proxy on the way does not connect us.
+    #[error("{0}")]
+    Proxy(ProxyError),
+    /// The program that should connect us cannot be started.
+    #[error("Failed to exec {program}: {source}")]
+    Exec {
+        /// Its name.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The program that connected us ended with a code of its own.
+    #[error("{before}; the remote shell ended with code {code}{meaning}")]
+    Shell {
+        /// Its exit code, above 0.
+        code: u8,
+        /// What the code says by convention, in brackets, or nothing.
+        meaning: &'static str,
+        /// What we had seen before.
+        before: Box<SessionErrorKind>,
+    },
+    /// TLS does not stand, or broke.
+    #[error("{0}")]
+    Tls(TlsError),
     /// The connection did not stand in time.
     #[error("no connection within {0} s")]
     ConnectTimeout(u64),
@@ -102,14 +130,45 @@ pub enum SessionErrorKind {
     Local(String),
 }
 
+impl SessionErrorKind {
+    /// A stream's failure: TLS wraps its own in an I/O error.
+    pub(crate) fn of_stream(error: io::Error) -> Self {
+        match error.downcast::<TlsError>() {
+            Ok(error) => SessionErrorKind::Tls(error),
+            Err(error) => SessionErrorKind::Socket(error),
+        }
+    }
+
+    /// The same, when the program that carried the session ended like this.
+    pub(super) fn with_shell(self, code: u8) -> Self {
+        let meaning = match code {
+            0 => return self,
+            126 => " (command could not be run)",
+            127 => " (command not found)",
+            255 => " (it failed itself: see its message)",
+            _ => "",
+        };
+        SessionErrorKind::Shell { code, meaning, before: Box::new(self) }
+    }
+}
+
 impl SessionError {
     /// rsync's exit code for this end.
     pub fn exit_code(&self) -> ExitCode {
-        match &self.kind {
-            SessionErrorKind::Resolve { .. } | SessionErrorKind::Connect(_) => ExitCode::SOCKET,
+        self.exit_code_of(&self.kind)
+    }
+
+    fn exit_code_of(&self, kind: &SessionErrorKind) -> ExitCode {
+        match kind {
+            SessionErrorKind::Resolve { .. } | SessionErrorKind::Connect(_) | SessionErrorKind::Proxy(_) => {
+                ExitCode::SOCKET
+            }
+            SessionErrorKind::Exec { .. } => ExitCode::IPC,
+            // Peer: rsync's cleanup.c takes the larger of its own code and that of its child.
+            SessionErrorKind::Shell { code, before, .. } => ExitCode(self.exit_code_of(before).0.max(*code)),
             SessionErrorKind::ConnectTimeout(_) => ExitCode::CONTIMEOUT,
             SessionErrorKind::Timeout(_) => ExitCode::TIMEOUT,
-            SessionErrorKind::Socket(_) => self.broken_stream(),
+            SessionErrorKind::Socket(_) | SessionErrorKind::Tls(_) => self.broken_stream(),
             SessionErrorKind::Wire(ErrorKind::Closed { .. }) => self.broken_stream(),
             SessionErrorKind::Wire(kind) => wire_exit_code(kind),
             SessionErrorKind::Local(_) => ExitCode::FILE_IO,
@@ -120,7 +179,7 @@ impl SessionError {
     fn broken_stream(&self) -> ExitCode {
         match self.stage {
             Stage::Resolve | Stage::Connect => ExitCode::SOCKET,
-            Stage::Greeting | Stage::Auth => ExitCode::START_CLIENT,
+            Stage::Tls | Stage::Greeting | Stage::Auth => ExitCode::START_CLIENT,
             _ => ExitCode::STREAM,
         }
     }

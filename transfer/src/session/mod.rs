@@ -19,7 +19,7 @@ mod tally;
 use std::sync::Arc;
 
 use ebbtide_wire::proto::ServerOptions;
-use ebbtide_wire::sender::{Client, Config};
+use ebbtide_wire::sender::{Client, Config, Peer};
 
 pub use entry::{DirRole, Entry, FileListInput, IoErrors};
 pub use error::{SessionError, SessionErrorKind, Stage};
@@ -27,7 +27,7 @@ pub use report::{Item, Observer, Outcome, Report, Silent, Text, TextKind, Totals
 
 use crate::options::PushOptions;
 use crate::source::{Meta, Source};
-use crate::transport::{Target, connect};
+use crate::transport::{Scheme, Target, Wish, connect};
 use driver::Driver;
 
 /// Pushes a list of entries to a daemon, and answers what it asks for from `source`.
@@ -46,11 +46,22 @@ pub async fn push(
 ) -> Result<Report, SessionError> {
     let failed =
         |stage, kind| SessionError { destination: target.to_string(), stage, kind, texts: Vec::new() };
-    let client = Client::new(config(target, options))
-        .map_err(|error| failed(error.stage.into(), SessionErrorKind::Wire(error.kind)))?;
+    let misuse = |error: ebbtide_wire::Error| failed(error.stage.into(), SessionErrorKind::Wire(error.kind));
+    let config = config(target, options);
+    let command = match config.peer {
+        Peer::Daemon => None,
+        Peer::Server => Some(options.server.command(&config.path, config.secluded).map_err(misuse)?),
+    };
+    let client = Client::new(config).map_err(misuse)?;
     let started = tokio::time::Instant::now();
-    let socket = connect(target, options.contimeout).await.map_err(|(stage, kind)| failed(stage, kind))?;
-    Driver::new(socket, client, options, started, list, source, observer).run().await.map_err(|end| {
+    let wish = Wish {
+        limit: options.contimeout,
+        bwlimit: options.server.bwlimit,
+        command: command.as_ref(),
+        relative: options.server.relative,
+    };
+    let stream = connect(target, &options.way, &wish).await.map_err(|(stage, kind)| failed(stage, kind))?;
+    Driver::new(stream, client, options, started, list, source, observer).run().await.map_err(|end| {
         SessionError { destination: target.to_string(), stage: end.stage, kind: end.kind, texts: end.texts }
     })
 }
@@ -94,5 +105,10 @@ fn config(target: &Target, options: &PushOptions) -> Config {
     config.checksum = options.checksum;
     config.compress_level = options.compress_level;
     config.protocol = options.protocol;
+    config.early_input.clone_from(&options.early_input);
+    if target.scheme == Scheme::Shell {
+        config.peer = Peer::Server;
+        config.secluded = options.way.shell.must_seclude(&options.server, &target.path);
+    }
     config
 }

@@ -1,20 +1,36 @@
-//! `rsync://[user@]host[:port]/module[/path]` and `[user@]host::module[/path]`.
+//! `rsync://[user@]host[:port]/module[/path]`, `rsyncs://…`, `[user@]host::module[/path]` and `[user@]host:[path]`.
 
 use std::fmt;
 use std::str;
 
-/// A daemon's module, and a place in it.
+/// How a destination is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// A daemon, over TCP: `rsync://host/module` or `host::module`.
+    Rsync,
+    /// A daemon, over TLS: `rsyncs://host/module`.
+    Rsyncs,
+    /// No daemon; a remote shell starts the other side: `host:path`.
+    Shell,
+    /// A daemon for one session that a remote shell starts: one of the daemon's forms and `-e`.
+    ShellDaemon,
+}
+
+/// A place that can be pushed to.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Target {
+    /// How it is spoken to.
+    pub scheme: Scheme,
     /// Name or address of the host, an IPv6 address without brackets.
     pub host: String,
-    /// TCP port, usually [`Target::PORT`].
+    /// TCP port, usually [`Target::PORT`] or [`Target::TLS_PORT`]; of no meaning for a remote shell.
     pub port: u16,
-    /// The module; empty asks for a listing.
+    /// The module; empty asks for a listing. [`Scheme::Shell`] has none.
     pub module: String,
-    /// The place in the module, without a leading slash; empty for the module itself.
+    /// The place in the module, without a leading slash; empty for the module itself. For [`Scheme::Shell`], the path
+    /// as it was written; empty for the login folder.
     pub path: Vec<u8>,
-    /// The user to authenticate as, if the address names one.
+    /// The user to authenticate as, or to log in as, if the address names one.
     pub user: Option<String>,
     /// The password, if the daemon asks for one.
     pub password: Option<Password>,
@@ -24,11 +40,14 @@ pub struct Target {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Password(Vec<u8>);
 
-/// Why an argument is not a daemon's address.
+/// Why an argument is not a remote address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// Neither of the two forms.
-    #[error("{0:?} is not an rsync daemon's address: expected rsync://[user@]host[:port]/module/[path]")]
+    /// None of the forms.
+    #[error(
+        "{0:?} is not a remote address: expected rsync://[user@]host[:port]/module/[path], rsyncs:// for TLS, or \
+         [user@]host:[path]"
+    )]
     Form(String),
     /// The port is not a number of 1 to 65535.
     #[error("port {0:?} is not a number from 1 to 65535")]
@@ -45,30 +64,37 @@ impl Target {
     /// The port of rsync daemons.
     pub const PORT: u16 = 873;
 
+    /// The port of TLS proxies before rsync daemons.
+    pub const TLS_PORT: u16 = 874;
+
     /// Reads an address. The password is not part of it.
     ///
     /// # Errors
-    /// The argument has neither form.
+    /// The argument has none of the forms.
     pub fn parse(address: &[u8]) -> Result<Target, TargetError> {
-        let form = || TargetError::Form(address.escape_ascii().to_string());
-        if let Some(rest) = strip_prefix_ignoring_case(address, b"rsync://") {
-            let (authority, place) = split_at_byte(rest, b'/').unwrap_or((rest, b""));
-            return Target::assemble(authority, place, true);
+        for (prefix, scheme) in [(&b"rsync://"[..], Scheme::Rsync), (b"rsyncs://", Scheme::Rsyncs)] {
+            if let Some(rest) = strip_prefix_ignoring_case(address, prefix) {
+                let (authority, place) = split_at_byte(rest, b'/').unwrap_or((rest, b""));
+                let (user, host) = split_user(authority)?;
+                let (host, port) = split_port(host, scheme.port())?;
+                return Target { scheme, host, port, user, ..Target::EMPTY }.at(place);
+            }
         }
-        let at = double_colon(address).ok_or_else(form)?;
-        if address[..at].contains(&b'/') {
-            return Err(form());
+        let colon = colon(address).ok_or_else(|| TargetError::Form(address.escape_ascii().to_string()))?;
+        let (user, host) = split_user(&address[..colon])?;
+        let target = Target { host: unbracket(host)?, user, ..Target::EMPTY };
+        match &address[colon + 1..] {
+            [b':', place @ ..] => target.at(place),
+            path => Ok(Target { scheme: Scheme::Shell, path: path.to_vec(), ..target }),
         }
-        Target::assemble(&address[..at], &address[at + 2..], false)
     }
 
-    /// Whether an argument has one of the two forms (a local path has neither).
+    /// Whether an argument has one of the forms (a local path has none).
     pub fn looks_remote(argument: &[u8]) -> bool {
-        if strip_prefix_ignoring_case(argument, b"rsync://").is_some() {
-            return true;
-        }
-        let before_slash = argument.split(|&b| b == b'/').next().unwrap_or_default();
-        double_colon(before_slash).is_some()
+        [&b"rsync://"[..], b"rsyncs://"]
+            .iter()
+            .any(|prefix| strip_prefix_ignoring_case(argument, prefix).is_some())
+            || colon(argument).is_some()
     }
 
     /// The path argument for the daemon: `module/path`, always ending in what the user wrote.
@@ -86,29 +112,39 @@ impl Target {
         self
     }
 
-    fn assemble(authority: &[u8], place: &[u8], with_port: bool) -> Result<Target, TargetError> {
-        let (user, host) = match authority.iter().rposition(|&b| b == b'@') {
-            Some(at) => (Some(text(&authority[..at])?), &authority[at + 1..]),
-            None => (None, authority),
-        };
-        let (host, port) = if with_port { split_port(host)? } else { (unbracket(host)?, Target::PORT) };
+    const EMPTY: Target = Target {
+        scheme: Scheme::Rsync,
+        host: String::new(),
+        port: Target::PORT,
+        module: String::new(),
+        path: Vec::new(),
+        user: None,
+        password: None,
+    };
+
+    /// The same at a module and a path in it.
+    fn at(self, place: &[u8]) -> Result<Target, TargetError> {
         let (module, path) = split_at_byte(place, b'/').unwrap_or((place, b""));
         let slashes = path.iter().take_while(|&&b| b == b'/').count();
-        Ok(Target {
-            host,
-            port,
-            module: text(module)?,
-            path: path[slashes..].to_vec(),
-            user: user.filter(|user| !user.is_empty()),
-            password: None,
-        })
+        Ok(Target { module: text(module)?, path: path[slashes..].to_vec(), ..self })
+    }
+}
+
+impl Scheme {
+    /// The port where it is usually spoken.
+    pub fn port(self) -> u16 {
+        if self == Scheme::Rsyncs { Target::TLS_PORT } else { Target::PORT }
     }
 }
 
 /// The address without password, its path escaped.
 impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("rsync://")?;
+        out.write_str(match self.scheme {
+            Scheme::Rsync => "rsync://",
+            Scheme::Rsyncs => "rsyncs://",
+            Scheme::Shell | Scheme::ShellDaemon => "",
+        })?;
         if let Some(user) = &self.user {
             write!(out, "{user}@")?;
         }
@@ -117,10 +153,13 @@ impl fmt::Display for Target {
         } else {
             out.write_str(&self.host)?;
         }
-        if self.port != Target::PORT {
-            write!(out, ":{}", self.port)?;
+        match self.scheme {
+            Scheme::Shell => return write!(out, ":{}", self.path.escape_ascii()),
+            Scheme::ShellDaemon => out.write_str("::")?,
+            scheme if self.port != scheme.port() => write!(out, ":{}/", self.port)?,
+            _ => out.write_str("/")?,
         }
-        write!(out, "/{}/{}", self.module, self.path.escape_ascii())
+        write!(out, "{}/{}", self.module, self.path.escape_ascii())
     }
 }
 
@@ -154,23 +193,32 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Where the first `::` stands that is not part of an address in brackets.
-fn double_colon(argument: &[u8]) -> Option<usize> {
-    let from = match argument.iter().position(|&b| b == b'[') {
-        Some(open) => open + argument[open..].iter().position(|&b| b == b']')?,
-        None => 0,
+/// Where the colon stands that ends the host: before any slash, and outside of an address in brackets.
+fn colon(argument: &[u8]) -> Option<usize> {
+    let before_slash = argument.split(|&b| b == b'/').next().unwrap_or_default();
+    let host = before_slash.iter().position(|&b| b == b'@').map_or(0, |at| at + 1);
+    let from = match argument[host..].first() {
+        Some(b'[') => host + argument[host..].iter().position(|&b| b == b']')?,
+        _ => host,
     };
-    argument[from..].windows(2).position(|pair| pair == b"::").map(|at| from + at)
+    let at = from + argument[from..].iter().position(|&b| b == b':' || b == b'/')?;
+    (argument[at] == b':' && at > 0).then_some(at)
 }
 
-fn split_port(host: &[u8]) -> Result<(String, u16), TargetError> {
+fn split_user(authority: &[u8]) -> Result<(Option<String>, &[u8]), TargetError> {
+    let Some(at) = authority.iter().rposition(|&b| b == b'@') else { return Ok((None, authority)) };
+    let user = text(&authority[..at])?;
+    Ok(((!user.is_empty()).then_some(user), &authority[at + 1..]))
+}
+
+fn split_port(host: &[u8], usual: u16) -> Result<(String, u16), TargetError> {
     let name_end = match host.first() {
         Some(b'[') => host.iter().position(|&b| b == b']').map_or(host.len(), |at| at + 1),
         _ => host.iter().position(|&b| b == b':').unwrap_or(host.len()),
     };
     let name = unbracket(&host[..name_end])?;
     match host[name_end..].split_first() {
-        None | Some((b':', [])) => Ok((name, Target::PORT)),
+        None | Some((b':', [])) => Ok((name, usual)),
         Some((b':', digits)) => Ok((name, port(digits)?)),
         Some(_) => Err(TargetError::Host(host.escape_ascii().to_string())),
     }
@@ -234,6 +282,28 @@ mod tests {
     }
 
     #[test]
+    fn tls_has_a_scheme_and_a_port_of_its_own() {
+        let target = parse("rsyncs://me@h/m/p");
+        assert_eq!((target.scheme, target.port), (Scheme::Rsyncs, 874));
+        assert_eq!(target.to_string(), "rsyncs://me@h/m/p");
+        assert_eq!(parse("rsyncs://h:873/m").to_string(), "rsyncs://h:873/m/");
+        assert_eq!(parse("rsync://h:874/m").to_string(), "rsync://h:874/m/");
+        assert_ne!(parse("rsyncs://h/m"), parse("rsync://h:874/m"));
+    }
+
+    #[test]
+    fn one_colon_is_a_remote_shells_and_its_path_stays_as_it_is() {
+        let target = parse("me@h:/a//b:c/");
+        assert_eq!((target.scheme, target.user.as_deref()), (Scheme::Shell, Some("me")));
+        assert_eq!((target.host.as_str(), target.path.as_slice()), ("h", &b"/a//b:c/"[..]));
+        assert_eq!(target.to_string(), "me@h:/a//b:c/");
+        assert_eq!(parse("h:").path, b"");
+        assert_eq!(parse("[::1]:p").host, "::1");
+        assert_eq!(parse("u@[::1]:p").to_string(), "u@[::1]:p");
+        assert_eq!(parse("h:a::b").scheme, Scheme::Shell);
+    }
+
+    #[test]
     fn addresses_in_brackets_keep_their_colons() {
         let target = parse("rsync://[2001:db8::1]:99/m/");
         assert_eq!((target.host.as_str(), target.port), ("2001:db8::1", 99));
@@ -249,13 +319,27 @@ mod tests {
 
     #[test]
     fn arguments_that_are_no_address_are_refused() {
-        for bad in
-            ["", "/a/b", "host:path", "rsync://", "rsync:///m", "rsync://h:0/m", "rsync://h:x/m", "/a::b"]
-        {
+        for bad in [
+            "",
+            "/a/b",
+            "a/b:c",
+            ":path",
+            "u@:path",
+            "rsync://",
+            "rsyncs://",
+            "rsync:///m",
+            "rsync://h:0/m",
+            "rsync://h:x/m",
+            "/a::b",
+        ] {
             assert!(Target::parse(bad.as_bytes()).is_err(), "{bad:?}");
         }
         assert!(!Target::looks_remote(b"/a::b"));
         assert!(Target::looks_remote(b"h::b/c"));
+        assert!(Target::looks_remote(b"h:b/c"));
+        assert!(Target::looks_remote(b"rsyncs://h/m"));
+        assert!(!Target::looks_remote(b"./h:b"));
+        assert!(!Target::looks_remote(b"plain"));
     }
 
     #[test]

@@ -10,29 +10,33 @@ use tokio::net::TcpStream;
 /// A TCP connection with TCP_NODELAY, and TCP_QUICKACK armed again after each read (the kernel drops it by itself):
 /// without the two, small frames of both sides wait 40 ms for each other.
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(super) struct Socket {
     stream: TcpStream,
 }
 
 impl Socket {
     /// Takes a connected stream.
-    ///
-    /// # Errors
-    /// The socket refuses its options.
-    pub(crate) fn new(stream: TcpStream) -> io::Result<Socket> {
-        stream.set_nodelay(true)?;
-        // A host that went away without a word is then noticed some day even without `--timeout`.
-        sockopt::set_socket_keepalive(&stream, true)?;
+    pub(super) fn new(stream: TcpStream) -> Socket {
         let socket = Socket { stream };
         socket.acknowledge_at_once();
-        Ok(socket)
+        socket
+    }
+
+    /// What every socket is set to before the user's own options.
+    ///
+    /// # Errors
+    /// The socket refuses.
+    pub(super) fn prepare(socket: impl AsFd) -> io::Result<()> {
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        // A host that went away without a word is then noticed some day even without `--timeout`.
+        Ok(sockopt::set_socket_keepalive(&socket, true)?)
     }
 
     /// Waits until the socket is ready for one of what is wanted; tells whether there is something to read.
     ///
     /// # Errors
     /// The socket broke.
-    pub(crate) async fn ready(&self, want_read: bool, want_write: bool) -> io::Result<bool> {
+    pub(super) async fn ready(&self, want_read: bool, want_write: bool) -> io::Result<bool> {
         let interest = match (want_read, want_write) {
             (true, true) => Interest::READABLE | Interest::WRITABLE,
             (false, true) => Interest::WRITABLE,
@@ -46,7 +50,7 @@ impl Socket {
     ///
     /// # Errors
     /// The socket broke.
-    pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         let outcome = unless_blocked(self.stream.try_read(buffer));
         self.acknowledge_at_once();
         outcome
@@ -56,7 +60,7 @@ impl Socket {
     ///
     /// # Errors
     /// The socket broke.
-    pub(crate) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
+    pub(super) fn try_write(&self, slices: &[IoSlice<'_>]) -> io::Result<Option<usize>> {
         unless_blocked(self.stream.try_write_vectored(slices))
     }
 
@@ -66,7 +70,7 @@ impl Socket {
     }
 }
 
-fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
+pub(super) fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<usize>> {
     match outcome {
         Ok(count) => Ok(Some(count)),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),

@@ -25,6 +25,8 @@ impl ExitCode {
     pub const FILE_IO: ExitCode = ExitCode(11);
     /// Error in the protocol's data stream, or an early end of it.
     pub const STREAM: ExitCode = ExitCode(12);
+    /// A program that was to be started could not be.
+    pub const IPC: ExitCode = ExitCode(14);
     /// Ended by SIGINT, SIGTERM or SIGHUP.
     pub const SIGNAL: ExitCode = ExitCode(20);
     /// Partial transfer due to error.
@@ -63,6 +65,10 @@ impl ExitCode {
             25 => "the --max-delete limit stopped deletions",
             30 => "timeout in data send/receive",
             35 => "timeout waiting for daemon connection",
+            124 => "remote shell failed",
+            125 => "remote shell killed",
+            126 => "remote command could not be run",
+            127 => "remote command not found",
             _ => "unexplained error",
         }
     }
