@@ -82,7 +82,7 @@ impl Clause {
         let what = what(&text[at + 1..], who)?;
         let masked = if who.classes == 0 { !umask } else { ALL };
         let classes = if who.classes == 0 { 0o111 } else { who.classes };
-        let bits = (classes * what.permissions & masked) | what.special;
+        let bits = ((classes * what.permissions) & masked) | what.special;
         let (keep, set) = match text[at] {
             b'+' => (ALL, bits),
             b'-' => (ALL & !bits, 0),

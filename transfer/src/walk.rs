@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, RawDir};
 
 use crate::session::{DirRole, Entry, IoErrors};
-use crate::source::{DetailReader, Meta, Source, read_link_in, stat_in};
+use crate::source::{DetailReader, Meta, Source, read_link_in, stat_behind, stat_in, stat_of};
 
 /// Which kinds of entries are listed besides regular files and directories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub enum ProblemKind {
     ReadDir(io::Error),
     /// It could not be looked at.
     Stat(io::Error),
+    /// It is a symlink to be followed that leads nowhere.
+    NoReferent,
     /// Its ACLs or extended attributes could not be read.
     Attributes(io::Error),
     /// It is a directory, and neither recursion nor directories were asked for.
@@ -107,6 +109,10 @@ pub struct Walk<'a> {
     kinds: Kinds,
     keep: Arc<dyn Keep>,
     details: DetailReader,
+    /// `-x`: 1 lists directories of other file systems as empty ones, 2 not at all.
+    one_file_system: u8,
+    /// The file system of the directory that the walk began with, if it stays on that.
+    device: Option<u64>,
     /// What was found.
     pub entries: Vec<Entry>,
     /// What could not be listed.
@@ -122,6 +128,8 @@ impl<'a> Walk<'a> {
             kinds,
             keep: Arc::new(Everything),
             details: DetailReader::new(source.wanted()),
+            one_file_system: 0,
+            device: None,
             entries: Vec::new(),
             problems: Vec::new(),
         }
@@ -131,6 +139,13 @@ impl<'a> Walk<'a> {
     #[must_use]
     pub fn keeping(mut self, keep: Arc<dyn Keep>) -> Self {
         self.keep = keep;
+        self
+    }
+
+    /// Stays on the file system of each directory that it is told to list: `-x` 1 or 2 times.
+    #[must_use]
+    pub fn staying(mut self, one_file_system: u8) -> Self {
+        self.one_file_system = one_file_system;
         self
     }
 
@@ -152,12 +167,14 @@ impl<'a> Walk<'a> {
     pub fn below(&mut self, dir: &[u8], depth: Depth) {
         let mut pending = vec![(Box::<[u8]>::from(dir), Arc::clone(&self.keep))];
         let mut buffer = vec![MaybeUninit::uninit(); 64 * 1024];
+        self.device = None;
         while let Some((dir, mut keep)) = pending.pop() {
             let first = self.entries.len();
             self.entries_of(&dir, depth, &mut keep, &mut buffer);
             self.drop_repeats(first);
             if depth == Depth::Tree {
                 let subdirs = self.entries[first..].iter().rev().filter(|entry| entry.meta.is_dir());
+                let subdirs = subdirs.filter(|entry| !self.is_beyond(&entry.meta));
                 pending.extend(subdirs.map(|entry| (entry.name.clone(), Arc::clone(&keep))));
             }
         }
@@ -178,6 +195,9 @@ impl<'a> Walk<'a> {
             }
             Err(error) => return self.problem(dir, ProblemKind::OpenDir(error)),
         };
+        if self.one_file_system > 0 && self.device.is_none() {
+            self.device = stat_of(&opened).ok().map(|meta| meta.dev);
+        }
         if let Some(own) = keep.enter(dir, opened.as_fd()) {
             *keep = own;
         }
@@ -214,28 +234,43 @@ impl<'a> Walk<'a> {
         if path.len() > MAX_NAME {
             return self.problem(&path, ProblemKind::NameTooLong);
         }
-        // Some file systems do not say in their directories what a name stands for.
-        if kind != FileType::Unknown && !keep.wants(&path, kind == FileType::Directory) {
+        // Some file systems do not say in their directories what a name stands for, and a symlink may be followed.
+        let links = self.source.links();
+        let unknown = kind == FileType::Unknown || kind == FileType::Symlink && links.follow_some();
+        if !unknown && !keep.wants(&path, kind == FileType::Directory) {
             return;
         }
-        match self.look(opened, name) {
-            Ok((meta, _)) if kind == FileType::Unknown && !keep.wants(&path, meta.is_dir()) => {}
-            Ok((meta, _)) if !self.kinds.include(meta.kind()) => self.problem(&path, ProblemKind::NotWanted),
-            Ok((meta, link_target)) => {
-                let dir = if depth == Depth::Tree { DirRole::Content } else { DirRole::Plain };
-                let entry = Entry::new(path, meta).with_link_target(link_target).with_role(dir);
-                self.add(opened, name, Entry { root: self.root, ..entry });
+        match self.look(opened, name, &path) {
+            Ok(found) if unknown && !keep.wants(&path, found.meta.is_dir()) => {}
+            Ok(found) if !self.kinds.include(found.meta.kind()) => {
+                self.problem(&path, ProblemKind::NotWanted);
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.problem(&path, ProblemKind::Vanished);
+            Ok(found) if self.is_beyond(&found.meta) && self.one_file_system > 1 => {}
+            Ok(found) => {
+                let whole = depth == Depth::Tree && !self.is_beyond(&found.meta);
+                let dir = if whole { DirRole::Content } else { DirRole::Plain };
+                let entry = Entry::new(path, found.meta).with_link_target(found.target).with_role(dir);
+                self.add(opened, name, Entry { root: self.root, ..entry }, found.followed);
             }
-            Err(error) => self.problem(&path, ProblemKind::Stat(error)),
+            Err(error) => self.unseen(opened, name, &path, error),
         }
     }
 
+    /// Says why there is nothing to see.
+    fn unseen(&mut self, opened: &OwnedFd, name: &CStr, path: &[u8], error: io::Error) {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound if self.source.links().follow_some() && is_link(opened, name) => {
+                ProblemKind::NoReferent
+            }
+            io::ErrorKind::NotFound => ProblemKind::Vanished,
+            _ => ProblemKind::Stat(error),
+        };
+        self.problem(path, kind);
+    }
+
     /// Adds an entry with what `lstat` does not tell.
-    fn add(&mut self, opened: &OwnedFd, name: &CStr, mut entry: Entry) {
-        match self.details.read_in(opened.as_fd(), name, &entry.meta) {
+    fn add(&mut self, opened: &OwnedFd, name: &CStr, mut entry: Entry, followed: bool) {
+        match self.details.read_in(opened.as_fd(), name, &entry.meta, followed) {
             Ok(details) => {
                 entry.details = details;
                 self.entries.push(entry);
@@ -247,11 +282,23 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn look(&self, opened: &OwnedFd, name: &CStr) -> io::Result<(Meta, Box<[u8]>)> {
+    fn look(&self, opened: &OwnedFd, name: &CStr, path: &[u8]) -> io::Result<Found> {
         let meta = stat_in(opened.as_fd(), name)?;
-        let wanted = meta.is_symlink() && self.kinds.links;
-        let target = if wanted { read_link_in(opened.as_fd(), name)? } else { Box::default() };
-        Ok((meta, target))
+        let links = self.source.links();
+        if !meta.is_symlink() || !self.kinds.links && !links.follow_some() {
+            return Ok(Found { meta, target: Box::default(), followed: false });
+        }
+        let target = read_link_in(opened.as_fd(), name)?;
+        let behind = || stat_behind(opened.as_fd(), name);
+        if links.follow(path, &target, || behind().is_ok_and(|meta| meta.is_dir())) {
+            return Ok(Found { meta: behind()?, target: Box::default(), followed: true });
+        }
+        Ok(Found { meta, target: links.sent(target), followed: false })
+    }
+
+    /// Whether this is a directory on another file system, and the walk stays on its own.
+    fn is_beyond(&self, meta: &Meta) -> bool {
+        self.one_file_system > 0 && meta.is_dir() && self.device.is_some_and(|device| device != meta.dev)
     }
 
     /// Adds a problem about the entry `name`.
@@ -262,6 +309,18 @@ impl<'a> Walk<'a> {
         }
         self.problems.push(Problem { path, kind });
     }
+}
+
+/// What a name in a directory stands for.
+struct Found {
+    meta: Meta,
+    target: Box<[u8]>,
+    /// Whether the name is a symlink, and the rest is about what it leads to.
+    followed: bool,
+}
+
+fn is_link(opened: &OwnedFd, name: &CStr) -> bool {
+    stat_in(opened.as_fd(), name).is_ok_and(|meta| meta.is_symlink())
 }
 
 impl Kinds {
@@ -302,6 +361,7 @@ impl fmt::Display for Problem {
         match &self.kind {
             ProblemKind::NotWanted => write!(out, "skipping non-regular file \"{path}\""),
             ProblemKind::Vanished => write!(out, "file has vanished: \"{path}\""),
+            ProblemKind::NoReferent => write!(out, "symlink has no referent: \"{path}\""),
             ProblemKind::OpenDir(error) => failed(out, "opendir", &path, error),
             ProblemKind::ReadDir(error) => failed(out, "readdir", &path, error),
             ProblemKind::Stat(error) => failed(out, "readlink_stat", &path, error),

@@ -36,7 +36,7 @@ pub(super) fn select(args: &Args, named: &[Named]) -> io::Result<Selection> {
     let mut roots = Roots::default();
     let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
     let source = Source::open_all(&roots.paths)?.reading(Wanted::of(server));
-    let mut walk = Walk::new(&source, 0, kinds);
+    let mut walk = Walk::new(&source, 0, kinds).staying(args.push.server.one_file_system.into());
     walk.problems = roots.problems;
     for (named, root) in named.iter().zip(opened) {
         if let Some(root) = root {

@@ -180,6 +180,7 @@ impl Tree {
             }
             ProblemKind::Vanished
             | ProblemKind::NotWanted
+            | ProblemKind::NoReferent
             | ProblemKind::DirectoryNotWanted
             | ProblemKind::Argument(_)
             | ProblemKind::Root(_) => {}

@@ -327,7 +327,7 @@ impl<'a> Driver<'a> {
 
     fn value(&mut self, index: usize, name: &[u8]) -> Option<Vec<u8>> {
         let entry = &self.entries[index];
-        match self.source.xattr_value(entry.root, &entry.name, name) {
+        match self.source.xattr_value(entry.root, &entry.name, &entry.meta, name) {
             Ok(value) => Some(value),
             Err(error) => {
                 self.observer.unreadable(entry, &error);

@@ -67,8 +67,8 @@ pub(crate) struct DetailReader {
 /// How an entry is reached.
 struct Place {
     path: CString,
-    /// Whether the path's last component stands for the entry, and must be followed to get there.
-    is_descriptor: bool,
+    /// Whether the path's last component must be followed to get there.
+    follow: bool,
 }
 
 impl DetailReader {
@@ -76,7 +76,8 @@ impl DetailReader {
         DetailReader { wanted, ..DetailReader::default() }
     }
 
-    /// The details of the entry `name` in an open directory; `None` if it has none.
+    /// The details of the entry `name` in an open directory, or of what it leads to if it is a symlink that was
+    /// `followed`; `None` if it has none.
     ///
     /// # Errors
     /// They cannot be read; `NotFound` if the entry is gone.
@@ -85,16 +86,17 @@ impl DetailReader {
         directory: BorrowedFd<'_>,
         name: &CStr,
         meta: &Meta,
+        followed: bool,
     ) -> io::Result<Option<Arc<Details>>> {
         if self.wanted.is_nothing() {
             return Ok(None);
         }
-        let atime = if self.wants_atime(meta) {
-            rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_atime as i64
-        } else {
-            0
-        };
-        self.read(&Place::within(directory, name)?, meta, atime)
+        let mut atime = 0;
+        if self.wants_atime(meta) {
+            let flags = if followed { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+            atime = rustix::fs::statat(directory, name, flags)?.st_atime as i64;
+        }
+        self.read(&Place::within(directory, name, followed)?, meta, atime)
     }
 
     /// The details of the entry that a descriptor stands for, an O_PATH one too.
@@ -174,18 +176,18 @@ pub(super) fn value_of(entry: BorrowedFd<'_>, name: &[u8]) -> io::Result<Vec<u8>
 impl Place {
     fn of(entry: BorrowedFd<'_>) -> io::Result<Place> {
         let path = CString::new(format!("/proc/self/fd/{}", entry.as_raw_fd()))?;
-        Ok(Place { path, is_descriptor: true })
+        Ok(Place { path, follow: true })
     }
 
-    fn within(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Place> {
+    fn within(directory: BorrowedFd<'_>, name: &CStr, follow: bool) -> io::Result<Place> {
         let mut path = format!("/proc/self/fd/{}/", directory.as_raw_fd()).into_bytes();
         path.extend_from_slice(name.to_bytes());
-        Ok(Place { path: CString::new(path)?, is_descriptor: false })
+        Ok(Place { path: CString::new(path)?, follow })
     }
 
     /// Reads a value; `false` if there is no such attribute, or none at all on this file system.
     fn value(&self, name: &CStr, value: &mut Vec<u8>) -> io::Result<bool> {
-        fill(value, |room| match self.is_descriptor {
+        fill(value, |room| match self.follow {
             true => rustix::fs::getxattr(&self.path, name, room),
             false => rustix::fs::lgetxattr(&self.path, name, room),
         })
@@ -193,7 +195,7 @@ impl Place {
 
     /// Reads the names, each ended by a NUL.
     fn names(&self, names: &mut Vec<u8>) -> io::Result<bool> {
-        fill(names, |room| match self.is_descriptor {
+        fill(names, |room| match self.follow {
             true => rustix::fs::listxattr(&self.path, room),
             false => rustix::fs::llistxattr(&self.path, room),
         })
@@ -250,7 +252,8 @@ mod tests {
         let look = source.look(0, name.as_bytes()).unwrap();
         let opened = source.open_dir(0, b".").unwrap();
         let name = CString::new(name).unwrap();
-        let within = DetailReader::new(wanted).read_in(std::os::fd::AsFd::as_fd(&opened), &name, &look.meta);
+        let within =
+            DetailReader::new(wanted).read_in(std::os::fd::AsFd::as_fd(&opened), &name, &look.meta, false);
         assert_eq!(within.unwrap(), look.details);
         look.details
     }
@@ -277,8 +280,10 @@ mod tests {
         let all = expected.into_iter().chain([(&b"user.rsync.%stat"[..], &b"x"[..])]);
         assert_eq!(found.attributes.xattrs, Xattrs::new(all));
         let source = Source::open(dir.path()).unwrap();
-        assert_eq!(source.xattr_value(0, b"f", b"user.a").unwrap(), long);
-        assert_eq!(source.xattr_value(0, b"f", b"user.c").unwrap_err().raw_os_error(), Some(libc::ENODATA));
+        let meta = source.look(0, b"f").unwrap().meta;
+        assert_eq!(source.xattr_value(0, b"f", &meta, b"user.a").unwrap(), long);
+        let missing = source.xattr_value(0, b"f", &meta, b"user.c").unwrap_err();
+        assert_eq!(missing.raw_os_error(), Some(libc::ENODATA));
     }
 
     #[test]
@@ -307,7 +312,7 @@ mod tests {
         let mut reader = DetailReader::new(ALL);
         let meta = source.look(0, b"f").unwrap().meta;
         let mut read =
-            |name| reader.read_in(std::os::fd::AsFd::as_fd(&opened), name, &meta).unwrap().unwrap();
+            |name| reader.read_in(std::os::fd::AsFd::as_fd(&opened), name, &meta, false).unwrap().unwrap();
         assert!(Arc::ptr_eq(&read(c"f"), &read(c"g")));
     }
 

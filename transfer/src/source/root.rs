@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::attributes::{DetailReader, Details, Wanted, value_of};
 use super::content::OpenFile;
+use super::links::Links;
 use super::meta::Meta;
 
 /// One or more directories whose entries are sent.
@@ -24,6 +25,7 @@ use super::meta::Meta;
 pub struct Source {
     roots: Vec<Root>,
     wanted: Wanted,
+    links: Links,
 }
 
 #[derive(Debug)]
@@ -64,12 +66,12 @@ impl Source {
         if roots.len() > usize::from(u16::MAX) + 1 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 65536 source roots"));
         }
-        Ok(Source { roots, wanted: Wanted::default() })
+        Ok(Source { roots, wanted: Wanted::default(), links: Links::default() })
     }
 
     /// A source without roots, for sessions that read nothing.
     pub fn none() -> Source {
-        Source { roots: Vec::new(), wanted: Wanted::default() }
+        Source { roots: Vec::new(), wanted: Wanted::default(), links: Links::default() }
     }
 
     /// The same, reading these attributes of each entry that is looked at or found.
@@ -84,6 +86,18 @@ impl Source {
         self.wanted
     }
 
+    /// The same, following these symlinks. What they lead to may lie anywhere.
+    #[must_use]
+    pub fn following(mut self, links: Links) -> Source {
+        self.links = links;
+        self
+    }
+
+    /// Which symlinks are followed.
+    pub fn links(&self) -> Links {
+        self.links
+    }
+
     /// The path of a root, as it was given.
     pub fn path(&self, root: u16) -> &Path {
         self.roots.get(usize::from(root)).map_or(Path::new(""), |root| &root.path)
@@ -95,19 +109,31 @@ impl Source {
     /// `NotFound` or `NotADirectory` if nothing stands there, `ELOOP` if the way leads through a symlink, and
     /// whatever else the file system says.
     pub fn look(&self, root: u16, name: &[u8]) -> io::Result<Look> {
-        let entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
-        let meta = stat(&entry)?;
-        let link_target = if meta.is_symlink() { read_link_in(entry.as_fd(), c"")? } else { Box::default() };
+        let mut entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let mut meta = stat(&entry)?;
+        let mut link_target = Box::default();
+        if meta.is_symlink() {
+            let target = read_link_in(entry.as_fd(), c"")?;
+            let behind = || self.resolve(root, name, OFlags::PATH);
+            let to_directory = || behind().and_then(stat).is_ok_and(|meta| meta.is_dir());
+            if self.links.follow(name, &target, to_directory) {
+                entry = behind()?;
+                meta = stat(&entry)?;
+            } else {
+                link_target = self.links.sent(target);
+            }
+        }
         let details = DetailReader::new(self.wanted).read_of(entry.as_fd(), &meta)?;
         Ok(Look { meta, link_target, details })
     }
 
-    /// The value of an extended attribute of what stands at a name.
+    /// The value of an extended attribute of what stands at a name, where these attributes were found.
     ///
     /// # Errors
     /// As [`Source::look`]; ENODATA if there is no such attribute.
-    pub fn xattr_value(&self, root: u16, name: &[u8], attribute: &[u8]) -> io::Result<Vec<u8>> {
-        let entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
+    pub fn xattr_value(&self, root: u16, name: &[u8], meta: &Meta, attribute: &[u8]) -> io::Result<Vec<u8>> {
+        let followed = self.links.follow_some() && !meta.is_symlink();
+        let entry = self.resolve(root, name, OFlags::PATH | nofollow(!followed))?;
         value_of(entry.as_fd(), attribute)
     }
 
@@ -116,7 +142,7 @@ impl Source {
     /// # Errors
     /// As [`Source::look`]; `NotADirectory` if it is something else.
     pub fn open_dir(&self, root: u16, name: &[u8]) -> io::Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | nofollow(!self.links.follow_some());
         match self.resolve(root, name, flags | OFlags::NOATIME) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.resolve(root, name, flags),
             outcome => outcome,
@@ -131,7 +157,7 @@ impl Source {
     /// # Errors
     /// As [`Source::look`]; `InvalidInput` if it is not a regular file.
     pub fn open_file(&self, root: u16, name: &[u8]) -> io::Result<OpenFile> {
-        let entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let entry = self.resolve(root, name, OFlags::PATH | nofollow(!self.links.follow_to_files()))?;
         if !stat(&entry)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file"));
         }
@@ -145,7 +171,9 @@ impl Source {
         let root = self.roots.get(usize::from(root)).ok_or(io::ErrorKind::NotFound)?;
         let name = CString::new(if name.is_empty() { b"." } else { name })?;
         let directory = root.directory.as_fd();
-        if root.stepwise {
+        if self.links.follow_some() {
+            Ok(rustix::fs::openat(directory, &name, flags | OFlags::CLOEXEC, Mode::empty())?)
+        } else if root.stepwise {
             open_stepwise(directory, &name, flags)
         } else {
             open_beneath(directory, &name, flags)
@@ -168,6 +196,11 @@ pub(crate) fn stat_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Meta
     Ok(Meta::from(&rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?))
 }
 
+/// Attributes of what the symlink `name` in an open directory leads to.
+pub(crate) fn stat_behind(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Meta> {
+    Ok(Meta::from(&rustix::fs::statat(directory, name, AtFlags::empty())?))
+}
+
 /// What the symlink `name` in an open directory points to; with an empty name, what the directory descriptor
 /// itself stands for.
 pub(crate) fn read_link_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Box<[u8]>> {
@@ -180,6 +213,10 @@ pub(crate) fn read_link_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result
 fn await_writers(file: &File) {
     // That a file has no data, or a file system no such lock, is no reason not to read it.
     let _ = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(0));
+}
+
+fn nofollow(on: bool) -> OFlags {
+    if on { OFlags::NOFOLLOW } else { OFlags::empty() }
 }
 
 /// Opens `name` below a directory.
@@ -214,7 +251,7 @@ fn open_stepwise(directory: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::R
 /// openat2(2): "EAGAIN … the caller may choose to retry", when a rename elsewhere raced with the look-up.
 const RETRIES: u32 = 64;
 
-pub(super) fn stat(entry: impl AsFd) -> io::Result<Meta> {
+pub(crate) fn stat(entry: impl AsFd) -> io::Result<Meta> {
     Ok(Meta::from(&rustix::fs::fstat(entry)?))
 }
 
@@ -262,6 +299,28 @@ mod tests {
         let look = source.look(0, b"out").unwrap();
         assert!(look.meta.is_symlink());
         assert_eq!(&*look.link_target, b"/etc");
+    }
+
+    #[test]
+    fn with_the_option_symlinks_are_followed_wherever_they_lead() {
+        let (dir, source) = tree();
+        symlink("d", dir.path().join("in")).unwrap();
+        symlink("d/f", dir.path().join("file")).unwrap();
+        symlink("nowhere", dir.path().join("dangling")).unwrap();
+        let all = source.following(Links { all: true, ..Links::default() });
+        assert!(
+            all.look(0, b"out").unwrap().meta.is_dir() && all.look(0, b"out/passwd").unwrap().meta.is_file()
+        );
+        assert!(all.open_file(0, b"file").is_ok() && all.open_dir(0, b"in").is_ok());
+        assert_eq!(all.look(0, b"dangling").unwrap_err().kind(), io::ErrorKind::NotFound);
+        let dirs = all.following(Links { to_directories: true, ..Links::default() });
+        assert!(
+            dirs.look(0, b"in").unwrap().meta.is_dir() && dirs.look(0, b"file").unwrap().meta.is_symlink()
+        );
+        assert!(dirs.open_file(0, b"in/f").is_ok() && dirs.open_file(0, b"file").is_err());
+        let unsafe_ones = dirs.following(Links { leading_out: true, ..Links::default() });
+        assert!(unsafe_ones.look(0, b"out").unwrap().meta.is_dir());
+        assert_eq!(&*unsafe_ones.look(0, b"in").unwrap().link_target, b"d");
     }
 
     #[test]
