@@ -9,12 +9,36 @@ const ENDS: usize = 16;
 
 /// The name in `text` that `is_listed` knows.
 pub(crate) fn blamed(text: &[u8], is_listed: impl Fn(&[u8]) -> bool) -> Option<Box<[u8]>> {
-    candidates(text).into_iter().find_map(|candidate| listed_end(&candidate, &is_listed))
+    accused(text, |name| is_listed(name).then(|| name.into())).into_iter().next()
+}
+
+/// Everything that `find` knows by a name that `text` may mean, the most likely first: a text that begins with a
+/// path which the list does not know may mean what the end of the path stands for, or may not.
+pub(crate) fn accused<T: PartialEq>(text: &[u8], find: impl Fn(&[u8]) -> Option<T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for candidate in candidates(text) {
+        for suspect in listed_ends(&candidate, &find) {
+            if !found.contains(&suspect) {
+                found.push(suspect);
+            }
+        }
+    }
+    found
+}
+
+/// The last component of a file in the making that `text` speaks of.
+pub(crate) fn in_the_making(text: &[u8]) -> Option<Vec<u8>> {
+    let of_path = |path: Vec<u8>| {
+        let at = path.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
+        without_temporary(&path[at..])
+    };
+    candidates(text).into_iter().find_map(of_path)
 }
 
 fn candidates(text: &[u8]) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
     found.extend(between(text, b'"', b'"'));
+    found.extend(second(text));
     found.extend(between(text, b'(', b')'));
     if let Some(rest) = text.strip_prefix(b"ERROR: ")
         && let Some(end) = find(rest, b" failed")
@@ -27,21 +51,18 @@ fn candidates(text: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-/// The longest end of a path that is listed.
-fn listed_end(candidate: &[u8], is_listed: &impl Fn(&[u8]) -> bool) -> Option<Box<[u8]>> {
+/// The ends of a path that are listed, the longest first.
+fn listed_ends<T>(candidate: &[u8], find: &impl Fn(&[u8]) -> Option<T>) -> Vec<T> {
     let starts = std::iter::once(0)
         .chain(candidate.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1));
+    let mut found = Vec::new();
     for start in starts {
         let end = &candidate[start..];
         let end = end.strip_suffix(b"/.").unwrap_or(end);
-        if !end.is_empty() && is_listed(end) {
-            return Some(end.into());
-        }
-        if let Some(name) = without_temporary(end).filter(|name| is_listed(name)) {
-            return Some(name.into());
-        }
+        found.extend(Some(end).filter(|end| !end.is_empty()).and_then(find));
+        found.extend(without_temporary(end).and_then(|name| find(&name)));
     }
-    None
+    found
 }
 
 /// `d/.f.Ab12Cd` is `d/f` in the making.
@@ -59,6 +80,14 @@ fn between(text: &[u8], open: u8, close: u8) -> Vec<Vec<u8>> {
     // A name may hold the closing byte itself.
     let ends = rest.iter().enumerate().filter(|(_, byte)| **byte == close).map(|(at, _)| at);
     ends.take(ENDS).map(|end| rest[..end].to_vec()).collect()
+}
+
+/// The second name of a text with two, such as that of a rename: `"A" -> "B"`, or `A => B failed`.
+fn second(text: &[u8]) -> Vec<Vec<u8>> {
+    let arrow = find(text, b" -> ").or_else(|| find(text, b" => "));
+    let Some(rest) = arrow.map(|at| &text[at + 4..]) else { return Vec::new() };
+    let bare = find(rest, b" failed").map(|end| rest[..end].to_vec());
+    between(rest, b'"', b'"').into_iter().chain(bare).collect()
 }
 
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {
@@ -88,6 +117,19 @@ mod tests {
             let listed = |other: &[u8]| other == name;
             assert_eq!(blamed(text, listed).as_deref(), Some(name), "{}", text.escape_ascii());
         }
+    }
+
+    #[test]
+    fn everything_that_a_text_may_mean_is_found_the_longest_name_first() {
+        let listed = |name: &[u8]| [&b"f"[..], b"d/f", b"t"].contains(&name).then(|| name.to_vec());
+        let text = b"rsync: [receiver] mkstemp \"/d/.f.aBc123\" (in t) failed: Permission denied (13)";
+        assert_eq!(accused(text, listed), [&b"d/f"[..], b"f"]);
+        let text = b"rsync: [receiver] rename \"/tmp/.x.aBc123\" -> \"d/f\": Is a directory (21)";
+        assert_eq!(accused(text, listed).len(), 2);
+        let text = b"rsync: [generator] link \"/d/f\" (in m) => t failed: Operation not permitted (1)";
+        assert_eq!(accused(text, listed), [&b"d/f"[..], b"f", b"t"]);
+        assert_eq!(in_the_making(b"mkstemp \"/tmp/.f.aBc123\" failed: x"), Some(b"f".to_vec()));
+        assert_eq!(in_the_making(b"open \"/tmp/f\" failed: x"), None);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The way to a destination: one list, one session.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,9 +8,10 @@ use std::time::Duration;
 use ebbtide_feed::{DestinationSpec, MirrorSpec};
 use ebbtide_wire::proto::{CompressWish, Compression, DeleteMode, ServerOptions};
 
+use super::witness::Witness;
 use crate::options::PushOptions;
 use crate::plan::list::Lane;
-use crate::session::{self, Entry, FileListInput, Observer, Report, SessionError, SessionErrorKind, Stage};
+use crate::session::{self, Entry, FileListInput, Report, SessionError, SessionErrorKind, Stage};
 use crate::source::Source;
 use crate::transport::{Password, Target};
 
@@ -22,8 +22,10 @@ pub(crate) struct Orders {
     pub(crate) lane: Lane,
     /// It names entries that are to be removed.
     pub(crate) removes: bool,
-    /// Ask for a report of every entry, and for an acknowledgement of every file.
+    /// Ask for a report of every entry.
     pub(crate) verify: bool,
+    /// Ask for an acknowledgement of every file: the daemon then works on 50 files at a time at most.
+    pub(crate) acknowledge: bool,
 }
 
 /// What came of a session that ran to its end.
@@ -31,8 +33,17 @@ pub(crate) struct Orders {
 pub(crate) struct Delivery {
     /// Its report.
     pub(crate) report: Report,
-    /// Entries that the daemon called stored; only with [`Orders::verify`].
-    pub(crate) stored: HashSet<usize>,
+    /// What it showed of single entries.
+    pub(crate) witness: Witness,
+}
+
+/// A session that did not run to its end.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// Why.
+    pub(crate) error: SessionError,
+    /// What it showed of single entries until then.
+    pub(crate) witness: Witness,
 }
 
 /// Carries lists to one destination.
@@ -40,13 +51,13 @@ pub(crate) trait Courier: Send + Sync + 'static {
     /// Runs one session.
     ///
     /// # Errors
-    /// It did not run to its end; what it had done until then is unknown.
+    /// It did not run to its end; what it had done until then is known of some entries only.
     fn push(
         &self,
         orders: Orders,
         entries: Vec<Entry>,
         source: Arc<Source>,
-    ) -> impl Future<Output = Result<Delivery, SessionError>> + Send;
+    ) -> impl Future<Output = Result<Delivery, Box<Broken>>> + Send;
 }
 
 /// Speaks the rsync protocol to a daemon.
@@ -115,7 +126,7 @@ impl Daemon {
             server.delete = Some(DeleteMode::Default);
         }
         server.report_all = orders.verify;
-        server.acknowledge_files = orders.verify;
+        server.acknowledge_files = orders.acknowledge;
         options
     }
 }
@@ -136,22 +147,18 @@ impl Courier for Daemon {
         orders: Orders,
         entries: Vec<Entry>,
         source: Arc<Source>,
-    ) -> Result<Delivery, SessionError> {
-        let mut stored = Stored::default();
-        let target = self.target()?;
-        let options = self.options(orders);
-        let report =
-            session::push(&target, &options, FileListInput::new(entries), source, &mut stored).await?;
-        Ok(Delivery { report, stored: stored.0 })
-    }
-}
-
-/// Collects what the daemon calls stored.
-#[derive(Default)]
-struct Stored(HashSet<usize>);
-
-impl Observer for Stored {
-    fn stored(&mut self, index: usize) {
-        self.0.insert(index);
+    ) -> Result<Delivery, Box<Broken>> {
+        let mut witness = Witness::new(false);
+        let pushed = match self.target() {
+            Ok(target) => {
+                let (options, list) = (self.options(orders), FileListInput::new(entries));
+                session::push(&target, &options, list, source, &mut witness).await
+            }
+            Err(error) => Err(error),
+        };
+        match pushed {
+            Ok(report) => Ok(Delivery { report, witness }),
+            Err(error) => Err(Box::new(Broken { error, witness })),
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tokio::task::JoinError;
 
+use super::courier::Broken;
 use super::refusal::Refusal;
 use crate::ledger::StoreError;
 use crate::session::{SessionError, Stage};
@@ -30,6 +31,12 @@ pub(crate) enum Failure {
     /// Looking at the source ended in a panic.
     #[error("looking at the source failed: {0}")]
     Looking(#[from] JoinError),
+}
+
+impl From<Box<Broken>> for Failure {
+    fn from(broken: Box<Broken>) -> Self {
+        Failure::Session(broken.error)
+    }
 }
 
 fn shown(path: &std::path::Path) -> String {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use ebbtide_wire::ErrorKind;
 use ebbtide_wire::proto::{ExitCode, IoErrors};
 
-use super::courier::{Courier, Delivery, Orders};
+use super::courier::{Broken, Courier, Delivery, Orders};
+use super::witness::Witness;
 use crate::session::{
-    DirRole, Entry, Outcome, Report, SessionError, SessionErrorKind, Stage, Text, TextKind, Totals,
+    DirRole, Entry, Observer, Outcome, Report, SessionError, SessionErrorKind, Stage, Text, TextKind, Totals,
 };
 use crate::source::{Meta, Source};
 
@@ -35,6 +36,10 @@ pub(crate) struct State {
     pub(crate) busy: HashSet<String>,
     /// So many sessions break in the middle.
     pub(crate) cut: u32,
+    /// So many entries of a session that breaks are stored before it does.
+    pub(crate) cut_at: usize,
+    /// A session ends over one of these, and says so.
+    pub(crate) fatal: HashSet<String>,
     /// What a session that broke still does after the next one is through.
     pub(crate) ghost: Vec<(String, Meta)>,
     /// Errors name nobody.
@@ -49,7 +54,7 @@ impl Fake {
 }
 
 impl State {
-    fn session(&mut self, orders: Orders, entries: &[Entry]) -> Result<Delivery, SessionError> {
+    fn session(&mut self, orders: Orders, entries: &[Entry]) -> Result<Delivery, Box<Broken>> {
         let names: Vec<String> = entries.iter().map(|entry| text(&entry.name)).collect();
         self.sessions.push((orders, names.clone()));
         if self.down > 0 {
@@ -64,15 +69,20 @@ impl State {
         }
         if self.cut > 0 || names.iter().any(|name| self.poison.contains(name)) {
             self.cut = self.cut.saturating_sub(1);
-            let kind = ErrorKind::Closed { text: Vec::new() };
-            return Err(broken(Stage::Transfer, SessionErrorKind::Wire(kind), &[]));
+            return Err(self.cut_short(orders, &entries[..self.cut_at.min(entries.len())]));
+        }
+        if let Some(at) = names.iter().position(|name| self.fatal.contains(name)) {
+            let mut broken = self.cut_short(orders, &entries[..at]);
+            let said = format!("rsync: [receiver] write failed on \"/{}\" (in m): No space left", names[at]);
+            broken.witness.text(&Text { kind: TextKind::TransferError, bytes: said.into_bytes() });
+            return Err(broken);
         }
         let mut texts = Vec::new();
         let mut outcomes = Vec::new();
         let mut stored = HashSet::new();
         for (at, (entry, name)) in entries.iter().zip(&names).enumerate() {
             let outcome = self.entry(orders, entry, name, &mut texts);
-            if orders.verify && outcome.is_confirmed() && !entry.meta.is_dir() {
+            if orders.acknowledge && outcome.is_confirmed() && !entry.meta.is_dir() {
                 stored.insert(at);
             }
             outcomes.push(outcome);
@@ -84,7 +94,22 @@ impl State {
         }
         self.held.extend(std::mem::take(&mut self.ghost));
         let texts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
-        Ok(Delivery { stored, ..delivery(outcomes, !texts.is_empty(), &[], &texts) })
+        let mut delivery = delivery(outcomes, !texts.is_empty(), &[], &texts);
+        delivery.witness.stored = stored;
+        Ok(delivery)
+    }
+
+    /// Takes these entries and then breaks.
+    fn cut_short(&mut self, orders: Orders, entries: &[Entry]) -> Box<Broken> {
+        let kind = ErrorKind::Closed { text: Vec::new() };
+        let mut broken = broken(Stage::Transfer, SessionErrorKind::Wire(kind), &[]);
+        for (at, entry) in entries.iter().enumerate() {
+            let outcome = self.entry(orders, entry, &text(&entry.name), &mut Vec::new());
+            if orders.acknowledge && outcome.is_confirmed() && !entry.meta.is_dir() {
+                broken.witness.stored.insert(at);
+            }
+        }
+        broken
     }
 
     fn entry(&mut self, orders: Orders, entry: &Entry, name: &str, texts: &mut Vec<String>) -> Outcome {
@@ -138,14 +163,15 @@ impl Courier for Fake {
         orders: Orders,
         entries: Vec<Entry>,
         _source: Arc<Source>,
-    ) -> Result<Delivery, SessionError> {
+    ) -> Result<Delivery, Box<Broken>> {
         self.with(|state| state.session(orders, &entries))
     }
 }
 
-fn broken(stage: Stage, kind: SessionErrorKind, texts: &[&[u8]]) -> SessionError {
+fn broken(stage: Stage, kind: SessionErrorKind, texts: &[&[u8]]) -> Box<Broken> {
     let texts = texts.iter().map(|bytes| Text { kind: TextKind::Error, bytes: bytes.to_vec() }).collect();
-    SessionError { destination: "fake".into(), stage, kind, texts }
+    let error = SessionError { destination: "fake".into(), stage, kind, texts };
+    Box::new(Broken { error, witness: Witness::default() })
 }
 
 fn text(name: &[u8]) -> String {
@@ -166,5 +192,8 @@ pub(crate) fn delivery(outcomes: Vec<Outcome>, partial: bool, stored: &[usize], 
         dialect: None,
         totals: Totals::default(),
     };
-    Delivery { report, stored: stored.iter().copied().collect() }
+    let mut witness = Witness::default();
+    witness.stored.extend(stored);
+    report.texts.iter().for_each(|text| witness.text(text));
+    Delivery { report, witness }
 }

@@ -9,11 +9,13 @@ pub(crate) mod courier;
 mod failure;
 #[cfg(test)]
 mod fake;
+mod findings;
 mod judge;
 pub(crate) mod mirror;
 mod pause;
 mod refusal;
 mod suspects;
+mod witness;
 mod work;
 
 use std::collections::{BTreeMap, HashMap};
@@ -79,6 +81,8 @@ struct Task<C> {
     limit: u64,
     /// Number of facts of the latest take.
     taken: u64,
+    /// The last session broke in its middle.
+    cautious: bool,
     session_pause: Pause,
     refused_pause: Pause,
 }
@@ -110,6 +114,7 @@ impl<C: Courier> Destination<C> {
             suspects: Suspects::new(leftovers),
             limit: LIMIT,
             taken: 0,
+            cautious: false,
             session_pause: Pause::SESSION,
             refused_pause: Pause::REFUSED,
         };
@@ -130,11 +135,12 @@ impl<C: Courier> Task<C> {
             let started = Instant::now();
             let mut progress = Progress::default();
             let end = self.work(&facts, &mut progress).await;
+            let explained = progress.explained;
             let report = self.report(&facts, progress, started, end.as_ref().err());
             self.ledger.finished(self.id, number, report);
             match end {
                 Ok(()) => self.succeeded(),
-                Err(error) => self.failed(&error).await,
+                Err(error) => self.failed(&error, explained).await,
             }
         }
     }
@@ -171,6 +177,7 @@ impl<C: Courier> Task<C> {
             rules: self.rules,
             recent: std::mem::take(&mut self.recent),
             account: self.account.clone(),
+            cautious: self.cautious,
             settled_at: self.suspects.settled_at(),
         };
         let end = work.run(facts, progress).await;
@@ -190,7 +197,8 @@ impl<C: Courier> Task<C> {
         let mut held = RoaringBitmap::new();
         let added = self.confirm(facts, &mut done, &mut held, &mut replaced, started);
         if error.is_some_and(Failure::is_late) {
-            self.suspects.broke(facts);
+            let is_open = |id: u32| !done.contains(id) && !replaced.contains_key(&id);
+            self.suspects.broke(facts.iter().map(|(id, _)| *id).filter(|id| is_open(*id)));
         }
         if let (Some(error), [(id, fact)]) = (error, facts)
             && error.is_late()
@@ -274,13 +282,18 @@ impl<C: Courier> Task<C> {
         self.session_pause = Pause::SESSION;
         self.refused_pause = Pause::REFUSED;
         self.limit = self.limit.saturating_mul(4).min(LIMIT);
+        self.cautious = false;
         self.account.set_state(DestinationState::Idle);
     }
 
-    async fn failed(&mut self, error: &Failure) {
+    /// `explained` tells that the name which broke the session is known.
+    async fn failed(&mut self, error: &Failure, explained: bool) {
         let refusal = error.refusal();
         if error.is_late() && refusal.is_none() {
-            self.limit = (self.limit.min(self.taken) / 4).max(1);
+            self.cautious = true;
+            if !explained {
+                self.limit = (self.limit.min(self.taken) / 4).max(1);
+            }
         }
         let pause = match refusal {
             Some(Refusal::MissingArgs) => {

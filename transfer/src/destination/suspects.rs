@@ -46,8 +46,8 @@ impl Suspects {
     }
 
     /// A session with these facts broke.
-    pub(crate) fn broke(&mut self, facts: &[(u32, Fact)]) {
-        self.ids.extend(facts.iter().map(|(id, _)| *id));
+    pub(crate) fn broke(&mut self, ids: impl Iterator<Item = u32>) {
+        self.ids.extend(ids);
         self.settled_at = self.settled_at.max(Instant::now() + LINGER);
     }
 
@@ -102,7 +102,7 @@ mod tests {
         suspects.taken(&[touched(1)]);
         assert!(suspects.clear(&ids(&[1])).is_empty());
         assert!(suspects.settled_at() <= Instant::now());
-        suspects.broke(&[touched(1)]);
+        suspects.broke([1].into_iter());
         assert!(suspects.settled_at() > Instant::now());
         assert_eq!(suspects.clear(&ids(&[1, 2])), ids(&[1]));
     }

@@ -176,6 +176,77 @@ async fn a_name_that_fails_waits_by_itself_and_succeeds_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_bad_name_of_many_costs_the_others_nothing() {
+    let names: Vec<String> = (0..200).map(|n| format!("d/{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::synced(true, &names).await;
+    let before = world.sessions();
+    world.fake.with(|state| state.locked.insert("d/17".into()));
+    names.iter().for_each(|name| world.write(name, "22"));
+    world.send(names.iter().map(|name| data(name)).collect());
+    world.wait(|world| world.ledger.pending(DESTINATION) == 1).await;
+    assert!(world.fails("d/17"));
+    assert_eq!(world.sessions(), before + 1);
+    // It alone is tried again.
+    world.wait(|world| world.sessions() > before + 1).await;
+    let (_, again) = world.fake.with(|state| state.sessions[before + 1].clone());
+    assert_eq!(again, ["d/17", ".", "d"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stored_before_a_session_broke_is_not_sent_again() {
+    let names: Vec<String> = (0..100).map(|n| format!("d/{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::synced(true, &names).await;
+    let before = world.sessions();
+    // The first session that breaks makes the destination careful.
+    world.fake.with(|state| (state.cut, state.cut_at) = (2, 20));
+    names.iter().for_each(|name| world.write(name, "22"));
+    world.send(names.iter().map(|name| data(name)).collect());
+    world.settle().await;
+    world.same(&names).await;
+    let sessions = world.fake.with(|state| state.sessions.split_off(before));
+    assert!(!sessions[0].0.acknowledge && sessions[1].0.acknowledge, "{sessions:?}");
+    let stored: Vec<&String> = sessions[1].1[..20].iter().filter(|name| name.contains('/')).collect();
+    assert!(stored.len() >= 18);
+    let sent_again = |name: &String| {
+        sessions[2..].iter().any(|(orders, names)| orders.lane.ignore_times && names.contains(name))
+    };
+    assert!(!stored.into_iter().any(sent_again));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_ends_every_session_waits_by_itself_at_once() {
+    let names: Vec<String> = (0..100).map(|n| n.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut world = World::synced(true, &names).await;
+    let before = world.sessions();
+    world.fake.with(|state| state.fatal.insert("50".into()));
+    names.iter().for_each(|name| world.write(name, "22"));
+    world.send(names.iter().map(|name| data(name)).collect());
+    let others: Vec<&str> = names.iter().copied().filter(|name| *name != "50").collect();
+    world.wait(|world| world.fails("50")).await;
+    assert_eq!(world.sessions(), before + 1);
+    world.same(&others).await;
+    world.fake.with(|state| state.fatal.clear());
+    world.settle().await;
+    world.same(&names).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_fails_beside_its_files_goes_on_by_itself() {
+    let mut world = World::synced(true, &["d/a", "d/b"]).await;
+    world.fake.with(|state| state.locked.insert("d".into()));
+    world.write("d/a", "22");
+    world.send(vec![data("d/a")]);
+    world.same(&["d/a"]).await;
+    world.wait(|world| world.fails("d")).await;
+    assert!(!world.fails("d/a"));
+    world.fake.with(|state| state.locked.clear());
+    world.settle().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_removal_that_fails_waits_by_itself() {
     let names = ["a", "b", "c", "d", "e"];
     let mut world = World::synced(true, &names).await;

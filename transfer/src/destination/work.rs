@@ -1,6 +1,6 @@
 //! Working off one take: plan it, send it, and find out what is done.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ebbtide_feed::{Fact, RelPath};
@@ -9,18 +9,18 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 use super::account::Account;
-use super::blame::blamed;
-use super::courier::{Courier, Delivery, Orders};
+use super::courier::{Broken, Courier, Delivery, Orders};
 use super::failure::Failure;
-use super::judge::{Judgement, Verdict, judge, shown};
+use super::findings::Findings;
+use super::judge::{Verdict, accused_entries, judge, shown};
 use crate::ledger::{Ledger, LinkNotes};
 use crate::plan::Rules;
-use crate::plan::list::List;
+use crate::plan::list::{Lane, List};
 use crate::plan::look::{Looker, ROOT, ancestors};
 use crate::plan::names::{Job, Plan, Sights};
 use crate::plan::recent::{Recent, Tick};
 use crate::plan::tree::{Chunk, Start, Tree};
-use crate::session::Entry;
+use crate::session::{DirRole, Entry};
 use crate::source::Source;
 
 /// So many facts are looked at on the spot; more of them on another thread.
@@ -40,11 +40,21 @@ pub(crate) struct Progress {
     pub(crate) failed: BTreeMap<u32, (RelPath, String)>,
     /// These go on as other facts.
     pub(crate) replaced: BTreeMap<u32, Vec<Fact>>,
+    /// A session broke, and the daemon said over which name: `failed` has it.
+    pub(crate) explained: bool,
     /// Something of these is neither sent nor failed: they are looked at again.
     incomplete: RoaringBitmap,
 }
 
 impl Progress {
+    /// Forgets what is said of a fact's updates.
+    fn unsettle(&mut self, id: u32) {
+        self.done.remove(id);
+        self.delivered.remove(id);
+        self.incomplete.remove(id);
+        self.failed.remove(&id);
+    }
+
     /// A fact with several parts is done when all of them are.
     fn resolve(&mut self) {
         let failed: RoaringBitmap = self.failed.keys().copied().collect();
@@ -65,6 +75,9 @@ pub(crate) struct Work<C> {
     pub(crate) rules: Rules,
     pub(crate) recent: Recent,
     pub(crate) account: Account,
+    /// A session broke lately: the daemon is asked to acknowledge every file, so that not all is lost if that happens
+    /// again.
+    pub(crate) cautious: bool,
     /// No directory is compared before this: an earlier session may still be running at the daemon.
     pub(crate) settled_at: Instant,
 }
@@ -92,16 +105,27 @@ impl<C: Courier> Work<C> {
         let Plan { lists, trees, done, failed, notes } = plan;
         progress.done |= done;
         progress.failed.extend(failed.into_iter().map(|(id, path, why)| (id, (path, why))));
-        for job in lists {
-            self.send_names(job, tick, progress).await?;
-        }
+        let sent = self.send_lists(lists, tick, progress).await;
         progress.resolve();
         self.note(&notes, progress)?;
+        sent?;
         if !trees.is_empty() {
             sleep_until(self.settled_at).await;
         }
         for ignore_times in [false, true] {
             self.send_tree(&trees, ignore_times, facts, progress).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_lists(
+        &mut self,
+        lists: Vec<Job>,
+        tick: Tick,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        for job in lists {
+            self.send_names(&job, tick, progress).await?;
         }
         Ok(())
     }
@@ -136,7 +160,7 @@ impl<C: Courier> Work<C> {
         Ok(self.ledger.note_links(self.mirror, &done)?)
     }
 
-    async fn push(&self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, Failure> {
+    async fn push(&self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, Box<Broken>> {
         tracing::trace!(?orders, names = ?Names(&entries), "session");
         let delivery = self.courier.push(orders, entries, Arc::clone(&self.source)).await?;
         let report = &delivery.report;
@@ -146,47 +170,78 @@ impl<C: Courier> Work<C> {
     }
 
     /// Sends one list of names.
-    async fn send_names(&mut self, job: Job, tick: Tick, progress: &mut Progress) -> Result<(), Failure> {
+    async fn send_names(&mut self, job: &Job, tick: Tick, progress: &mut Progress) -> Result<(), Failure> {
         let list = &job.list;
-        let orders = Orders { lane: list.lane, removes: !list.missing.is_empty(), verify: false };
+        let acknowledge = self.cautious || is_heavy(list);
+        let removes = !list.missing.is_empty();
+        let orders = Orders { lane: list.lane, removes, acknowledge, verify: false };
         let all = list.to_entries();
-        let delivery = self.push(orders, all).await?;
-        let removed = if delivery.report.partial { self.remove(list).await? } else { HashMap::new() };
-        let verdicts = self.verdicts(list, orders, &delivery).await?;
+        let delivery = match self.push(orders, all.clone()).await {
+            Ok(delivery) => delivery,
+            Err(broken) => {
+                salvage(job, &all, &broken, list.missing.len(), progress);
+                return Err(broken.into());
+            }
+        };
+        let mut removals = judge(&all, orders, &delivery).verdicts;
+        let mut verdicts = removals.split_off(list.missing.len());
+        settle_updates(job, &verdicts, progress);
+        let open = open_positions(job, &verdicts);
+        if !open.is_empty() {
+            self.prove(list, &open, orders, &mut verdicts).await?;
+            settle_updates(job, &verdicts, progress);
+        }
         self.remember(list, &verdicts, tick);
-        settle_updates(&job, &verdicts, progress);
-        settle_removals(&job, &removed, progress);
+        let removed = self.remove(list, removals).await?;
+        settle_removals(job, &removed, progress);
+        settle_parents(job, &verdicts, progress);
         Ok(())
     }
 
-    /// The verdicts about the entries of a list, after a session that proves them if the first one does not.
-    async fn verdicts(
+    /// Sends some entries of a list, and the directories on the way to them, once more in a session that proves them.
+    async fn prove(
         &self,
         list: &List,
+        open: &[usize],
         orders: Orders,
-        delivery: &Delivery,
-    ) -> Result<Vec<Verdict>, Failure> {
-        let first = judge(&list.to_entries(), orders, delivery).verdicts.split_off(list.missing.len());
-        if !first.contains(&Verdict::Unknown) {
-            return Ok(first);
+        verdicts: &mut [Verdict],
+    ) -> Result<(), Failure> {
+        let (positions, entries) = some_entries(list, open);
+        let lane = Lane { complete: false, ..orders.lane };
+        let orders = Orders { lane, removes: false, verify: true, acknowledge: true };
+        let proof = self.push(orders, entries.clone()).await?;
+        for (verdict, at) in judge(&entries, orders, &proof).verdicts.into_iter().zip(positions) {
+            verdicts[at] = verdict;
         }
-        let orders = Orders { removes: false, verify: true, ..orders };
-        let proof = self.push(orders, list.entries.clone()).await?;
-        let second = judge(&list.entries, orders, &proof).verdicts;
-        Ok(second)
+        Ok(())
     }
 
-    /// Finds out which removals of a list fail, by halves; the reason of each that does.
-    async fn remove(&self, list: &List) -> Result<HashMap<Box<[u8]>, String>, Failure> {
+    /// The reason of each removal of a list that fails. Those that the list's own session leaves open are tried once
+    /// more, by halves.
+    async fn remove(
+        &self,
+        list: &List,
+        verdicts: Vec<Verdict>,
+    ) -> Result<HashMap<Box<[u8]>, String>, Failure> {
         let mut failed = HashMap::new();
-        let mut groups = vec![list.missing.clone()];
+        let mut open = Vec::new();
+        for (name, verdict) in list.missing.iter().zip(verdicts) {
+            match verdict {
+                Verdict::Failed(why) if is_spared(why.as_bytes()) => {}
+                Verdict::Failed(why) => drop(failed.insert(name.clone(), why)),
+                Verdict::Unknown => open.push(name.clone()),
+                _ => {}
+            }
+        }
+        let mut groups = vec![open];
         for _ in 0..REMOVAL_SESSIONS {
             let Some(mut names) = groups.pop() else { break };
             if names.is_empty() {
                 continue;
             }
-            let orders = Orders { lane: Default::default(), removes: true, verify: false };
-            let delivery = self.push(orders, removal_entries(list, &names)).await?;
+            let orders = Orders { removes: true, ..Orders::default() };
+            let entries = removal_entries(list, &names);
+            let delivery = self.push(orders, entries).await?;
             if !delivery.report.partial {
                 continue;
             }
@@ -252,19 +307,18 @@ impl<C: Courier> Work<C> {
         if chunk.list.is_empty() {
             return Ok(());
         }
-        let orders = Orders { lane: chunk.list.lane, removes: false, verify: false };
-        let entries = chunk.list.to_entries();
+        let orders = Orders { lane: chunk.list.lane, ..Orders::default() };
+        let entries = &chunk.list.entries;
         let delivery = self.push(orders, entries.clone()).await?;
-        let mut judgement = judge(&entries, orders, &delivery);
-        if judgement.verdicts.contains(&Verdict::Unknown) {
-            let orders = Orders { verify: true, ..orders };
-            let proof = self.push(orders, entries.clone()).await?;
-            judgement = judge(&entries, orders, &proof);
+        let mut judgement = judge(entries, orders, &delivery);
+        let open: Vec<usize> = positions_of(&judgement.verdicts, &Verdict::Unknown).collect();
+        if !open.is_empty() {
+            self.prove(&chunk.list, &open, orders, &mut judgement.verdicts).await?;
         }
-        for entry in &entries {
+        for entry in entries {
             self.recent.forget(&entry.name);
         }
-        findings.judge(&chunk, &entries, &judgement);
+        findings.judge(&chunk, entries, &judgement);
         Ok(self.ledger.note_links(self.mirror, &chunk.notes)?)
     }
 }
@@ -284,11 +338,72 @@ fn removal_entries(list: &List, names: &[Box<[u8]>]) -> Vec<Entry> {
     names.iter().map(|name| Entry::missing(name.clone())).chain(parents).collect()
 }
 
-fn path_of(name: &[u8]) -> RelPath {
+pub(super) fn path_of(name: &[u8]) -> RelPath {
     if name == ROOT { RelPath::root() } else { RelPath::new(name).unwrap_or_else(|_| RelPath::root()) }
 }
 
+/// Entries of a list and the directories on the way to them, with their positions.
+fn some_entries(list: &List, wanted: &[usize]) -> (Vec<usize>, Vec<Entry>) {
+    let mut names: HashSet<&[u8]> = HashSet::new();
+    for &at in wanted {
+        let name = &*list.entries[at].name;
+        names.insert(name);
+        names.extend(ancestors(name));
+    }
+    let some = list.entries.iter().enumerate().filter(|(_, entry)| names.contains(&*entry.name));
+    some.map(|(at, entry)| (at, entry.clone().with_role(DirRole::Plain))).unzip()
+}
+
+/// Whether the files of a list are so large that acknowledging each costs little beside sending it again.
+fn is_heavy(list: &List) -> bool {
+    let files = || list.entries.iter().filter(|entry| entry.meta.is_file());
+    let bytes: u64 = files().map(|entry| entry.meta.size).sum();
+    bytes / (files().count() as u64).max(1) >= HEAVY
+}
+
+/// Files of this size on the average, in bytes: ten of them at a time, which is what the daemon asks for if it
+/// acknowledges, keep a connection busy that takes 50 MB/s with 50 ms each way.
+const HEAVY: u64 = 512 * 1024;
+
+fn positions_of<'a>(verdicts: &'a [Verdict], wanted: &'a Verdict) -> impl Iterator<Item = usize> + 'a {
+    verdicts.iter().enumerate().filter(move |(_, verdict)| *verdict == wanted).map(|(at, _)| at)
+}
+
+/// The entries that facts wait for and that a session left open.
+fn open_positions(job: &Job, verdicts: &[Verdict]) -> Vec<usize> {
+    let waited = job.updates.iter().flat_map(|(_, positions)| positions.iter().copied());
+    let open: BTreeSet<usize> = waited.filter(|&at| verdicts[at] == Verdict::Unknown).collect();
+    open.into_iter().collect()
+}
+
+/// After a session that broke: what the daemon said it has is done but for the directories on the way, which are
+/// compared; what it said it cannot write waits by itself.
+fn salvage(job: &Job, all: &[Entry], broken: &Broken, removals: usize, progress: &mut Progress) {
+    let accused = accused_entries(all, &broken.witness);
+    let reason =
+        |at: &usize| Some((path_of(&all[at + removals].name), accused.get(&(at + removals))?.clone()));
+    for (id, positions) in &job.updates {
+        if let Some(failure) = positions.iter().find_map(reason) {
+            progress.failed.insert(*id, failure);
+            progress.explained = true;
+        } else if positions.iter().all(|at| broken.witness.has(at + removals)) {
+            let dirs = positions.iter().map(|&at| path_of(parent(&job.list.entries[at].name)));
+            let dirs: BTreeSet<RelPath> = dirs.collect();
+            progress
+                .replaced
+                .entry(*id)
+                .or_default()
+                .extend(dirs.into_iter().map(|dir| Fact::Relist { dir }));
+        } else {
+            progress.incomplete.insert(*id);
+        }
+    }
+}
+
 fn settle_updates(job: &Job, verdicts: &[Verdict], progress: &mut Progress) {
+    for (id, _) in &job.updates {
+        progress.unsettle(*id);
+    }
     for (id, positions) in &job.updates {
         let of_fact = || positions.iter().map(|&at| (at, &verdicts[at]));
         let failure = of_fact().find_map(|(at, verdict)| match verdict {
@@ -303,6 +418,24 @@ fn settle_updates(job: &Job, verdicts: &[Verdict], progress: &mut Progress) {
             progress.delivered.insert(*id);
         } else {
             progress.incomplete.insert(*id);
+        }
+    }
+}
+
+/// Directories that are in a list only because something below them is, and that failed themselves: they go on as
+/// facts of their own, in the name of something below them.
+fn settle_parents(job: &Job, verdicts: &[Verdict], progress: &mut Progress) {
+    let waited: HashSet<usize> = job.updates.iter().flat_map(|(_, at)| at.iter().copied()).collect();
+    let failed = |at: &usize| matches!(verdicts[*at], Verdict::Failed(_)) && !waited.contains(at);
+    for at in (0..verdicts.len()).filter(failed) {
+        let dir = &job.list.entries[at].name;
+        let below = |name: &[u8]| ancestors(name).any(|way| way == &**dir);
+        let update =
+            job.updates.iter().find(|(_, at)| at.iter().any(|&at| below(&job.list.entries[at].name)));
+        let removal = || job.removals.iter().find(|(_, name)| below(name)).map(|(id, _)| *id);
+        if let Some(id) = update.map(|(id, _)| *id).or_else(removal) {
+            let again = Fact::Touched { path: path_of(dir), data: false };
+            progress.replaced.entry(id).or_default().push(again);
         }
     }
 }
@@ -332,80 +465,6 @@ impl std::fmt::Debug for Names<'_> {
     }
 }
 
-/// What came up while directories were compared.
-#[derive(Default)]
-struct Findings {
-    failed: BTreeMap<u32, (RelPath, String)>,
-    successors: BTreeMap<u32, HashSet<Fact>>,
-}
-
-impl Findings {
-    fn take_in(&mut self, chunk: &mut Chunk) {
-        self.failed.extend(chunk.failed.drain(..).map(|(id, path, why)| (id, (path, why))));
-        for (id, fact) in chunk.successors.drain(..) {
-            self.successors.entry(id).or_default().insert(fact);
-        }
-    }
-
-    fn judge(&mut self, chunk: &Chunk, entries: &[Entry], judgement: &Judgement) {
-        for (entry, verdict) in entries.iter().zip(&judgement.verdicts) {
-            if *verdict != Verdict::Done
-                && let Some(owner) = chunk.owner(&entry.name)
-            {
-                let again = Fact::Touched { path: path_of(&entry.name), data: !entry.meta.is_dir() };
-                self.successors.entry(owner).or_default().insert(again);
-            }
-        }
-        for text in &judgement.unexplained {
-            self.blame(chunk, text);
-        }
-    }
-
-    /// An error that names no entry: something in one of the directories cannot be removed.
-    fn blame(&mut self, chunk: &Chunk, text: &[u8]) {
-        let listed = |name: &[u8]| chunk.owners.contains_key(parent(name));
-        match blamed(text, |name| name != ROOT && listed(name)) {
-            Some(name) => {
-                let dir = parent(&name);
-                let again = Fact::Relist { dir: path_of(dir) };
-                if let Some(&owner) = chunk.owners.get(dir) {
-                    self.successors.entry(owner).or_default().insert(again);
-                }
-            }
-            None => {
-                for (dir, owner) in &chunk.owners {
-                    self.failed.entry(*owner).or_insert_with(|| (path_of(dir), shown(text)));
-                }
-            }
-        }
-    }
-
-    /// Settles the facts of the directories that were compared.
-    fn settle(
-        mut self,
-        starts: &[Start],
-        ignore_times: bool,
-        facts: &[(u32, Fact)],
-        progress: &mut Progress,
-    ) {
-        let facts: HashMap<u32, &Fact> = facts.iter().map(|(id, fact)| (*id, fact)).collect();
-        for start in starts.iter().filter(|start| start.ignore_times() == ignore_times) {
-            let id = start.fact();
-            let successors: Vec<Fact> = self.successors.remove(&id).unwrap_or_default().into_iter().collect();
-            if let Some(failure) = self.failed.remove(&id) {
-                progress.failed.insert(id, failure);
-            } else if successors.iter().any(|fact| Some(&fact) == facts.get(&id)) {
-                let why = "something in it cannot be brought up to date".to_owned();
-                progress.failed.insert(id, (start.dir().clone(), why));
-            } else if successors.is_empty() {
-                progress.done.insert(id);
-            } else {
-                progress.replaced.insert(id, successors);
-            }
-        }
-    }
-}
-
-fn parent(name: &[u8]) -> &[u8] {
+pub(super) fn parent(name: &[u8]) -> &[u8] {
     name.iter().rposition(|&byte| byte == b'/').map_or(ROOT, |at| &name[..at])
 }

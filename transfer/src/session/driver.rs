@@ -366,13 +366,16 @@ impl<'a> Driver<'a> {
                 if let Some(end) = end {
                     self.client.end_answer().map_err(wire)?;
                     self.open_requests -= 1;
+                    self.observer.answered(end.index, &end.outcome);
                     self.tally.answered(end);
                 }
             }
             Part::NoSend { ndx, index, why, error } => {
                 self.client.no_send(ndx, why).map_err(wire)?;
                 self.open_requests -= 1;
-                self.tally.set(index, unsent(why, &error));
+                let outcome = unsent(why, &error);
+                self.observer.answered(index, &outcome);
+                self.tally.set(index, outcome);
                 self.observer.unreadable(&self.entries[index], &error);
             }
             Part::Broken(error) => return Err(wire(error)),

@@ -118,6 +118,9 @@ pub trait Observer: Send {
     /// directories.
     fn stored(&mut self, _index: usize) {}
 
+    /// What came of the data of an entry that the daemon asked for, as far as this side knows.
+    fn answered(&mut self, _index: usize, _outcome: &Outcome) {}
+
     /// The daemon removed a name.
     fn deleted(&mut self, _name: &[u8], _is_dir: bool) {}
 

@@ -1,0 +1,88 @@
+//! What a session showed of single entries while it ran, whether it came to its end or not.
+
+use std::collections::HashSet;
+
+use crate::session::{Observer, Outcome, Text, TextKind};
+
+/// What a session showed of single entries.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Witness {
+    /// Entries that the daemon called stored; only if it was asked to.
+    pub(crate) stored: HashSet<usize>,
+    /// Entries that changed, vanished or could not be read while their data was asked for.
+    pub(crate) spoiled: HashSet<usize>,
+    /// The daemon's transfer errors, within [`ERROR_BYTES`].
+    pub(crate) errors: Vec<Vec<u8>>,
+    /// There were more errors than were kept.
+    pub(crate) lost_errors: bool,
+    /// Files in the making stand in a directory of their own, so that errors about them do not say where they belong.
+    pub(crate) elsewhere: bool,
+    bytes: usize,
+}
+
+/// So many bytes of transfer errors are kept: about 30,000 of them.
+const ERROR_BYTES: usize = 4 << 20;
+
+impl Witness {
+    /// Of a session whose files in the making stand in a directory of their own, or beside the files.
+    pub(crate) fn new(elsewhere: bool) -> Self {
+        Witness { elsewhere, ..Witness::default() }
+    }
+
+    /// Whether the daemon is known to have just what the list said of this entry, or newer.
+    pub(crate) fn has(&self, index: usize) -> bool {
+        self.stored.contains(&index) && !self.spoiled.contains(&index)
+    }
+}
+
+impl Observer for Witness {
+    fn stored(&mut self, index: usize) {
+        self.stored.insert(index);
+    }
+
+    fn answered(&mut self, index: usize, outcome: &Outcome) {
+        if *outcome == Outcome::Sent {
+            self.spoiled.remove(&index);
+        } else {
+            self.spoiled.insert(index);
+        }
+    }
+
+    fn text(&mut self, text: &Text) {
+        if text.kind != TextKind::TransferError {
+            return;
+        }
+        self.bytes += text.bytes.len() + 1;
+        if self.bytes <= ERROR_BYTES {
+            self.errors.push(text.bytes.clone());
+        } else {
+            self.lost_errors = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changed_while_it_was_read_is_not_there_though_it_is_stored() {
+        let mut witness = Witness::default();
+        witness.answered(1, &Outcome::ChangedWhileRead);
+        witness.answered(2, &Outcome::Sent);
+        for index in [0, 1, 2] {
+            witness.stored(index);
+        }
+        assert_eq!([0, 1, 2].map(|index| witness.has(index)), [true, false, true]);
+    }
+
+    #[test]
+    fn errors_beyond_the_limit_are_known_to_be_lost() {
+        let mut witness = Witness::default();
+        let text = Text { kind: TextKind::TransferError, bytes: vec![b'x'; 1 << 20] };
+        for _ in 0..5 {
+            witness.text(&text);
+        }
+        assert!(witness.lost_errors && witness.errors.len() < 5);
+    }
+}
