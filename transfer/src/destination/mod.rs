@@ -301,6 +301,8 @@ impl<C: Courier> Task<C> {
                 Duration::ZERO
             }
             Some(_) => self.refused_pause.next(),
+            // That name waits by itself, so the others need not.
+            None if explained => Pause::SESSION.first(),
             None => self.session_pause.next(),
         };
         let text =

@@ -33,6 +33,11 @@ impl Pause {
         self.failures
     }
 
+    /// The shortest pause.
+    pub(crate) const fn first(&self) -> Duration {
+        self.first
+    }
+
     /// The next pause: up to a quarter shorter or longer than it should be.
     pub(crate) fn next(&mut self) -> Duration {
         let whole = self.first.saturating_mul(1 << self.failures.min(20)).min(self.most);

@@ -110,6 +110,10 @@ impl World {
         }
     }
 
+    pub(crate) fn daemon_id(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("rsync://{}127.0.0.1:{}/m/", self.user, self.port)
     }
