@@ -3,6 +3,7 @@
 pub mod args;
 mod itemize;
 mod names;
+mod reach;
 mod run;
 mod select;
 mod show;

@@ -12,13 +12,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Args, UsageError, bytes};
 use super::names::{Named, read_list};
+use super::reach;
 use super::select::{Selection, select};
 use super::show::Screen;
 use super::stats::{self, Counts, Numbers};
 use crate::ExitCode;
 use crate::session::{self, FileListInput, Report, SessionError};
 use crate::text::OsError;
-use crate::transport::{Password, Target};
+use crate::transport::{Password, Scheme, Target};
 
 /// Runs with this command line, the program's name first; says on standard error why it could not.
 pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -40,9 +41,9 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Why a run ends before its session does.
-struct Stop {
-    code: ExitCode,
-    text: String,
+pub(super) struct Stop {
+    pub(super) code: ExitCode,
+    pub(super) text: String,
 }
 
 impl Stop {
@@ -55,8 +56,9 @@ impl Stop {
     }
 }
 
-fn run(args: Args) -> Result<ExitCode, Stop> {
+fn run(mut args: Args) -> Result<ExitCode, Stop> {
     let target = target(&args)?;
+    args.push.way = reach::way(&args, &target)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -193,13 +195,8 @@ fn target(args: &Args) -> Result<Target, Stop> {
     if let Some(port) = args.given.connection.port {
         target.port = port;
     }
-    if !args.sources.is_empty() && target.module.is_empty() {
+    if !args.sources.is_empty() && target.module.is_empty() && target.scheme != Scheme::Shell {
         return Err(Stop::usage(format!("{target} names no module")));
-    }
-    if target.user.is_none() {
-        // Peer: rsync's clientserver.c asks the same two variables.
-        let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-        target.user = named.filter(|user| !user.is_empty());
     }
     Ok(target.with_password(password(args)?))
 }

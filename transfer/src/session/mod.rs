@@ -99,7 +99,7 @@ pub async fn list_modules(
 
 fn config(target: &Target, options: &PushOptions) -> Config {
     let mut config = Config::new(target.module.clone(), target.path.clone(), options.server.clone());
-    config.user = target.user.clone().map(String::into_bytes);
+    config.user = target.user.clone().or_else(|| options.way.user.clone()).map(String::into_bytes);
     config.password = target.password.as_ref().map(|password| password.as_bytes().to_vec());
     config.filters.clone_from(&options.filters);
     config.checksum = options.checksum;

@@ -7,6 +7,8 @@ use super::{Proxy, RemoteShell, SocketOption, TlsFiles};
 /// How a destination is reached. By itself: directly, over whatever address of the host answers.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
+    /// Who to authenticate as to a daemon when the address names nobody.
+    pub user: Option<String>,
     /// `-4`, `-6`.
     pub family: Family,
     /// `--address`: the address to connect from.
