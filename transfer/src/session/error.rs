@@ -91,7 +91,7 @@ pub enum SessionErrorKind {
     Connect(io::Error),
     /// The proxy on the way does not connect us.
     #[error("{0}")]
-    Proxy(ProxyError),
+    Proxy(Box<ProxyError>),
     /// The program that should connect us cannot be started.
     #[error("Failed to exec {program}: {source}")]
     Exec {
@@ -112,7 +112,7 @@ pub enum SessionErrorKind {
     },
     /// TLS does not stand, or broke.
     #[error("{0}")]
-    Tls(TlsError),
+    Tls(Box<TlsError>),
     /// The connection did not stand in time.
     #[error("no connection within {0} s")]
     ConnectTimeout(u64),
@@ -134,7 +134,7 @@ impl SessionErrorKind {
     /// A stream's failure: TLS wraps its own in an I/O error.
     pub(crate) fn of_stream(error: io::Error) -> Self {
         match error.downcast::<TlsError>() {
-            Ok(error) => SessionErrorKind::Tls(error),
+            Ok(error) => SessionErrorKind::Tls(Box::new(error)),
             Err(error) => SessionErrorKind::Socket(error),
         }
     }

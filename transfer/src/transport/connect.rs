@@ -54,7 +54,7 @@ async fn open(target: &Target, way: &Way, wish: &Wish<'_>) -> Result<Stream, Fai
         Scheme::Shell | Scheme::ShellDaemon => Ok(Stream::new(start_shell(target, way, wish)?, None)),
         Scheme::Rsync => Ok(Stream::new(reach(target, way).await?, None)),
         Scheme::Rsyncs => {
-            let failed = |error| (Stage::Tls, SessionErrorKind::Tls(error));
+            let failed = |error| (Stage::Tls, SessionErrorKind::Tls(Box::new(error)));
             // Asked before connecting: nobody is bothered when a file cannot be read.
             let config = way.tls.config().map_err(failed)?;
             let raw = reach(target, way).await?;
@@ -87,7 +87,7 @@ fn start_program(command: Command, name: &OsString) -> Result<Raw, Failed> {
     let started = Program::start(command);
     let name = name.to_string_lossy().into_owned();
     let failed = |source| (Stage::Connect, SessionErrorKind::Exec { program: name, source });
-    started.map(Raw::Program).map_err(failed)
+    started.map(|program| Raw::Program(Box::new(program))).map_err(failed)
 }
 
 /// A stream to the daemon's port.
@@ -100,7 +100,7 @@ async fn reach(target: &Target, way: &Way) -> Result<Raw, Failed> {
     let Some(proxy) = &way.proxy else { return try_all(&target.host, target.port, way).await };
     let raw = try_all(&proxy.host, proxy.port, way).await?;
     let asked = proxy.ask(&raw, &target.host, target.port).await;
-    asked.map_err(|error| (Stage::Connect, SessionErrorKind::Proxy(error)))?;
+    asked.map_err(|error| (Stage::Connect, SessionErrorKind::Proxy(Box::new(error))))?;
     Ok(raw)
 }
 

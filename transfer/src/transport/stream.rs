@@ -15,7 +15,7 @@ use super::tls::Tls;
 #[derive(Debug)]
 pub(super) enum Raw {
     Tcp(Socket),
-    Program(Program),
+    Program(Box<Program>),
 }
 
 /// A connected stream.

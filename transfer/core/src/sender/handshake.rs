@@ -199,12 +199,13 @@ impl Client {
     }
 
     fn read_version(&mut self) -> Result<bool, ErrorKind> {
-        let Some(version) = self.handshake.read("version", |reader| reader.array::<4>())? else {
+        let Some(number) =
+            self.handshake.read("version", |reader| Ok(u32::from_le_bytes(reader.array()?)))?
+        else {
             return Ok(false);
         };
-        let number = u32::from_le_bytes(version);
         if !(OLDEST_VERSION..=NEWEST_VERSION).contains(&number) {
-            let found = format!("\"{}\" (is your shell clean?)", Shown(&version));
+            let found = format!("\"{}\" (is your shell clean?)", Shown(&number.to_le_bytes()));
             return Err(ErrorKind::misbehaved("protocol version mismatch", found));
         }
         let greeting = Greeting { version: number, sub: 0, digests: Vec::new() };

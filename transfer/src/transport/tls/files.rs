@@ -25,8 +25,14 @@ pub struct TlsFiles {
     pub certificate: Option<PathBuf>,
     /// `--tls-key`: its key in PEM form; the file of the certificate may hold it too.
     pub key: Option<PathBuf>,
-    /// What the files held, and when they were read.
-    read: Arc<Mutex<Option<(Instant, Arc<ClientConfig>)>>>,
+    /// What the files held, shared by all clones.
+    read: Arc<Mutex<Option<Read>>>,
+}
+
+/// What the files held at a moment.
+struct Read {
+    at: Instant,
+    config: Arc<ClientConfig>,
 }
 
 impl TlsFiles {
@@ -41,13 +47,11 @@ impl TlsFiles {
     /// A file cannot be read or used: which, and why.
     pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, config)) = &*read
-            && at.elapsed() < REREAD
-        {
-            return Ok(Arc::clone(config));
+        if let Some(read) = read.as_ref().filter(|read| read.at.elapsed() < REREAD) {
+            return Ok(Arc::clone(&read.config));
         }
         let config = Arc::new(self.build()?);
-        *read = Some((Instant::now(), Arc::clone(&config)));
+        *read = Some(Read { at: Instant::now(), config: Arc::clone(&config) });
         Ok(config)
     }
 
