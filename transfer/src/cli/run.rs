@@ -47,7 +47,7 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    fn usage(text: String) -> Stop {
+    pub(super) fn usage(text: String) -> Stop {
         Stop { code: ExitCode::USAGE, text }
     }
 
@@ -57,8 +57,8 @@ impl Stop {
 }
 
 fn run(mut args: Args) -> Result<ExitCode, Stop> {
-    let target = target(&args)?;
-    args.push.way = reach::way(&args, &target)?;
+    let mut target = target(&args)?;
+    reach::adopt(&mut args, &mut target)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -76,7 +76,7 @@ fn run(mut args: Args) -> Result<ExitCode, Stop> {
 }
 
 async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Result<ExitCode, Stop> {
-    if !target.module.is_empty() {
+    if !target.module.is_empty() || target.scheme == Scheme::Shell {
         return Err(Stop::usage("this sender only pushes: name a source and a destination".to_owned()));
     }
     let listed = session::list_modules(&target, &args.push, screen).await;

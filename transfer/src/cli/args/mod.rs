@@ -149,10 +149,12 @@ impl Use<'_> {
 pub fn command() -> Command {
     let mut command = Command::new("ebbtide-send")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("pushes files to an rsync daemon, with rsync's options")
+        .about("pushes files to an rsync daemon or through a remote shell, with rsync's options")
         .override_usage(
             "ebbtide-send [OPTION]... SRC [SRC]... rsync://[USER@]HOST[:PORT]/MODULE/[PATH]\n       \
+             ebbtide-send [OPTION]... SRC [SRC]... rsyncs://[USER@]HOST[:PORT]/MODULE/[PATH]\n       \
              ebbtide-send [OPTION]... SRC [SRC]... [USER@]HOST::MODULE/[PATH]\n       \
+             ebbtide-send [OPTION]... SRC [SRC]... [USER@]HOST:[PATH]\n       \
              ebbtide-send rsync://[USER@]HOST[:PORT]/",
         )
         .after_help(refusals())
