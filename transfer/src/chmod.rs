@@ -14,7 +14,7 @@ pub struct Chmod {
 
 /// What `--chmod` does not take.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid argument passed to --chmod ({0})")]
+#[error("Invalid argument passed to --chmod ({0})")]
 pub struct BadChmod(pub String);
 
 /// One clause.
@@ -185,6 +185,16 @@ fn what(letters: &[u8], who: Who) -> Option<What> {
     }
     Some(what)
 }
+
+/// This process's umask, read without a moment in which it is another one.
+pub fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    line.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(USUAL_UMASK)
+}
+
+/// What is taken for the umask where there is no /proc.
+const USUAL_UMASK: u32 = 0o022;
 
 /// All bits that `chmod` knows.
 const ALL: u32 = 0o7777;

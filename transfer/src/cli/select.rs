@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::session::{DirRole, Entry, FileListInput};
-use crate::source::{Look, Source, Wanted};
+use crate::source::{Links, Look, Source, Wanted};
 use crate::walk::{Depth, Kinds, Problem, ProblemKind, Walk};
 
 use super::args::{Args, MissingArgs};
@@ -35,8 +35,9 @@ pub(super) fn select(args: &Args, named: &[Named]) -> io::Result<Selection> {
     let rules = Rules { recursive: server.recursive, dirs, kinds, missing: chosen.missing };
     let mut roots = Roots::default();
     let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
-    let source = Source::open_all(&roots.paths)?.reading(Wanted::of(server));
-    let mut walk = Walk::new(&source, 0, kinds).staying(args.push.server.one_file_system.into());
+    let source =
+        Source::open_all(&roots.paths)?.reading(Wanted::of(server)).following(followed(&args.given.links));
+    let mut walk = Walk::new(&source, 0, kinds).staying(args.push.server.one_file_system);
     walk.problems = roots.problems;
     for (named, root) in named.iter().zip(opened) {
         if let Some(root) = root {
@@ -52,6 +53,16 @@ pub(super) fn select(args: &Args, named: &[Named]) -> io::Result<Selection> {
     let io_errors = walk.io_errors();
     let problems = std::mem::take(&mut walk.problems);
     Ok(Selection { source, list: FileListInput { entries, io_errors }, problems })
+}
+
+/// Which symlinks are followed.
+fn followed(given: &super::args::Links) -> Links {
+    Links {
+        all: given.copy,
+        leading_out: given.copy_unsafe,
+        to_directories: given.copy_dirlinks,
+        unmunge: given.munge,
+    }
 }
 
 /// The roots that could be opened, each once.

@@ -6,12 +6,14 @@ use ebbtide_wire::proto::{Checksum, CompressWish, Compression, Protocol, ServerO
 
 use super::UsageError;
 use super::given::{Given, MissingArgs};
+use crate::chmod::{Chmod, umask};
 use crate::options::PushOptions;
 
 pub(super) fn push(given: &Given) -> Result<PushOptions, UsageError> {
     let mut push = PushOptions::new(server(given));
     push.server.compress = compress(given)?;
     push.checksum = checksum(given)?;
+    push.chmod = chmod(given)?;
     push.compress_level = given.data.compress_level;
     push = push.with_timeout(Duration::from_secs(given.connection.timeout.into()));
     let contimeout = Some(given.connection.contimeout).filter(|seconds| *seconds > 0);
@@ -59,11 +61,21 @@ fn forward_attributes(given: &Given, options: &mut ServerOptions) {
     let attributes = &given.attributes;
     options.links = given.links.keep;
     options.keep_dirlinks = given.links.keep_dirlinks;
+    options.copy_unsafe_links = given.links.copy_unsafe;
+    if given.links.safe {
+        options.extra.push(b"--safe-links".to_vec());
+    }
     options.hard_links = attributes.hard_links;
     options.perms = attributes.perms;
     options.acls = attributes.acls;
     options.xattrs = attributes.xattrs.min(2);
     options.atimes = attributes.atimes.min(2);
+    if attributes.open_noatime && attributes.atimes < 2 {
+        // Our own reading leaves access times alone anyway, where the kernel lets it.
+        options.extra.push(b"--open-noatime".to_vec());
+    }
+    options.usermap.clone_from(&attributes.usermap);
+    options.groupmap.clone_from(&attributes.groupmap);
     options.executability = attributes.executability && !attributes.perms;
     options.times = attributes.times;
     options.omit_dir_times = attributes.omit_dir_times;
@@ -136,6 +148,15 @@ fn forward_reports(given: &Given, options: &mut ServerOptions) {
     options.report_all = output.itemize > 1 || output.itemize > 0 && output.verbose > 1;
     options.itemize = output.itemize > 0;
     options.stats = output.stats;
+}
+
+fn chmod(given: &Given) -> Result<Chmod, UsageError> {
+    let mut chmod = Chmod::default();
+    for value in &given.attributes.chmod {
+        let text = String::from_utf8_lossy(value);
+        chmod.add(&text, umask()).map_err(|error| UsageError::Wrong(error.to_string()))?;
+    }
+    Ok(chmod)
 }
 
 /// `--checksum-choice=ONE`, or `ONE,TWO` where both are the same.
