@@ -27,6 +27,8 @@ pub(super) struct Handshake {
     compression: Compression,
     /// Bytes of text lines so far.
     text: usize,
+    /// Whether a challenge was answered.
+    challenged: bool,
     /// The argument vector; empty once it is sent.
     arguments: Vec<u8>,
 }
@@ -79,6 +81,7 @@ impl Handshake {
             checksum: Checksum::Md5,
             compression: Compression::None,
             text: 0,
+            challenged: false,
             arguments: arguments(config)?,
         })
     }
@@ -224,7 +227,9 @@ impl Client {
         }
         match line.strip_prefix(PREFIX.as_bytes()) {
             Some(b"OK") if !listing => self.begin_setup(),
-            Some(b"EXIT") => self.end_listing(),
+            Some(b"EXIT") if listing => self.end_listing(),
+            // Taken for an end, it would be a push that succeeded without a file.
+            Some(b"EXIT") => return Err(ErrorKind::misbehaved("module", "it ended before the push began")),
             Some(rest) if rest.starts_with(b"AUTHREQD ") && !listing => self.authenticate(&rest[9..])?,
             _ if listing => self.events.push_back(Event::Listing(line)),
             _ => self.events.push_back(Event::Motd(line)),
@@ -234,6 +239,10 @@ impl Client {
 
     fn authenticate(&mut self, challenge: &[u8]) -> Result<(), ErrorKind> {
         let Some(password) = &self.config.password else { return Err(ErrorKind::PasswordRequired) };
+        if std::mem::replace(&mut self.handshake.challenged, true) {
+            // Each response is one more text to guess the password from.
+            return Err(ErrorKind::misbehaved("challenge", "a second one"));
+        }
         let greeting = self.handshake.greeting.as_ref();
         let digest: AuthDigest = greeting.and_then(Greeting::best_digest).ok_or_else(|| {
             let offer = greeting.map(|greeting| greeting.digests.join(" ")).unwrap_or_default();

@@ -77,6 +77,11 @@ impl Lists {
         self.next
     }
 
+    /// How many indexes were given out so far.
+    pub(super) fn indexes(&self) -> u32 {
+        self.next
+    }
+
     /// The only list.
     pub(super) fn add_whole(&mut self, list: Arc<FileList>) {
         self.complete = true;

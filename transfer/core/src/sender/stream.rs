@@ -175,7 +175,11 @@ impl Client {
                 self.request(item, redo, sums.unwrap_or_default());
                 continue;
             }
-            match self.stream.head(self.form())? {
+            let head = self.stream.head(self.form())?;
+            if head.is_some() {
+                self.count_head()?;
+            }
+            match head {
                 None => break,
                 Some(Head::Done) => self.handle_done()?,
                 Some(Head::DeleteStats(stats)) => {
@@ -190,6 +194,16 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// What says something about the same entries again and again is no progress, and would keep a session for ever.
+    fn count_head(&mut self) -> Result<(), ErrorKind> {
+        let limit = HEADS_AT_LEAST + HEADS_PER_ENTRY * u64::from(self.lists.indexes());
+        self.transfer.heads += 1;
+        if self.transfer.heads <= limit {
+            return Ok(());
+        }
+        Err(ErrorKind::misbehaved("items", format!("more than {limit} about the entries that were sent")))
     }
 
     fn form(&self) -> Form {
@@ -351,6 +365,12 @@ impl Client {
 
 /// The most attributes of one entry.
 const MAX_XATTRS: i32 = Xattrs::LIMIT as i32;
+
+/// A generator speaks of an entry once in each of its two phases, and once more when a hard link waited for a redo.
+const HEADS_PER_ENTRY: u64 = 16;
+
+/// Ends of phases and counts of deletions come on top.
+const HEADS_AT_LEAST: u64 = 1024;
 
 /// Longest name that comes with an item, in bytes: rsync's MAXPATHLEN.
 const MAX_XNAME: usize = 4096;

@@ -21,8 +21,10 @@ pub(super) struct Transfer {
     held: VecDeque<Held>,
     /// Values of extended attributes.
     pub(super) values: Values,
-    /// Bytes of block sums that requests hold.
+    /// Bytes of block sums and names that requests and held items hold.
     retained: usize,
+    /// Items, ends of phases and counts of deletions that arrived.
+    pub(super) heads: u64,
     /// DONEs that arrived.
     pub(super) dones: u8,
     /// Whether the last of them is not answered.
@@ -53,15 +55,16 @@ struct Waiting {
     basis: Option<Basis>,
     xname: Option<Box<[u8]>>,
     xattrs: Option<u32>,
-    /// Bytes of its block sums.
+    /// Bytes of its block sums and its name.
     memory: usize,
 }
 
 impl Transfer {
     /// A request that the driver will answer.
     pub(super) fn add_request(&mut self, item: Item, memory: usize) {
-        self.retained += memory;
         let Item { ndx, iflags, basis, xname, xattrs } = item;
+        let memory = memory + name_len(xname.as_deref());
+        self.retained += memory;
         let xname = xname.map(Vec::into_boxed_slice);
         self.requests.insert(ndx.0, Waiting { iflags, basis, xname, xattrs, memory });
     }
@@ -106,7 +109,10 @@ impl Transfer {
             && let Some(held) = self.held.pop_front()
         {
             match held {
-                Held::Item(item) => self.put_echo(&item, out),
+                Held::Item(item) => {
+                    self.retained -= name_len(item.xname.as_deref());
+                    self.put_echo(&item, out);
+                }
                 Held::Done => self.put_done(out),
             }
         }
@@ -119,6 +125,7 @@ impl Transfer {
 
     /// Repeats an item that wants no data, now or once the open answer is complete and all values are there.
     pub(super) fn echo(&mut self, item: &Item, out: &mut Vec<u8>) {
+        self.retained += name_len(item.xname.as_deref());
         self.held.push_back(Held::Item(item.clone()));
         self.put_held(out);
     }
@@ -170,6 +177,10 @@ impl Transfer {
         self.retained -= waiting.memory;
         true
     }
+}
+
+fn name_len(xname: Option<&[u8]>) -> usize {
+    xname.map_or(0, <[u8]>::len)
 }
 
 fn put_head(
