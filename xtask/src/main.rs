@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod fuzz;
 mod layers;
 mod load;
 mod process;
@@ -54,6 +55,14 @@ enum Verb {
         /// Only tests whose names contain this.
         filter: Option<String>,
     },
+    /// Looks for bytes from outside that break a promise; what it finds stays in `fuzz/artifacts`.
+    Fuzz {
+        /// A file of `fuzz/fuzz_targets`.
+        target: String,
+        /// How long to look.
+        #[arg(long, default_value_t = 60, value_name = "N")]
+        seconds: u32,
+    },
     /// Checks who imports whom.
     Layers,
     /// Formatting, layers, lints and tests: what a change must pass.
@@ -80,6 +89,7 @@ fn main() -> Result<()> {
             demo::run_demo(&built, folder.as_deref())
         }
         Verb::Test { filter } => test::run(&ready(Profile::Debug)?, filter.as_deref()),
+        Verb::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Verb::Layers => layers::run(),
         Verb::Ci => ci::run(),
         Verb::Bench(options) => {

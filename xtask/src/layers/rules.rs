@@ -23,7 +23,7 @@ pub(super) struct Inside {
 }
 
 /// Every crate of the workspace.
-pub(super) const CRATES: [Crate; 9] = [
+pub(super) const CRATES: [Crate; 10] = [
     Crate { folder: "tracker", ours: &["ebbtide-abi", "ebbtide-feed", "ebbtide-filter"], never: NETWORK },
     Crate { folder: "tracker/feed", ours: &[], never: NETWORK },
     Crate { folder: "tracker-ebpf", ours: &["ebbtide-abi"], never: &[] },
@@ -34,6 +34,11 @@ pub(super) const CRATES: [Crate; 9] = [
     Crate {
         folder: "tests",
         ours: &["ebbtide", "ebbtide-abi", "ebbtide-feed", "ebbtide-transfer", "ebbtide-wire"],
+        never: &[],
+    },
+    Crate {
+        folder: "tests/fuzzing",
+        ours: &["ebbtide-feed", "ebbtide-filter", "ebbtide-transfer", "ebbtide-wire"],
         never: &[],
     },
     Crate {
