@@ -115,6 +115,27 @@ impl Twins {
         pair
     }
 
+    /// [`Twins::expect_same`] for pushes that leave directories with the time of their last change.
+    ///
+    /// # Panics
+    /// With what differs.
+    #[track_caller]
+    pub fn expect_same_but_dir_times(&self, options: &[&str]) -> Pair {
+        self.expect_same_but_dir_times_at(options, "")
+    }
+
+    /// The same at another place in the module.
+    ///
+    /// # Panics
+    /// With what differs.
+    #[track_caller]
+    pub fn expect_same_but_dir_times_at(&self, options: &[&str], to: &str) -> Pair {
+        let pair = self.push(options, "source/", to);
+        pair.expect_same(options);
+        self.expect_twins("-naHcO");
+        pair
+    }
+
     /// Expects the destination of the push under test to equal the source.
     ///
     /// # Panics

@@ -51,7 +51,25 @@ pub(super) fn settle(given: &mut Given) -> Result<(), String> {
     if given.connection.old_args == Some(true) && given.connection.secluded_args == Some(true) {
         return Err("--secluded-args conflicts with --old-args.".to_owned());
     }
-    settle_places(given)
+    settle_places(given)?;
+    imply_filters(given);
+    Ok(())
+}
+
+/// Backups and partial files of earlier runs are no extraneous files, and not sent either where they are partial.
+///
+/// Peer: rsync's manual page, options `--backup`, `--partial-dir` and `--delay-updates`.
+fn imply_filters(given: &mut Given) {
+    let update = &given.update;
+    let rules = &mut given.select.implied_filters;
+    if update.backup && update.backup_dir.is_none() && !given.delete.excluded {
+        let suffix = update.suffix.as_deref().unwrap_or(b"~");
+        rules.push([b"P *", suffix].concat());
+    }
+    let delayed = update.delay_updates.then_some(&b".~tmp~"[..]);
+    if let Some(dir) = update.partial_dir.as_deref().or(delayed).filter(|dir| !dir.starts_with(b"/")) {
+        rules.push([b"-p ", dir, b"/"].concat());
+    }
 }
 
 fn settle_lists(given: &mut Given) -> Result<(), String> {
@@ -149,7 +167,6 @@ const UNFINISHED: &[Unfinished] = &[
     ("--inc-recursive", |given| given.select.inc_recursive == Some(true)),
     ("--filter", |given| !given.select.filters.is_empty()),
     ("--delete-excluded", |given| given.delete.excluded),
-    ("--prune-empty-dirs", |given| given.select.prune_empty_dirs),
     ("--skip-compress", |given| given.data.skip_compress.is_some()),
     ("--compress-threads", |given| given.data.compress_threads.is_some()),
     ("--stop-after", |given| given.data.stop.is_some()),

@@ -133,6 +133,8 @@ pub struct Select {
     pub from0: bool,
     /// All options that make filter rules, in their order.
     pub filters: Vec<FilterOption>,
+    /// Rules that other options imply, after all of `filters`, as `--filter` takes them.
+    pub implied_filters: Vec<Vec<u8>>,
     /// What becomes of arguments that do not exist.
     pub missing: MissingArgs,
     /// `-m`.
@@ -157,6 +159,7 @@ impl Default for Select {
             files_from: None,
             from0: false,
             filters: Vec::new(),
+            implied_filters: Vec::new(),
             missing: MissingArgs::Fail,
             prune_empty_dirs: false,
             max_size: None,
