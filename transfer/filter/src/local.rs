@@ -45,6 +45,14 @@ impl Local {
         self.0.as_deref().map_or(&[], |frame| &frame.lists)
     }
 
+    /// Whether this is the very same as `other`, because nothing was said in between.
+    pub fn is_same(&self, other: &Local) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     pub(crate) fn has_xattr_rules(&self) -> bool {
         self.0.as_deref().is_some_and(|frame| frame.xattrs)
     }
@@ -55,7 +63,6 @@ impl Local {
         sieve: &Sieve,
         dir: &[u8],
         files: &mut dyn RuleFiles,
-        warnings: &mut Vec<String>,
     ) -> Result<Local, FilterError> {
         let (frame, set_up) = match &self.0 {
             Some(frame) => (Frame::clone(frame), frame.merges.len()),
@@ -64,8 +71,7 @@ impl Local {
         if frame.merges.is_empty() {
             return Ok(Local::default());
         }
-        let mut entering =
-            Entering { sieve, dir: &sieve.absolute(dir), files, warnings, frame, changed: set_up == 0 };
+        let mut entering = Entering { sieve, dir: &sieve.absolute(dir), files, frame, changed: set_up == 0 };
         entering.all(set_up)?;
         match (&self.0, entering.changed) {
             (Some(frame), false) => Ok(Local(Some(Arc::clone(frame)))),
@@ -80,7 +86,6 @@ struct Entering<'a> {
     /// Its absolute path, with a slash at the end.
     dir: &'a [u8],
     files: &'a mut dyn RuleFiles,
-    warnings: &'a mut Vec<String>,
     frame: Frame,
     /// Whether anything is different from the directory above.
     changed: bool,
@@ -140,7 +145,7 @@ impl Entering<'_> {
             cvs: &self.sieve.filters().cvs,
             draft: &mut draft,
             here: Some(Here { dir, root: self.sieve.absolute_root(), above }),
-            warnings: self.warnings,
+            warnings: &mut Vec::new(),
             depth: 0,
             place: None,
         }

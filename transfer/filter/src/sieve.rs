@@ -36,22 +36,15 @@ impl Sieve {
 
     /// Reads the merge files of the directory `dir`, and says what they and those of the directory above say together.
     /// `dir` is a name below the root, `.` for the root itself. The first directory, for which `above` is the default,
-    /// also looks for files above it where their names ask for that. Rules that are too long are left out and named in
-    /// `warnings`.
+    /// also looks for files above it where their names ask for that. Rules that are too long are left out.
     ///
     /// # Errors
     /// A rule in them is wrong. As for rsync, a file that cannot be read is one that is not there.
-    pub fn enter(
-        &self,
-        above: &Local,
-        dir: &[u8],
-        files: &mut dyn RuleFiles,
-        warnings: &mut Vec<String>,
-    ) -> Result<Local, FilterError> {
+    pub fn enter(&self, above: &Local, dir: &[u8], files: &mut dyn RuleFiles) -> Result<Local, FilterError> {
         if self.filters.merges.is_empty() {
             return Ok(Local::default());
         }
-        above.enter(self, dir, files, warnings)
+        above.enter(self, dir, files)
     }
 
     /// Whether an entry is not sent. `name` is its way from the root, `local` what the directory that has it says. An
@@ -92,7 +85,7 @@ impl Sieve {
     }
 
     /// The absolute path of a directory below, with a slash at the end.
-    pub(crate) fn absolute(&self, dir: &[u8]) -> Vec<u8> {
+    pub fn absolute(&self, dir: &[u8]) -> Vec<u8> {
         if dir == b"." { self.root.to_vec() } else { [&self.root, dir, b"/"].concat() }
     }
 }

@@ -37,7 +37,7 @@ fn texts(texts: &[Vec<u8>]) -> Vec<&str> {
 fn sent(filters: Filters, files: &Files, names: &[&'static str]) -> Vec<&'static str> {
     let sieve = Sieve::new(Arc::new(filters), b"/srv/www");
     let mut locals: HashMap<&str, Local> = HashMap::new();
-    let root = sieve.enter(&Local::default(), b".", &mut reader(files), &mut Vec::new()).unwrap();
+    let root = sieve.enter(&Local::default(), b".", &mut reader(files)).unwrap();
     locals.insert("", root);
     let mut kept = Vec::new();
     for name in names {
@@ -48,7 +48,7 @@ fn sent(filters: Filters, files: &Files, names: &[&'static str]) -> Vec<&'static
             continue;
         }
         if dir {
-            let below = sieve.enter(&local, path.as_bytes(), &mut reader(files), &mut Vec::new()).unwrap();
+            let below = sieve.enter(&local, path.as_bytes(), &mut reader(files)).unwrap();
             locals.insert(path, below);
         }
         kept.push(*name);

@@ -8,6 +8,7 @@ mod links;
 mod map;
 mod meta;
 mod root;
+mod rules;
 
 pub(crate) use attributes::DetailReader;
 pub use attributes::{Details, Wanted};
@@ -18,3 +19,4 @@ pub use map::Map;
 pub use meta::{Meta, Time};
 pub use root::{Look, Source};
 pub(crate) use root::{read_link_in, stat as stat_of, stat_behind, stat_in};
+pub use rules::read_named;

@@ -15,6 +15,7 @@ use super::attributes::{DetailReader, Details, Wanted, value_of};
 use super::content::OpenFile;
 use super::links::Links;
 use super::meta::Meta;
+use super::rules::Rules;
 
 /// One or more directories whose entries are sent.
 ///
@@ -23,15 +24,16 @@ use super::meta::Meta;
 /// may be reached through symlinks, as they are named by whoever runs us.
 #[derive(Debug)]
 pub struct Source {
-    roots: Vec<Root>,
+    pub(super) roots: Vec<Root>,
     wanted: Wanted,
     links: Links,
+    pub(super) rules: Rules,
 }
 
 #[derive(Debug)]
-struct Root {
+pub(super) struct Root {
     directory: OwnedFd,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Whether the kernel, or a filter on system calls, refuses `openat2`.
     stepwise: bool,
 }
@@ -66,12 +68,12 @@ impl Source {
         if roots.len() > usize::from(u16::MAX) + 1 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 65536 source roots"));
         }
-        Ok(Source { roots, wanted: Wanted::default(), links: Links::default() })
+        Ok(Source { roots, wanted: Wanted::default(), links: Links::default(), rules: Rules::default() })
     }
 
     /// A source without roots, for sessions that read nothing.
     pub fn none() -> Source {
-        Source { roots: Vec::new(), wanted: Wanted::default(), links: Links::default() }
+        Source { roots: Vec::new(), wanted: Wanted::default(), links: Links::default(), rules: Rules::default() }
     }
 
     /// The same, reading these attributes of each entry that is looked at or found.
