@@ -1,10 +1,12 @@
 //! What one push asks for.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use ebbtide_wire::proto::{Checksum, Protocol, ServerOptions};
 
 use crate::chmod::Chmod;
+use crate::session::SkipCompress;
 use crate::transport::Way;
 
 /// The options of one push: what the daemon is asked to do, and what this side keeps to itself.
@@ -20,6 +22,11 @@ pub struct PushOptions {
     pub checksum: Option<Checksum>,
     /// `--compress-level`, in the algorithm's own numbers; `None` for its default.
     pub compress_level: Option<i32>,
+    /// `--compress-threads`: how many threads may compress one large file; `None` for as many as there are
+    /// processors, at most 4.
+    pub compress_threads: Option<usize>,
+    /// `--skip-compress`: names of files that go as they are, where the compression can do that.
+    pub skip_compress: SkipCompress,
     /// `--timeout`: how long nothing may arrive. The daemon is told through [`ServerOptions::timeout`].
     pub timeout: Option<Duration>,
     /// `--contimeout`: how long connecting may take, the daemon's OK included.
@@ -33,6 +40,12 @@ pub struct PushOptions {
 }
 
 impl PushOptions {
+    /// How many threads compress one large file.
+    pub(crate) fn threads(&self) -> usize {
+        let usual = || std::thread::available_parallelism().map_or(1, NonZero::get).min(4);
+        self.compress_threads.map_or_else(usual, |threads| threads.max(1))
+    }
+
     /// These options for the daemon, and nothing else special.
     pub fn new(server: ServerOptions) -> Self {
         PushOptions {
@@ -41,6 +54,8 @@ impl PushOptions {
             chmod: Chmod::default(),
             checksum: None,
             compress_level: None,
+            compress_threads: None,
+            skip_compress: SkipCompress::default(),
             timeout: None,
             contimeout: None,
             protocol: Protocol::V32,

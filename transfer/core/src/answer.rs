@@ -17,7 +17,7 @@ use std::sync::Arc;
 use crate::delta::{FileDigest, Run, Search, StrongSum, SumHeader};
 use crate::proto::{Append, Checksum, Compression};
 use crate::sender::Request;
-use crate::token::TokenWriter;
+use crate::token::{Framer, TokenWriter};
 use crate::{Error, Stage};
 
 /// The bytes of one version of a file: a buffer, or a mapping.
@@ -52,9 +52,18 @@ impl AnswerContext {
             append: self.append,
             search: Search::new(strong),
             tokens: TokenWriter::new(self.compression, self.level)?,
+            compression: self.compression,
             answer: None,
             literal: 0,
         })
+    }
+
+    /// A maker of frames for one more thread, for answers of which [`Encoder::frames`] tells.
+    ///
+    /// # Errors
+    /// The compressor has no memory.
+    pub fn framer(&self) -> Result<Framer, Error> {
+        Framer::new(self.level)
     }
 }
 
@@ -130,6 +139,7 @@ pub struct Encoder {
     append: Append,
     search: Search,
     tokens: TokenWriter,
+    compression: Compression,
     answer: Option<Answer>,
     /// Bytes of the file that went as they are, in the answer that was begun last.
     literal: u64,
@@ -144,6 +154,8 @@ struct Answer {
     len: usize,
     /// Offset from which on the file is sent: not 0 only when appending.
     from: usize,
+    /// Whether the receiver has nothing that could be referred to.
+    whole: bool,
     spoiled: bool,
 }
 
@@ -167,7 +179,7 @@ impl Encoder {
         self.search.skip(from);
         self.literal = 0;
         let digest = FileDigest::new(self.checksum);
-        self.answer = Some(Answer { header: Some(header), digest, len, from, spoiled: false });
+        self.answer = Some(Answer { header: Some(header), digest, len, from, whole, spoiled: false });
         Ok(())
     }
 
@@ -184,14 +196,7 @@ impl Encoder {
         if file.len() != answer.len {
             return Err(misuse("the file's length is not the announced one"));
         }
-        if let Some(header) = answer.header.take() {
-            let mut bytes = Vec::with_capacity(16);
-            header.put(&mut bytes);
-            out.put(&bytes);
-            if self.append == Append::Verify {
-                answer.digest.update(&file[..answer.from]);
-            }
-        }
+        answer.put_header(self.append, file, out);
         let start = self.search.position();
         let mut failure = Ok(());
         let (tokens, literal) = (&mut self.tokens, &mut self.literal);
@@ -208,11 +213,58 @@ impl Encoder {
         if !done {
             return Ok(Progress::More);
         }
+        self.end(out)?;
+        Ok(Progress::Done)
+    }
+
+    /// What of the file may go as frames that other threads make, right after [`Encoder::start`]: all that is sent, if
+    /// the receiver has nothing to refer to and the compression is one of independent frames. The way to send them is
+    /// then [`Encoder::begin_frames`], [`Encoder::pass`] for each frame's part of the file, and
+    /// [`Encoder::end_frames`], in the place of all steps.
+    pub fn frames(&self) -> Option<Range<usize>> {
+        let answer = self.answer.as_ref().filter(|answer| answer.whole)?;
+        (self.compression == Compression::Zstd).then_some(answer.from..answer.len)
+    }
+
+    /// What comes before the frames.
+    ///
+    /// # Errors
+    /// Misuse: [`Encoder::frames`] says nothing. A failure of the compressor.
+    pub fn begin_frames(&mut self, file: &[u8], out: &mut Pieces) -> Result<(), Error> {
+        let misuse = || Error::misuse(Stage::Transfer, "this answer does not go as frames");
+        let answer = self.answer.as_mut().filter(|answer| answer.len == file.len()).ok_or_else(misuse)?;
+        answer.put_header(self.append, file, out);
+        if self.tokens.make_way(out)? { Ok(()) } else { Err(misuse()) }
+    }
+
+    /// Takes note of the next part of the file, which goes as a frame.
+    pub fn pass(&mut self, part: &[u8]) {
+        self.literal += part.len() as u64;
+        if let Some(answer) = &mut self.answer {
+            answer.digest.update(part);
+        }
+    }
+
+    /// What comes behind the last frame.
+    ///
+    /// # Errors
+    /// Misuse: no answer was begun.
+    pub fn end_frames(&mut self, out: &mut Pieces) -> Result<(), Error> {
+        self.end(out)
+    }
+
+    fn end(&mut self, out: &mut Pieces) -> Result<(), Error> {
         self.search.release();
         self.tokens.end(out)?;
-        let answer = self.answer.take().ok_or_else(|| misuse("no answer was begun"))?;
+        let misuse = || Error::misuse(Stage::Transfer, "no answer was begun");
+        let answer = self.answer.take().ok_or_else(misuse)?;
         out.put(&answer.checksum());
-        Ok(Progress::Done)
+        Ok(())
+    }
+
+    /// Offset in the file up to which the answer that was begun last is encoded.
+    pub fn position(&self) -> usize {
+        self.search.position()
     }
 
     /// How many bytes of the file the receiver did not have, in the answer that was begun last and as far as it is made.
@@ -230,6 +282,17 @@ impl Encoder {
 }
 
 impl Answer {
+    /// Writes the header, unless that was done.
+    fn put_header(&mut self, append: Append, file: &[u8], out: &mut Pieces) {
+        let Some(header) = self.header.take() else { return };
+        let mut bytes = Vec::with_capacity(16);
+        header.put(&mut bytes);
+        out.put(&bytes);
+        if append == Append::Verify {
+            self.digest.update(&file[..self.from]);
+        }
+    }
+
     /// The digest, or one that differs from it.
     fn checksum(self) -> Vec<u8> {
         let mut digest = self.digest.finish().as_bytes().to_vec();

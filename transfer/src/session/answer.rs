@@ -2,14 +2,18 @@
 //! must not hold up the socket.
 
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::sync::Arc;
 
 use ebbtide_wire::answer::{AnswerContext, Encoder, Pieces, Progress, Source as Bytes};
 use ebbtide_wire::sender::{Ndx, NoSend, Request};
+use ebbtide_wire::token::looks_compressed;
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, UnboundedSender};
 
 use super::entry::Entry;
+use super::frames::{self, FRAME, FRAMES_FROM, Share};
 use super::report::Outcome;
+use super::skip::SkipCompress;
 use crate::source::{Content, OpenFile, Source};
 
 /// The session's end of the answering thread. Dropping it ends the thread.
@@ -53,6 +57,15 @@ const BATCHES: usize = 3;
 /// A batch goes out when it has this many bytes, or when no more requests are there.
 const BATCH_BYTES: usize = 256 * 1024;
 
+/// Shorter files that hold compressed data go with the others: the compressor sees quickly that it cannot help.
+const RAW_FROM: usize = 64 << 10;
+
+/// How much of a map stays behind what is being encoded, in bytes: about what waits to be written.
+const KEPT_MAPPED: usize = 8 << 20;
+
+/// The same while frames are made, which may wait as parts of the map.
+const KEPT_FRAMES: usize = (BATCHES + 2) * FRAME;
+
 impl Answerer {
     /// Starts the thread.
     ///
@@ -62,11 +75,15 @@ impl Answerer {
         context: &AnswerContext,
         entries: Arc<Vec<Entry>>,
         source: Arc<Source>,
+        compressing: Compressing,
     ) -> Result<Answerer, ebbtide_wire::Error> {
         let (jobs, requests) = mpsc::unbounded_channel();
         let (sender, batches) = mpsc::channel(BATCHES);
         let encoder = context.encoder()?;
-        let worker = Worker { encoder, entries, source, batch: Vec::new(), batch_bytes: 0, batches: sender };
+        let context = context.clone();
+        let (batch, batch_bytes) = (Vec::new(), 0);
+        let worker =
+            Worker { context, compressing, encoder, entries, source, batch, batch_bytes, batches: sender };
         tokio::task::spawn_blocking(move || worker.run(requests));
         Ok(Answerer { jobs, batches })
     }
@@ -88,7 +105,18 @@ impl Answerer {
     }
 }
 
+/// What this side decides about compressing.
+#[derive(Clone, Debug)]
+pub(super) struct Compressing {
+    /// Threads that may compress one large file.
+    pub(super) threads: usize,
+    /// Files that are taken as compressed.
+    pub(super) skip: SkipCompress,
+}
+
 struct Worker {
+    context: AnswerContext,
+    compressing: Compressing,
     encoder: Encoder,
     entries: Arc<Vec<Entry>>,
     source: Arc<Source>,
@@ -129,14 +157,17 @@ impl Worker {
 
     fn encode(&mut self, job: &Job, file: &OpenFile, content: &Arc<Content>) -> Result<(), Unwanted> {
         if let Err(error) = self.encoder.start(&job.request, content.len()) {
-            return self.add(Part::Broken(error), BATCH_BYTES);
+            return self.broken(error);
+        }
+        if let Some((range, share)) = self.framed(job, content) {
+            return self.encode_frames(job, file, content, range, share);
         }
         let mut first = true;
         loop {
             let mut pieces = Pieces::default();
             let progress = match self.encoder.step(content.as_ref(), &mut pieces) {
                 Ok(progress) => progress,
-                Err(error) => return self.add(Part::Broken(error), BATCH_BYTES),
+                Err(error) => return self.broken(error),
             };
             if content.was_cut() {
                 self.spoil(progress, &mut pieces);
@@ -147,11 +178,69 @@ impl Worker {
             let bytes = if done && first { pieces.len() } else { pieces.len().max(BATCH_BYTES / 4) };
             let source: Bytes = Arc::clone(content) as Bytes;
             self.add(Part::Bytes { ndx: job.request.ndx, first, pieces, source, end }, bytes)?;
+            content.release(self.encoder.position().saturating_sub(KEPT_MAPPED));
             first = false;
             if done {
                 return Ok(());
             }
         }
+    }
+
+    /// What of a file goes as frames of its own, and how: large ones, and those that hold compressed data.
+    fn framed(&self, job: &Job, content: &Content) -> Option<(Range<usize>, Share)> {
+        let range = self.encoder.frames().filter(|range| range.len() >= RAW_FROM)?;
+        let as_it_is = self.compressing.skip.holds(&self.entries[job.index].name);
+        let framed = as_it_is || range.len() >= FRAMES_FROM || looks_compressed(&content[range.clone()]);
+        framed.then_some((range, Share { as_it_is, threads: self.compressing.threads }))
+    }
+
+    fn encode_frames(
+        &mut self,
+        job: &Job,
+        file: &OpenFile,
+        content: &Arc<Content>,
+        range: Range<usize>,
+        share: Share,
+    ) -> Result<(), Unwanted> {
+        let ndx = job.request.ndx;
+        let part = |pieces, first, end| {
+            let source: Bytes = Arc::clone(content) as Bytes;
+            Part::Bytes { ndx, first, pieces, source, end }
+        };
+        let mut pieces = Pieces::default();
+        if let Err(error) = self.encoder.begin_frames(content, &mut pieces) {
+            return self.broken(error);
+        }
+        self.add(part(pieces, true, None), 0)?;
+        let context = self.context.clone();
+        frames::make(
+            content,
+            range,
+            share,
+            || context.framer(),
+            |range, made| {
+                let pieces = match made {
+                    Ok(pieces) => pieces,
+                    Err(error) => return self.broken(error).and(Err(Unwanted)),
+                };
+                content.release(range.start.saturating_sub(KEPT_FRAMES));
+                self.encoder.pass(&content[range]);
+                self.add(part(pieces, false, None), BATCH_BYTES)
+            },
+        )?;
+        let mut pieces = Pieces::default();
+        if content.was_cut() {
+            self.encoder.spoil();
+        }
+        if let Err(error) = self.encoder.end_frames(&mut pieces) {
+            return self.broken(error);
+        }
+        let end = self.end(job, file, content);
+        self.add(part(pieces, false, Some(end)), 64)
+    }
+
+    fn broken(&mut self, error: ebbtide_wire::Error) -> Result<(), Unwanted> {
+        self.add(Part::Broken(error), BATCH_BYTES)
     }
 
     /// Makes sure that the receiver throws away what it gets, as part of it was not in the file.

@@ -12,7 +12,7 @@ use ebbtide_wire::sender::{self, Client, Event, Ndx, Request, ValuesRequest};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::answer::{Answerer, Job, Part};
+use super::answer::{Answerer, Compressing, Job, Part};
 use super::entry::{Entry, FileListInput};
 use super::error::{SessionErrorKind, Stage};
 use super::list;
@@ -37,6 +37,7 @@ pub(super) struct Driver<'a> {
     /// The list as it went out; requests name entries by their place in it.
     list: Option<Arc<FileList>>,
     answerer: Option<Answerer>,
+    compressing: Compressing,
     /// Requests without a complete answer.
     open_requests: usize,
     pulse: Pulse,
@@ -102,6 +103,7 @@ impl<'a> Driver<'a> {
             building: None,
             list: None,
             answerer: None,
+            compressing: Compressing { threads: options.threads(), skip: options.skip_compress.clone() },
             open_requests: 0,
             pulse: Pulse::new(options.timeout, options.contimeout, started),
             tally,
@@ -307,7 +309,8 @@ impl<'a> Driver<'a> {
             && let Some(context) = self.client.answer_context()
         {
             let entries = Arc::clone(&self.entries);
-            let answerer = Answerer::start(&context, entries, Arc::clone(&self.source));
+            let answerer =
+                Answerer::start(&context, entries, Arc::clone(&self.source), self.compressing.clone());
             self.answerer = Some(answerer.map_err(wire)?);
         }
         if let Some(answerer) = &self.answerer {

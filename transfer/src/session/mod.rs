@@ -11,9 +11,11 @@ mod answer;
 mod driver;
 mod entry;
 mod error;
+mod frames;
 mod list;
 mod pulse;
 mod report;
+mod skip;
 mod tally;
 
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use ebbtide_wire::sender::{Client, Config, Peer};
 pub use entry::{DirRole, Entry, FileListInput, IoErrors};
 pub use error::{SessionError, SessionErrorKind, Stage};
 pub use report::{Item, Observer, Outcome, Report, Silent, Text, TextKind, Totals};
+pub use skip::SkipCompress;
 
 use crate::options::PushOptions;
 use crate::source::{Meta, Source};

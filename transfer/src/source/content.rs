@@ -93,6 +93,14 @@ impl OpenFile {
 }
 
 impl Content {
+    /// Lets the pages before offset `end` go: they can be read again, and count as our memory no more. Only a map has
+    /// such pages.
+    pub fn release(&self, end: usize) {
+        if let Content::Mapped(map) = self {
+            map.release(end);
+        }
+    }
+
     /// Whether the file was cut short while it was mapped: what was read behind the cut are zeros.
     pub fn was_cut(&self) -> bool {
         matches!(self, Content::Mapped(map) if map.was_cut())

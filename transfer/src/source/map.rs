@@ -21,6 +21,8 @@ use memmap2::{Advice, Mmap, MmapOptions};
 pub struct Map {
     map: Mmap,
     slot: &'static Slot,
+    /// Pages before this offset were let go.
+    released: AtomicUsize,
 }
 
 /// The range of one live map, for the signal handler.
@@ -36,6 +38,9 @@ struct Slot {
 
 /// How many maps can live at the same time. A session keeps a handful.
 const SLOTS: usize = 4096;
+
+/// Pages are let go in steps of this many bytes, a multiple of any page's size.
+const RELEASED_AT_ONCE: usize = 4 << 20;
 
 static REGISTERED: [Slot; SLOTS] = [const { Slot::unused() }; SLOTS];
 
@@ -53,7 +58,21 @@ impl Map {
         // Only a hint.
         let _ = map.advise(Advice::Sequential);
         let slot = Slot::take(map.as_ptr() as usize, length)?;
-        Ok(Map { map, slot })
+        Ok(Map { map, slot, released: AtomicUsize::new(0) })
+    }
+
+    /// Lets the pages before offset `end` go, some MiB at a time. Who reads them all the same has them again.
+    pub(super) fn release(&self, end: usize) {
+        let start = self.released.load(Ordering::Relaxed);
+        let end = end.min(self.map.len()) / RELEASED_AT_ONCE * RELEASED_AT_ONCE;
+        if end > start {
+            self.released.store(end, Ordering::Relaxed);
+            // SAFETY: the map is of a file and never written to, so its pages come back from there as they were, or
+            // as others made them, which they could at any time; of what the handler below laid, as zeros.
+            let _ = unsafe {
+                self.map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+            };
+        }
     }
 
     /// Whether pages were missing when they were read.

@@ -21,8 +21,6 @@ pub(super) trait Compressor {
     fn write(&mut self, bytes: &[u8], out: &mut Pieces) -> Result<(), Error>;
     /// Appends chunks until all that was written can be read.
     fn flush(&mut self, out: &mut Pieces) -> Result<(), Error>;
-    /// As `flush`, and nothing more is written for this file.
-    fn end(&mut self, out: &mut Pieces) -> Result<(), Error>;
 }
 
 /// Tokens of one file after the other.
@@ -33,31 +31,26 @@ pub(super) struct Writer<C> {
     number: u32,
     /// Whether literal bytes were written and not flushed.
     dirty: bool,
-    /// Whether literal bytes were written for this file.
-    used: bool,
 }
 
 impl<C: Compressor> Writer<C> {
     pub(super) fn new(compressor: C) -> Self {
-        Writer { compressor, number: 0, dirty: false, used: false }
+        Writer { compressor, number: 0, dirty: false }
     }
 
     pub(super) fn start(&mut self, literal_len: Option<u64>) -> Result<(), Error> {
-        (self.number, self.dirty, self.used) = (0, false, false);
+        (self.number, self.dirty) = (0, false);
         self.compressor.start(literal_len)
     }
 
     pub(super) fn run(&mut self, run: &Run, file: &[u8], out: &mut Pieces) -> Result<(), Error> {
         match run {
             Run::Literal(range) => {
-                (self.dirty, self.used) = (true, true);
+                self.dirty = true;
                 self.compressor.write(&file[range.clone()], out)
             }
             Run::Blocks { first, count } => {
-                if self.dirty {
-                    self.compressor.flush(out)?;
-                    self.dirty = false;
-                }
+                self.flush(out)?;
                 self.blocks(*first, *count, out);
                 Ok(())
             }
@@ -65,11 +58,18 @@ impl<C: Compressor> Writer<C> {
     }
 
     pub(super) fn end(&mut self, out: &mut Pieces) -> Result<(), Error> {
-        if self.used {
-            self.compressor.end(out)?;
-        }
+        self.flush(out)?;
         out.put(&[END]);
         Ok(())
+    }
+
+    /// The compressor, between two files or before the first literal of one.
+    pub(super) fn compressor(&mut self) -> &mut C {
+        &mut self.compressor
+    }
+
+    fn flush(&mut self, out: &mut Pieces) -> Result<(), Error> {
+        if std::mem::take(&mut self.dirty) { self.compressor.flush(out) } else { Ok(()) }
     }
 
     fn blocks(&mut self, mut first: u32, mut count: u32, out: &mut Pieces) {

@@ -82,10 +82,6 @@ impl Compressor for Deflate {
         self.dirty = false;
         Ok(())
     }
-
-    fn end(&mut self, out: &mut Pieces) -> Result<(), Error> {
-        self.flush(out)
-    }
 }
 
 /// How each flush ends: an empty stored block's length.

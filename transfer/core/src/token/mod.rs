@@ -2,8 +2,14 @@
 
 mod compressed;
 mod deflate;
+mod noise;
 mod plain;
+#[cfg(test)]
+mod tests;
 mod zstd;
+
+pub use noise::looks_compressed;
+pub use zstd::Framer;
 
 use crate::answer::Pieces;
 use crate::delta::Run;
@@ -60,6 +66,18 @@ impl TokenWriter {
             (Kind::Zstd(writer), run) => return writer.run(run, file, out),
         }
         Ok(())
+    }
+
+    /// Makes sure that what follows need not be told in terms of what was written before: frames of a [`Framer`] may
+    /// come next. Call it after [`TokenWriter::start`]; `false` if this compression has no such frames.
+    ///
+    /// # Errors
+    /// The compressor failed.
+    pub fn make_way(&mut self, out: &mut Pieces) -> Result<bool, Error> {
+        match &mut self.0 {
+            Kind::Zstd(writer) => writer.compressor().close(out).map(|()| true),
+            _ => Ok(false),
+        }
     }
 
     /// Ends the file.
