@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ebbtide_feed::{Fact, RelPath};
 use roaring::RoaringBitmap;
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
@@ -288,13 +289,21 @@ impl<C: Courier> Work<C> {
         progress: &mut Progress,
     ) -> Result<(), Failure> {
         let mut tree = Tree::new(Arc::clone(&self.source), starts, ignore_times);
+        // The next list is made while a session runs: at most three are in memory.
+        let (made, mut chunks) = mpsc::channel(1);
+        let walk = spawn_blocking(move || {
+            while let Some(chunk) = tree.next_chunk() {
+                if made.blocking_send(chunk).is_err() {
+                    return;
+                }
+            }
+        });
         let mut findings = Findings::default();
-        loop {
-            let next;
-            (next, tree) = spawn_blocking(move || (tree.next_chunk(), tree)).await?;
-            let Some(chunk) = next else { break };
+        while let Some(chunk) = chunks.recv().await {
             self.send_chunk(chunk, &mut findings).await?;
         }
+        // Without this a walk that ended in a panic would pass for one that came to its end.
+        walk.await?;
         findings.settle(starts, ignore_times, facts, progress);
         Ok(())
     }

@@ -90,6 +90,21 @@ impl Links {
         Ok(names)
     }
 
+    /// Whether no name of this mirror is on record.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) fn is_empty(&self, mirror: usize) -> Result<bool, StoreError> {
+        let prefix = self.mirrors[mirror].0.to_be_bytes();
+        let noted = self.lock();
+        if noted.names.keys().any(|key| key.starts_with(&prefix)) {
+            return Ok(false);
+        }
+        let table = self.database.begin_read()?.open_table(NAMES)?;
+        let first = table.range(&prefix[..]..)?.next().transpose()?;
+        Ok(first.is_none_or(|(key, _)| !key.value().starts_with(&prefix)))
+    }
+
     /// The inode on record for each of these names that has one.
     ///
     /// # Errors
@@ -199,11 +214,13 @@ mod tests {
     #[test]
     fn notes_are_seen_at_once() {
         let (links, inode, other) = (table(), Inode { dev: 2, ino: 3 }, Inode { dev: 2, ino: 4 });
+        assert!(links.is_empty(0).unwrap());
         let seen = vec![(inode, path(b"a")), (inode, path(b"b"))];
         links.note(0, &LinkNotes { seen, gone: vec![] }).unwrap();
         links
             .note(0, &LinkNotes { seen: vec![(other, path(b"b"))], gone: vec![(inode, path(b"b"))] })
             .unwrap();
+        assert!(!links.is_empty(0).unwrap());
         assert_eq!(links.names(0, inode).unwrap(), [path(b"a")]);
         assert_eq!(links.names(0, other).unwrap(), [path(b"b")]);
         let names = [path(b"a"), path(b"b"), path(b"c")];

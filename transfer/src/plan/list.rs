@@ -1,6 +1,9 @@
 //! One file list in the making: no name twice, every parent there, removals first.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::look::{Looker, ancestors};
 use crate::session::{DirRole, Entry};
@@ -24,8 +27,9 @@ pub(crate) struct List {
     pub(crate) missing: Vec<Box<[u8]>>,
     /// Entries that are there, parents among them.
     pub(crate) entries: Vec<Entry>,
-    /// Position of each name in `entries`.
-    at: HashMap<Box<[u8]>, usize>,
+    /// Positions in `entries`, by name.
+    at: HashTable<u32>,
+    hasher: DefaultHashBuilder,
     /// The names in `missing`.
     removed: HashSet<Box<[u8]>>,
 }
@@ -43,7 +47,7 @@ impl List {
 
     /// Adds an entry; one that is there already keeps the greater role. Its parents must follow, or be there.
     pub(crate) fn add(&mut self, name: &[u8], look: &Look, dir: DirRole) -> usize {
-        if let Some(&at) = self.at.get(name) {
+        if let Some(at) = self.find(name) {
             if dir == DirRole::Content {
                 self.entries[at].dir = dir;
             }
@@ -58,14 +62,23 @@ impl List {
 
     /// Adds an entry that a walk found; it replaces what an earlier look saw.
     pub(crate) fn push(&mut self, entry: Entry) -> usize {
-        if let Some(&at) = self.at.get(&entry.name) {
+        if let Some(at) = self.find(&entry.name) {
             let role = if self.entries[at].dir == DirRole::Content { DirRole::Content } else { entry.dir };
             self.entries[at] = entry.with_role(role);
             return at;
         }
-        self.at.insert(entry.name.clone(), self.entries.len());
+        let at = self.entries.len();
+        // Lossless: the protocol's lists are far shorter.
+        let (hash, number) = (self.hasher.hash_one(&*entry.name), at as u32);
         self.entries.push(entry);
-        self.entries.len() - 1
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.at.insert_unique(hash, number, |&at| hasher.hash_one(&*entries[at as usize].name));
+        at
+    }
+
+    fn find(&self, name: &[u8]) -> Option<usize> {
+        let is_it = |at: &u32| &*self.entries[*at as usize].name == name;
+        self.at.find(self.hasher.hash_one(name), is_it).map(|at| *at as usize)
     }
 
     /// Adds a name to be removed.
@@ -77,32 +90,35 @@ impl List {
 
     /// Says no more than the attributes of a directory: its entries could not all be read.
     pub(crate) fn set_plain(&mut self, name: &[u8]) {
-        if let Some(&at) = self.at.get(name) {
+        if let Some(at) = self.find(name) {
             self.entries[at].dir = DirRole::Plain;
         }
     }
 
     /// Whether the list has an entry of this name.
     pub(crate) fn has(&self, name: &[u8]) -> bool {
-        self.at.contains_key(name)
+        self.find(name).is_some()
     }
 
     /// The entry of this name.
     pub(crate) fn get(&self, name: &[u8]) -> Option<&Entry> {
-        self.at.get(name).map(|&at| &self.entries[at])
+        self.find(name).map(|at| &self.entries[at])
     }
 
     /// Adds the directories on the way to every name. `looker` has seen them.
     pub(crate) fn add_parents(&mut self, looker: &Looker) {
         let names: Vec<Box<[u8]>> =
             self.missing.iter().cloned().chain(self.entries.iter().map(|entry| entry.name.clone())).collect();
-        for name in names {
-            for parent in ancestors(&name) {
-                if !self.has(parent)
-                    && let Some(look) = looker.known(parent)
-                {
-                    self.add(parent, look, DirRole::Plain);
-                }
+        names.iter().for_each(|name| self.add_parents_of(name, looker));
+    }
+
+    /// Adds the directories on the way to a name. `looker` has seen them.
+    pub(crate) fn add_parents_of(&mut self, name: &[u8], looker: &Looker) {
+        for parent in ancestors(name) {
+            if !self.has(parent)
+                && let Some(look) = looker.known(parent)
+            {
+                self.add(parent, look, DirRole::Plain);
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::text::OsError;
 use crate::walk::{Depth, Kinds, ProblemKind, Walk};
 
 /// A list gets no further directory when it has this many entries.
-const ENTRIES: usize = 20_000;
+const ENTRIES: usize = 40_000;
 
 /// A list gets no further directory when its names have this many bytes.
 const NAME_BYTES: usize = 4 << 20;
@@ -116,9 +116,6 @@ impl Tree {
         {
             self.list(&start, &mut chunk);
         }
-        let looker = std::mem::replace(&mut chunk.looker, Looker::new(Arc::clone(&self.source)));
-        chunk.list.add_parents(&looker);
-        chunk.looker = looker;
         Some(chunk)
     }
 
@@ -136,11 +133,12 @@ impl Tree {
         if !chunk.is_on_the_roots_file_system(&look) {
             // What is mounted here is not tracked: like `--one-file-system`, the directory and nothing in it.
             chunk.list.add(name, &look, DirRole::Plain);
-            return;
+            return chunk.list.add_parents_of(name, &chunk.looker);
         }
         let mut walk = Walk::new(&self.source, 0, KINDS);
         walk.below(name, Depth::Entries);
         chunk.list.add(name, &look, DirRole::Content);
+        chunk.list.add_parents_of(name, &chunk.looker);
         chunk.owners.insert(name.into(), start.fact);
         let problems = std::mem::take(&mut walk.problems);
         for entry in walk.entries.into_iter().rev() {
@@ -229,9 +227,9 @@ impl Chunk {
             group.verify(inode, links.names(mirror, inode)?, &mut self.looker);
             for (name, look) in group.names {
                 self.list.add(&name, &look, DirRole::Plain);
+                self.list.add_parents_of(&name, &self.looker);
             }
         }
-        self.list.add_parents(&self.looker);
         Ok(())
     }
 
@@ -239,6 +237,9 @@ impl Chunk {
     /// what changed about the old inode is to be seen under its other names, and the destination's entry is still
     /// linked to those.
     fn look_for_left(&mut self, links: &Links, mirror: usize) -> Result<HashSet<RelPath>, StoreError> {
+        if links.is_empty(mirror)? {
+            return Ok(HashSet::new());
+        }
         let entries = &self.list.entries;
         let paths: Vec<RelPath> =
             entries.iter().filter_map(|entry| RelPath::new(&*entry.name).ok()).collect();
