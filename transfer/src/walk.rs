@@ -149,6 +149,11 @@ impl<'a> Walk<'a> {
         self
     }
 
+    /// Lists from now on only what these rules want.
+    pub fn set_rules(&mut self, keep: Arc<dyn Keep>) {
+        self.keep = keep;
+    }
+
     /// Goes on below another root.
     pub fn set_root(&mut self, root: u16) {
         self.root = root;

@@ -89,17 +89,6 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The rule that a relative `--partial-dir` brings.
-    ///
-    /// Peer: rsync compat.c, `setup_protocol`.
-    ///
-    /// # Errors
-    /// None.
-    pub fn partial_dir(&mut self, dir: &[u8]) -> Result<(), FilterError> {
-        let container = Flags::NO_PREFIXES | Flags::DIRECTORY | Flags::PERISHABLE;
-        self.text(dir, Mode { container, ..Mode::default() })
-    }
-
     /// `-C`. It comes after all other rules, wherever it stands among the options.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The stand-alone `ebbtide-send`: rsync's letters, words, output and exit codes.
 
 pub mod args;
+mod filters;
 mod itemize;
 mod names;
 mod reach;

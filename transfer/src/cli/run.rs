@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ebbtide_filter::{FilterError, Filters};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Args, UsageError, bytes};
+use super::filters;
 use super::names::{Named, read_list};
 use super::reach;
 use super::select::{Selection, select};
@@ -51,12 +53,23 @@ impl Stop {
         Stop { code: ExitCode::USAGE, text }
     }
 
+    fn filter(error: &FilterError) -> Stop {
+        match error {
+            FilterError::Rule(_) => Stop::usage(error.to_string()),
+            FilterError::Open { source, .. } => {
+                Stop { code: ExitCode::FILE_IO, text: format!("{error}: {}", OsError(source)) }
+            }
+            FilterError::Depth { .. } => Stop { code: ExitCode::FILE_IO, text: error.to_string() },
+        }
+    }
+
     fn session(error: &SessionError) -> Stop {
         Stop { code: error.exit_code(), text: error.to_string() }
     }
 }
 
 fn run(mut args: Args) -> Result<ExitCode, Stop> {
+    let filters = filters(&mut args)?;
     let mut target = target(&args)?;
     reach::adopt(&mut args, &mut target)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -67,12 +80,21 @@ fn run(mut args: Args) -> Result<ExitCode, Stop> {
     let outcome = if args.sources.is_empty() && args.given.select.files_from.is_none() {
         runtime.block_on(unless_interrupted(list_modules(&args, target, &mut screen)))
     } else {
-        push(&args, &target, &mut screen, &runtime)
+        push(&args, &filters, &target, &mut screen, &runtime)
     };
     screen.flush();
     // A thread that still reads a file for a session that is over must not hold up the end.
     runtime.shutdown_background();
     outcome
+}
+
+/// The rules of what is sent; those for the receiver join what the session is told.
+fn filters(args: &mut Args) -> Result<Arc<Filters>, Stop> {
+    let filters = filters::read(&args.given, &|name| std::env::var_os(name));
+    let filters = filters.map_err(|error| Stop::filter(&error))?;
+    filters.warnings().iter().for_each(|warning| eprintln!("{warning}"));
+    args.push.filters = filters.for_receiver();
+    Ok(Arc::new(filters))
 }
 
 async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Result<ExitCode, Stop> {
@@ -85,12 +107,13 @@ async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Resul
 
 fn push(
     args: &Args,
+    filters: &Arc<Filters>,
     target: &Target,
     screen: &mut Screen,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<ExitCode, Stop> {
     let started = Instant::now();
-    let chosen = list(args)?;
+    let chosen = list(args, filters)?;
     chosen.problems.iter().for_each(|problem| screen.problem(problem));
     let listing = started.elapsed();
     if args.given.output.verbose > 0 && !args.given.output.quiet {
@@ -112,9 +135,14 @@ fn push(
 }
 
 /// What goes over. With arguments that are missing, and nothing else, there is nothing to connect for.
-fn list(args: &Args) -> Result<Selection, Stop> {
+fn list(args: &Args, filters: &Arc<Filters>) -> Result<Selection, Stop> {
     let named = named(args)?;
-    select(args, &named).map_err(|error| Stop { code: ExitCode::FILE_SELECT, text: error.to_string() })
+    let chosen = select(args, filters, &named)
+        .map_err(|error| Stop { code: ExitCode::FILE_SELECT, text: error.to_string() })?;
+    match chosen.source.rules_failure() {
+        Some(error) => Err(Stop::filter(error)),
+        None => Ok(chosen),
+    }
 }
 
 fn named(args: &Args) -> Result<Vec<Named>, Stop> {

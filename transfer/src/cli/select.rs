@@ -3,6 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use ebbtide_filter::Filters;
 
 use crate::session::{DirRole, Entry, FileListInput};
 use crate::source::{Links, Look, Source, Wanted};
@@ -27,7 +30,7 @@ struct Rules {
 }
 
 /// Looks at all that was named.
-pub(super) fn select(args: &Args, named: &[Named]) -> io::Result<Selection> {
+pub(super) fn select(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io::Result<Selection> {
     let server = &args.push.server;
     let (attributes, chosen) = (&args.given.attributes, &args.given.select);
     let kinds = Kinds { links: server.links, devices: attributes.devices, specials: attributes.specials };
@@ -35,8 +38,10 @@ pub(super) fn select(args: &Args, named: &[Named]) -> io::Result<Selection> {
     let rules = Rules { recursive: server.recursive, dirs, kinds, missing: chosen.missing };
     let mut roots = Roots::default();
     let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
-    let source =
-        Source::open_all(&roots.paths)?.reading(Wanted::of(server)).following(followed(&args.given.links));
+    let source = Source::open_all(&roots.paths)?
+        .reading(Wanted::of(server))
+        .following(followed(&args.given.links))
+        .with_filters(filters);
     let mut walk = Walk::new(&source, 0, kinds).staying(args.push.server.one_file_system);
     walk.problems = roots.problems;
     for (named, root) in named.iter().zip(opened) {
@@ -97,6 +102,13 @@ impl Roots {
 impl Rules {
     fn add(&self, walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
         let look = source.look(root, &named.name);
+        if look.as_ref().is_ok_and(|look| source.hides(root, &named.name, look.meta.is_dir())) {
+            return;
+        }
+        walk.set_rules(match named.with_parents {
+            true => source.rules_after(root, parents(&named.name)),
+            false => source.rules(root),
+        });
         if named.with_parents && (look.is_ok() || self.missing == MissingArgs::Delete) {
             add_parents(walk, source, root, named);
         }

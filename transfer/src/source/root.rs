@@ -73,7 +73,12 @@ impl Source {
 
     /// A source without roots, for sessions that read nothing.
     pub fn none() -> Source {
-        Source { roots: Vec::new(), wanted: Wanted::default(), links: Links::default(), rules: Rules::default() }
+        Source {
+            roots: Vec::new(),
+            wanted: Wanted::default(),
+            links: Links::default(),
+            rules: Rules::default(),
+        }
     }
 
     /// The same, reading these attributes of each entry that is looked at or found.

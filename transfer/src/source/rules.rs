@@ -66,9 +66,10 @@ impl Source {
         rules
     }
 
-    /// Whether an entry, or a directory on the way to it, is not sent, whatever merge files in directories say.
+    /// Whether an entry is not sent, whatever merge files in directories say. The directories on the way to it are not
+    /// looked at.
     pub fn hides(&self, root: u16, name: &[u8], dir: bool) -> bool {
-        name != b"." && self.rules.sieve(root).is_some_and(|sieve| sieve.hides_way(name, dir))
+        name != b"." && self.rules.sieve(root).is_some_and(|sieve| sieve.hides(&Local::default(), name, dir))
     }
 
     /// Whether there are rules about names of extended attributes, which then stand in for rsync's own.
@@ -223,7 +224,7 @@ mod tests {
         symlink("../../rules", at("a/b/.f")).unwrap();
         let source = Source::open(dir.path()).unwrap().with_filters(&filters(&[":e .f", "- *.o"]));
         assert_eq!(listed(&source), ["a", "a/b", "a/b/x", "a/b/y", "rules"]);
-        assert!(source.hides(0, b"q/x.o", false) && !source.hides(0, b".", true));
+        assert!(source.hides(0, b"x.o", false) && !source.hides(0, b".", true));
     }
 
     #[test]

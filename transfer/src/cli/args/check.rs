@@ -68,7 +68,7 @@ fn imply_filters(given: &mut Given) {
     }
     let delayed = update.delay_updates.then_some(&b".~tmp~"[..]);
     if let Some(dir) = update.partial_dir.as_deref().or(delayed).filter(|dir| !dir.starts_with(b"/")) {
-        rules.push([b"-p ", dir, b"/"].concat());
+        rules.push([b"-p ", dir.strip_suffix(b"/").unwrap_or(dir), b"/"].concat());
     }
 }
 
@@ -165,8 +165,6 @@ type Unfinished = (&'static str, fn(&Given) -> bool);
 const UNFINISHED: &[Unfinished] = &[
     ("--copy-devices", |given| given.attributes.copy_devices),
     ("--inc-recursive", |given| given.select.inc_recursive == Some(true)),
-    ("--filter", |given| !given.select.filters.is_empty()),
-    ("--delete-excluded", |given| given.delete.excluded),
     ("--skip-compress", |given| given.data.skip_compress.is_some()),
     ("--compress-threads", |given| given.data.compress_threads.is_some()),
     ("--stop-after", |given| given.data.stop.is_some()),

@@ -12,7 +12,6 @@ use crate::options::PushOptions;
 pub(super) fn push(given: &Given) -> Result<PushOptions, UsageError> {
     let mut push = PushOptions::new(server(given));
     push.server.compress = compress(given)?;
-    push.filters = given.select.implied_filters.iter().map(|rule| for_receiver(rule)).collect();
     push.checksum = checksum(given)?;
     push.chmod = chmod(given)?;
     push.compress_level = given.data.compress_level;
@@ -25,14 +24,6 @@ pub(super) fn push(given: &Given) -> Result<PushOptions, UsageError> {
         })?;
     }
     Ok(push)
-}
-
-/// A rule as it travels: a protection is an exclusion at the receiver.
-fn for_receiver(rule: &[u8]) -> Vec<u8> {
-    match rule.strip_prefix(b"P ") {
-        Some(pattern) => [b"-r ", pattern].concat(),
-        None => rule.to_vec(),
-    }
 }
 
 fn server(given: &Given) -> ServerOptions {
