@@ -73,6 +73,16 @@ impl Glob {
         run(&self.ops, text, start)
     }
 
+    /// How many slashes are in each text that matches; `None` when that differs. A slash in a class is none.
+    pub(crate) fn slashes(&self) -> Option<usize> {
+        let of = |op: &Op| match op {
+            Op::Literal(text) => Some(text.iter().filter(|byte| **byte == b'/').count()),
+            Op::Stars => None,
+            _ => Some(0),
+        };
+        self.ops.iter().map(of).sum()
+    }
+
     pub(crate) fn ops(&self) -> &[Op] {
         &self.ops
     }

@@ -165,11 +165,10 @@ impl<'a> Parsed<'a> {
     /// `**/rest` matches where the name, or what follows one of its slashes, matches the rest.
     fn after_any_slash(&self, rest: &[u8]) -> Test {
         let glob = Glob::new(rest);
-        let crossing = rest.windows(2).any(|pair| pair == b"**");
-        match rest.iter().filter(|byte| **byte == b'/').count() {
-            _ if crossing => self.path(glob, Start::Anywhere),
-            0 => of_base(glob),
-            slashes => self.path(glob, Start::Last(slashes + 1)),
+        match glob.slashes() {
+            None => self.path_led(glob, Start::Anywhere, false),
+            Some(0) => of_base(glob),
+            Some(slashes) => self.path_led(glob, Start::Last(slashes + 1), false),
         }
     }
 
@@ -186,9 +185,13 @@ impl<'a> Parsed<'a> {
     }
 
     fn path(&self, glob: Glob, start: Start) -> Test {
-        let slashed = self.crossing && self.text.ends_with(b"***");
         let led = !self.anchored
             && matches!(glob.ops(), [Op::Stars, Op::Literal(next), ..] if next.starts_with(b"/"));
+        self.path_led(glob, start, led)
+    }
+
+    fn path_led(&self, glob: Glob, start: Start, led: bool) -> Test {
+        let slashed = self.crossing && self.text.ends_with(b"***");
         Test::Path(PathGlob { glob, start, absolute: self.absolute, led, slashed })
     }
 }

@@ -33,7 +33,14 @@ pub(super) const CRATES: [Crate; 10] = [
     Crate { folder: "transfer/filter", ours: &[], never: OUTSIDE },
     Crate {
         folder: "tests",
-        ours: &["ebbtide", "ebbtide-abi", "ebbtide-feed", "ebbtide-transfer", "ebbtide-wire"],
+        ours: &[
+            "ebbtide",
+            "ebbtide-abi",
+            "ebbtide-feed",
+            "ebbtide-filter",
+            "ebbtide-transfer",
+            "ebbtide-wire",
+        ],
         never: &[],
     },
     Crate {
