@@ -1,23 +1,25 @@
 //! Moves bytes between the socket, the protocol core and the answering thread. One task does all of it, so that
 //! reading never waits for writing: a daemon may send all of its requests before it reads anything.
 
+use std::collections::HashMap;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ebbtide_wire::ErrorKind;
+use ebbtide_wire::answer::{Piece, Pieces};
 use ebbtide_wire::flist::FileList;
 use ebbtide_wire::proto::Dialect;
 use ebbtide_wire::sender::{self, Client, Event, Ndx, Request, ValuesRequest};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::answer::{Answerer, Compressing, Job, Part};
+use super::answer::{Answerer, Compressing, End, Job, Part};
 use super::entry::{Entry, FileListInput};
 use super::error::{SessionErrorKind, Stage};
 use super::list;
 use super::pulse::{Due, Pulse};
-use super::report::{Item, Observer, Outcome, Report, Text, TextKind};
+use super::report::{Item, Observer, Outcome, Report, Sent, Text, TextKind};
 use super::tally::Tally;
 use crate::options::PushOptions;
 use crate::source::Source;
@@ -40,6 +42,12 @@ pub(super) struct Driver<'a> {
     compressing: Compressing,
     /// Requests without a complete answer.
     open_requests: usize,
+    /// Of each of them its place in the list, and how many bytes of sums came with it.
+    asked: HashMap<usize, (usize, u64)>,
+    /// Bytes of the answer that is open.
+    answer_bytes: u64,
+    /// When the list began to go out, and how many bytes had been made before.
+    list_began: Option<(Instant, u64)>,
     pulse: Pulse,
     tally: Tally,
     finished: Option<sender::Outcome>,
@@ -76,6 +84,12 @@ const READ_SIZE: usize = 128 * 1024;
 /// How many slices one gathered write takes at most (the kernel's limit is 1024).
 const SLICES: usize = 256;
 
+/// What goes before the data of an answer, but for a basis' name: its index, mostly one byte, and its flags.
+const ITEM_BYTES: u64 = 3;
+
+/// The header of block sums.
+const HEADER_BYTES: u64 = 16;
+
 /// How long a session that failed waits for the daemon to take the news, or to close after it gave up.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -105,6 +119,9 @@ impl<'a> Driver<'a> {
             answerer: None,
             compressing: Compressing { threads: options.threads(), skip: options.skip_compress.clone() },
             open_requests: 0,
+            asked: HashMap::new(),
+            answer_bytes: 0,
+            list_began: None,
             pulse: Pulse::new(options.timeout, options.contimeout, started),
             tally,
             finished: None,
@@ -226,6 +243,11 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    /// All bytes of the session so far, written or waiting.
+    fn bytes_made(&self) -> u64 {
+        self.bytes_written + self.client.output_len() as u64
+    }
+
     /// Whether anything waits to be written, in the core or on its way.
     fn has_output(&self) -> bool {
         self.client.output_len() > 0 || self.stream.holds_output()
@@ -275,7 +297,13 @@ impl<'a> Driver<'a> {
                     self.observer.stored(index);
                 }
             }
-            Event::ListSent | Event::ListDone(_) => {}
+            Event::ListSent => {
+                if let Some((began, before)) = self.list_began.take() {
+                    self.tally.totals.list_bytes = self.bytes_made() - before;
+                    self.tally.totals.list_time = began.elapsed();
+                }
+            }
+            Event::ListDone(_) => {}
         }
         Ok(())
     }
@@ -314,6 +342,9 @@ impl<'a> Driver<'a> {
             self.answerer = Some(answerer.map_err(wire)?);
         }
         if let Some(answerer) = &self.answerer {
+            let sums = request.header();
+            let bytes = HEADER_BYTES + u64::from(sums.count) * sums.stride() as u64;
+            self.asked.insert(index, (request.ndx.0 as usize, bytes));
             answerer.ask(Job { index, request });
             self.open_requests += 1;
         }
@@ -364,9 +395,15 @@ impl<'a> Driver<'a> {
             Part::Bytes { ndx, first, mut pieces, source, end } => {
                 if first {
                     self.client.begin_answer(ndx).map_err(wire)?;
+                    self.answer_bytes = ITEM_BYTES;
                 }
+                let bytes = pieces.len() as u64;
+                self.answer_bytes += bytes;
+                let checksum = end.as_ref().map(|_| self.file_checksum(&pieces)).unwrap_or_default();
                 self.client.push_pieces(&mut pieces, &source).map_err(wire)?;
+                self.observer.moved(bytes);
                 if let Some(end) = end {
+                    self.tell_sent(&end, &checksum);
                     self.client.end_answer().map_err(wire)?;
                     self.open_requests -= 1;
                     self.observer.answered(end.index, &end.outcome);
@@ -384,6 +421,24 @@ impl<'a> Driver<'a> {
             Part::Broken(error) => return Err(wire(error)),
         }
         Ok(())
+    }
+
+    /// The checksum of the file stands at the end of what ends its answer.
+    fn file_checksum(&self, pieces: &Pieces) -> Vec<u8> {
+        let length = self.client.dialect().map_or(0, |dialect| dialect.checksum.digest_len());
+        match pieces.list.last() {
+            Some(Piece::Scratch(range)) if range.len() >= length => {
+                pieces.scratch.get(range.end - length..range.end).unwrap_or_default().to_vec()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn tell_sent(&mut self, end: &End, checksum: &[u8]) {
+        let Some((place, sums)) = self.asked.remove(&end.index) else { return };
+        let entry = &self.entries[end.index];
+        let (index, size, written) = (end.index, end.size, self.answer_bytes);
+        self.observer.sent(&Sent { index, place, entry, size, written, sums, checksum });
     }
 
     /// Builds the list: at once if it is short, else on another thread.
@@ -414,6 +469,7 @@ impl<'a> Driver<'a> {
     fn send_list(&mut self, list: FileList) -> Result<(), SessionErrorKind> {
         let list = Arc::new(list);
         self.list = Some(Arc::clone(&list));
+        self.list_began = Some((Instant::now(), self.bytes_made()));
         self.client.send_list(list).map_err(wire)
     }
 

@@ -25,7 +25,7 @@ use ebbtide_wire::sender::{Client, Config, Peer};
 
 pub use entry::{DirRole, Entry, FileListInput, IoErrors};
 pub use error::{SessionError, SessionErrorKind, Stage};
-pub use report::{Item, Observer, Outcome, Report, Silent, Text, TextKind, Totals};
+pub use report::{Item, Observer, Outcome, Report, Sent, Silent, Text, TextKind, Totals};
 pub use skip::SkipCompress;
 
 use crate::options::PushOptions;

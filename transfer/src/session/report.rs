@@ -1,5 +1,7 @@
 //! What a session tells its caller afterwards.
 
+use std::time::Duration;
+
 use ebbtide_wire::proto::{Dialect, ExitCode};
 use ebbtide_wire::sender::{DeleteStats, Iflags};
 
@@ -47,6 +49,10 @@ pub struct Totals {
     pub literal: u64,
     /// Bytes of those files that the destination had already.
     pub matched: u64,
+    /// Bytes of the list on the wire.
+    pub list_bytes: u64,
+    /// How long it took to put the list into its wire form.
+    pub list_time: Duration,
     /// What the daemon says it removed, if it says so.
     pub deleted: Option<DeleteStats>,
 }
@@ -121,6 +127,12 @@ pub trait Observer: Send {
     /// What came of the data of an entry that the daemon asked for, as far as this side knows.
     fn answered(&mut self, _index: usize, _outcome: &Outcome) {}
 
+    /// The data of a file went over; the daemon has not yet said that it is in place.
+    fn sent(&mut self, _sent: &Sent<'_>) {}
+
+    /// So many bytes of files went over, in parts of an answer that goes on.
+    fn moved(&mut self, _bytes: u64) {}
+
     /// The daemon removed a name.
     fn deleted(&mut self, _name: &[u8], _is_dir: bool) {}
 
@@ -142,6 +154,25 @@ pub struct Item<'a> {
     pub flags: Iflags,
     /// The name that it was linked to, or the basis.
     pub link_name: Option<&'a [u8]>,
+}
+
+/// One file that was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// The entry's position in the list given to the session.
+    pub index: usize,
+    /// Its position in the list as it went over.
+    pub place: usize,
+    /// The entry.
+    pub entry: &'a Entry,
+    /// Length of what was sent, in bytes.
+    pub size: u64,
+    /// How many bytes of the stream the answer took.
+    pub written: u64,
+    /// How many bytes of block sums came for it.
+    pub sums: u64,
+    /// The checksum of the whole file, as it went over; empty if the file is being sent in parts that lack it.
+    pub checksum: &'a [u8],
 }
 
 /// An observer that does not look.
