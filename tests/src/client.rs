@@ -13,6 +13,8 @@ pub struct Client {
     ours: bool,
     /// Most address space it may take, in bytes.
     memory: Option<usize>,
+    /// Variables of its environment.
+    environment: Vec<(String, String)>,
 }
 
 /// How a push ended.
@@ -32,12 +34,12 @@ impl Client {
         if stock_in_our_place() {
             return Client::stock();
         }
-        Client { program: program("ebbtide-send"), ours: true, memory: None }
+        Client { program: program("ebbtide-send"), ours: true, memory: None, environment: Vec::new() }
     }
 
     /// The installed rsync.
     pub fn stock() -> Client {
-        Client { program: "/usr/bin/rsync".into(), ours: false, memory: None }
+        Client { program: "/usr/bin/rsync".into(), ours: false, memory: None, environment: Vec::new() }
     }
 
     /// Whether this is our own program.
@@ -48,6 +50,12 @@ impl Client {
     /// Gives it no more than this much address space, in bytes.
     pub fn with_memory(mut self, bytes: usize) -> Client {
         self.memory = Some(bytes);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub fn with_env(mut self, name: &str, value: &str) -> Client {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -75,6 +83,7 @@ impl Client {
         }
         command.arg(&self.program).args(args).stdin(Stdio::null());
         command.env_remove("RSYNC_PASSWORD").env("LC_ALL", "C.UTF-8");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = folder {
             command.current_dir(folder);
         }

@@ -30,6 +30,8 @@ mod rsyncd;
 mod scratch;
 mod server;
 mod skip;
+mod sshd;
+mod tls;
 mod tree;
 mod twins;
 
@@ -47,6 +49,8 @@ pub use referee::{Referee, Verdict};
 pub use rsyncd::{Module, Rsyncd};
 pub use scratch::Scratch;
 pub use skip::{Skip, report};
+pub use sshd::Sshd;
+pub use tls::{Authority, Identity, TlsProxy};
 pub use tree::{Tree, bytes, name};
 pub use twins::{Pair, Twins};
 

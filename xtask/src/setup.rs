@@ -156,12 +156,15 @@ const BPF_LINKER: &str = "0.10.3";
 const OLD_RSYNC: &str = "3.2.7";
 
 /// Package, a program in it (or nothing), and what it is for.
-const PACKAGES: [(&str, &str, &str); 18] = [
+const PACKAGES: [(&str, &str, &str); 21] = [
     ("gcc", "cc", "links the binaries, and builds zstd for compression"),
     ("libc6-dev", "", "headers and start files for the linker"),
     ("rustc-web", "", "a compiler that can build for the eBPF target"),
     ("rust-web-src", "", "the sources of its core library, which that target needs"),
     ("rsync", "rsync", "the stock daemon that we mirror to, and the referee of all tests"),
+    ("stunnel4", "stunnel4", "a TLS proxy before daemons in tests"),
+    ("haproxy", "haproxy", "another TLS proxy before daemons in tests"),
+    ("openssh-server", "sshd", "a remote shell in tests"),
     ("lsyncd", "lsyncd", "a peer in the benches"),
     ("inotify-tools", "inotifywait", "a peer in the benches"),
     ("e2fsprogs", "mkfs.ext4", "makes file systems for tests"),

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::Args;
 use super::run::Stop;
@@ -43,6 +43,10 @@ fn way(args: &Args, scheme: Scheme) -> Result<Way, Stop> {
         return Err(Stop::usage("--tls-ca, --tls-cert and --tls-key go with rsyncs:// alone".to_owned()));
     }
     let [authorities, certificate, key] = tls;
+    // Peer: rsync-ssl's variables.
+    let named = |given: Option<PathBuf>, name| {
+        given.or_else(|| variable(name).filter(|_| scheme == Scheme::Rsyncs).map(PathBuf::from))
+    };
     Ok(Way {
         user: user(),
         family: match connection.family {
@@ -54,7 +58,11 @@ fn way(args: &Args, scheme: Scheme) -> Result<Way, Stop> {
         socket_options: socket_options(&sockopts).map_err(|error| Stop::usage(error.to_string()))?,
         proxy: if by_shell { None } else { proxy()? },
         program: variable("RSYNC_CONNECT_PROG").filter(|_| !by_shell),
-        tls: TlsFiles::new(authorities, certificate, key),
+        tls: TlsFiles::new(
+            named(authorities, "RSYNC_SSL_CA_CERT"),
+            named(certificate, "RSYNC_SSL_CERT"),
+            named(key, "RSYNC_SSL_KEY"),
+        ),
         shell: RemoteShell {
             command: connection.rsh.clone().map(OsString::from_vec),
             rsync_path: connection.rsync_path.clone(),

@@ -145,7 +145,11 @@ impl<'a> Driver<'a> {
         let code = status.and_then(|status| u8::try_from(status.code()?).ok()).unwrap_or(0);
         match outcome {
             Ok(outcome) => Ok(self.report(outcome)),
-            Err(kind) => Err(Aborted { stage, kind: kind.with_shell(code), texts: self.tally.texts }),
+            Err(kind) => {
+                let silent = self.bytes_read == 0 && stage == Stage::Greeting;
+                let kind = if silent { kind.without_greeting() } else { kind };
+                Err(Aborted { stage, kind: kind.with_shell(code), texts: self.tally.texts })
+            }
         }
     }
 

@@ -100,6 +100,9 @@ pub enum SessionErrorKind {
         /// Why.
         source: io::Error,
     },
+    /// The connection ended before a daemon greeted us.
+    #[error("{0}, and nobody had greeted: if TLS is spoken there, use rsyncs://")]
+    NoGreeting(Box<SessionErrorKind>),
     /// The program that connected us ended with a code of its own.
     #[error("{before}; the remote shell ended with code {code}{meaning}")]
     Shell {
@@ -139,6 +142,16 @@ impl SessionErrorKind {
         }
     }
 
+    /// The same, when it ended a session that had not begun.
+    pub(super) fn without_greeting(self) -> Self {
+        match self {
+            SessionErrorKind::Socket(_) | SessionErrorKind::Wire(ErrorKind::Closed { .. }) => {
+                SessionErrorKind::NoGreeting(Box::new(self))
+            }
+            other => other,
+        }
+    }
+
     /// The same, when the program that carried the session ended like this.
     pub(super) fn with_shell(self, code: u8) -> Self {
         let meaning = match code {
@@ -164,6 +177,7 @@ impl SessionError {
                 ExitCode::SOCKET
             }
             SessionErrorKind::Exec { .. } => ExitCode::IPC,
+            SessionErrorKind::NoGreeting(before) => self.exit_code_of(before),
             // Peer: rsync's cleanup.c takes the larger of its own code and that of its child.
             SessionErrorKind::Shell { code, before, .. } => ExitCode(self.exit_code_of(before).0.max(*code)),
             SessionErrorKind::ConnectTimeout(_) => ExitCode::CONTIMEOUT,

@@ -80,6 +80,11 @@ fn start_shell(target: &Target, way: &Way, wish: &Wish<'_>) -> Result<Raw, Faile
     let (program, arguments) = line.split_first().ok_or_else(|| failed("no remote shell".to_owned()))?;
     let mut command = Command::new(program);
     command.args(arguments);
+    if target.scheme == Scheme::ShellDaemon {
+        // What a helper such as rsync-ssl reads; 0 lets it choose.
+        let port = if target.port == Target::PORT { 0 } else { target.port };
+        command.env("RSYNC_PORT", port.to_string());
+    }
     start_program(command, program)
 }
 
