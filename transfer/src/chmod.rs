@@ -6,7 +6,8 @@ use ebbtide_wire::flist::mode;
 ///
 /// Each clause is an octal number, or whom it is about (`u`, `g`, `o`, `a`), `+`, `-` or `=`, and permissions (`r`,
 /// `w`, `x`, `X`, `s`, `t`). `D` makes it one for directories only, `F` one for all but directories. Where nobody is
-/// named everybody is meant, but bits of the umask stay as they are.
+/// named everybody is meant, but bits of the umask stay as they are. In place of permissions one class may stand whose
+/// permissions are copied: `g=u`, `o-g`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chmod {
     clauses: Vec<Clause>,
@@ -21,12 +22,17 @@ pub struct BadChmod(pub String);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Clause {
     only: Only,
-    /// Bits that stay.
-    keep: u32,
-    /// Bits that are set.
-    set: u32,
-    /// `X`: execute bits are set for directories, and where some were set before.
-    execute_kept: bool,
+    action: Action,
+}
+
+/// What a clause does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    /// Leaves the bits in `keep` and sets those in `set`. `execute_kept` is for `X`: execute bits are set for
+    /// directories, and where some were set before.
+    Bits { keep: u32, set: u32, execute_kept: bool },
+    /// Gives, takes or sets what the class `from` (its shift in bits) has at that time.
+    Copy { operator: u8, from: u32, classes: u32, mask: u32 },
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,23 +81,19 @@ impl Clause {
     fn parse(text: &[u8], umask: u32) -> Option<Clause> {
         let (only, text) = prefix(text)?;
         if text.first().is_some_and(u8::is_ascii_digit) {
-            return Some(Clause { only, keep: 0, set: octal(text)?, execute_kept: false });
+            let action = Action::Bits { keep: 0, set: octal(text)?, execute_kept: false };
+            return Some(Clause { only, action });
         }
         let at = text.iter().position(|byte| matches!(byte, b'+' | b'-' | b'='))?;
         let (who, only) = who(&text[..at], only)?;
-        let what = what(&text[at + 1..], who)?;
-        let masked = if who.classes == 0 { !umask } else { ALL };
-        let classes = if who.classes == 0 { 0o111 } else { who.classes };
-        let bits = ((classes * what.permissions) & masked) | what.special;
-        let (keep, set) = match text[at] {
-            b'+' => (ALL, bits),
-            b'-' => (ALL & !bits, 0),
-            _ => {
-                let special = if what.special == 0 { 0 } else { who.special };
-                (ALL & !(classes * 7) & !special, bits)
-            }
+        let (operator, what) = (text[at], &text[at + 1..]);
+        let action = match what {
+            [b'u'] => Action::copy(operator, 6, who, umask),
+            [b'g'] => Action::copy(operator, 3, who, umask),
+            [b'o'] => Action::copy(operator, 0, who, umask),
+            letters => Action::bits(operator, permissions(letters, who)?, who, umask),
         };
-        Some(Clause { only, keep, set, execute_kept: what.execute_kept })
+        Some(Clause { only, action })
     }
 
     fn concerns(&self, kind: u32) -> bool {
@@ -105,10 +107,55 @@ impl Clause {
     /// `before` is the mode on disk, `now` what earlier clauses made of it.
     fn apply(&self, now: u32, before: u32) -> u32 {
         let kind = before & mode::TYPE;
-        let no_execute = self.execute_kept && before & 0o111 == 0 && kind != mode::DIRECTORY;
-        let set = if no_execute { self.set & !0o111 } else { self.set };
-        kind | now & self.keep | set
+        kind | match self.action {
+            Action::Bits { keep, set, execute_kept } => {
+                let no_execute = execute_kept && before & 0o111 == 0 && kind != mode::DIRECTORY;
+                now & keep | if no_execute { set & !0o111 } else { set }
+            }
+            Action::Copy { operator, from, classes, mask } => {
+                let bits = (classes * (now >> from & 7)) & mask;
+                match operator {
+                    b'+' => now | bits,
+                    b'-' => now & !bits,
+                    _ => now & !((classes * 7) | special_of(classes)) | bits,
+                }
+            }
+        }
     }
+}
+
+impl Action {
+    fn bits(operator: u8, what: What, who: Who, umask: u32) -> Action {
+        let (classes, mask) = who.or_everybody(umask);
+        let bits = ((classes * what.permissions) & mask) | what.special;
+        let (keep, set) = match operator {
+            b'+' => (ALL, bits),
+            b'-' => (ALL & !bits, 0),
+            _ => {
+                let special = if what.special == 0 { 0 } else { who.special };
+                (ALL & !(classes * 7) & !special, bits)
+            }
+        };
+        Action::Bits { keep, set, execute_kept: what.execute_kept }
+    }
+
+    fn copy(operator: u8, from: u32, who: Who, umask: u32) -> Action {
+        let (classes, mask) = who.or_everybody(umask);
+        Action::Copy { operator, from, classes, mask }
+    }
+}
+
+impl Who {
+    /// The classes, and the bits that may be touched.
+    fn or_everybody(self, umask: u32) -> (u32, u32) {
+        if self.classes == 0 { (0o111, ALL & !umask) } else { (self.classes, ALL) }
+    }
+}
+
+/// Of these classes: setuid of the user, setgid of the group, sticky of the others.
+fn special_of(classes: u32) -> u32 {
+    let bits = [(0o100, 0o4000), (0o010, 0o2000), (0o001, 0o1000)];
+    bits.into_iter().filter(|(class, _)| classes & class != 0).map(|(_, special)| special).sum()
 }
 
 /// `D` and `F`, which stand in front of a number; in front of letters they may stand among them.
@@ -144,7 +191,7 @@ fn who(letters: &[u8], mut only: Only) -> Option<(Who, Only)> {
             b'u' => (0o100, 0o4000),
             b'g' => (0o010, 0o2000),
             b'o' => (0o001, 0),
-            b'a' => (0o111, 0),
+            b'a' => (0o111, 0o6000),
             letter => {
                 only = only.narrowed(*letter)?;
                 (0, 0)
@@ -166,7 +213,7 @@ struct What {
     execute_kept: bool,
 }
 
-fn what(letters: &[u8], who: Who) -> Option<What> {
+fn permissions(letters: &[u8], who: Who) -> Option<What> {
     let mut what = What::default();
     for letter in letters {
         match letter {
@@ -229,6 +276,16 @@ mod tests {
     }
 
     #[test]
+    fn permissions_are_copied_from_what_a_class_has_by_then() {
+        assert_eq!(changed("g=u", 0o100_640), 0o100_660);
+        assert_eq!(changed("g=u", 0o102_640), 0o100_660);
+        assert_eq!(changed("u=r,g=u", 0o100_751), 0o100_441);
+        assert_eq!(changed("=u", 0o107_777), 0o100_755);
+        assert_eq!(changed("a-o", 0o107_777), 0o107_000);
+        assert_eq!(changed("+u", 0o100_751), 0o100_755);
+    }
+
+    #[test]
     fn symlinks_and_names_to_be_removed_stay_as_they_are() {
         assert_eq!(changed("a=", 0o120_777), 0o120_777);
         assert_eq!(changed("a+rwx", 0), 0);
@@ -237,7 +294,9 @@ mod tests {
 
     #[test]
     fn what_no_rsync_understands_is_refused() {
-        for text in ["", "u", "u+q", "DF+x", "888", "77777", "u+x,", "z+x", "+x+w", "u7"] {
+        for text in
+            ["", "u", "u+q", "DF+x", "888", "77777", "u+x,", "z+x", "+x+w", "u7", "g=ur", "o=ug", "g=us"]
+        {
             assert!(Chmod::default().add(text, 0).is_err(), "{text}");
         }
     }

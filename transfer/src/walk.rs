@@ -255,7 +255,7 @@ impl<'a> Walk<'a> {
                 let whole = depth == Depth::Tree && !self.is_beyond(&found.meta);
                 let dir = if whole { DirRole::Content } else { DirRole::Plain };
                 let entry = Entry::new(path, found.meta).with_link_target(found.target).with_role(dir);
-                self.add(opened, name, Entry { root: self.root, ..entry }, found.followed);
+                self.add(opened, name, Entry { root: self.root, ..entry }, (found.atime, found.followed));
             }
             Err(error) => self.unseen(opened, name, &path, error),
         }
@@ -274,8 +274,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds an entry with what `lstat` does not tell.
-    fn add(&mut self, opened: &OwnedFd, name: &CStr, mut entry: Entry, followed: bool) {
-        match self.details.read_in(opened.as_fd(), name, &entry.meta, followed) {
+    fn add(&mut self, opened: &OwnedFd, name: &CStr, mut entry: Entry, (atime, followed): (i64, bool)) {
+        match self.details.read_in(opened.as_fd(), name, &entry.meta, atime, followed) {
             Ok(details) => {
                 entry.details = details;
                 self.entries.push(entry);
@@ -290,15 +290,19 @@ impl<'a> Walk<'a> {
     fn look(&self, opened: &OwnedFd, name: &CStr, path: &[u8]) -> io::Result<Found> {
         let meta = stat_in(opened.as_fd(), name)?;
         let links = self.source.links();
+        let atime = |meta, followed| self.source.wanted().atime_in(opened.as_fd(), name, meta, followed);
+        let own = atime(&meta, false)?;
         if !meta.is_symlink() || !self.kinds.links && !links.follow_some() {
-            return Ok(Found { meta, target: Box::default(), followed: false });
+            return Ok(Found { meta, target: Box::default(), atime: own, followed: false });
         }
         let target = read_link_in(opened.as_fd(), name)?;
         let behind = || stat_behind(opened.as_fd(), name);
         if links.follow(path, &target, || behind().is_ok_and(|meta| meta.is_dir())) {
-            return Ok(Found { meta: behind()?, target: Box::default(), followed: true });
+            let meta = behind()?;
+            let atime = atime(&meta, true)?;
+            return Ok(Found { meta, target: Box::default(), atime, followed: true });
         }
-        Ok(Found { meta, target: links.sent(target), followed: false })
+        Ok(Found { meta, target: links.sent(target), atime: own, followed: false })
     }
 
     /// Whether this is a directory on another file system, and the walk stays on its own.
@@ -320,6 +324,8 @@ impl<'a> Walk<'a> {
 struct Found {
     meta: Meta,
     target: Box<[u8]>,
+    /// 0 where nobody wants it.
+    atime: i64,
     /// Whether the name is a symlink, and the rest is about what it leads to.
     followed: bool,
 }

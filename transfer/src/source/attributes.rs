@@ -39,6 +39,32 @@ impl Wanted {
         self == Wanted::default()
     }
 
+    /// The access time of the entry `name` in an open directory, or of what it leads to; 0 where nobody wants it.
+    ///
+    /// # Errors
+    /// The entry is gone.
+    pub(crate) fn atime_in(
+        self,
+        directory: BorrowedFd<'_>,
+        name: &CStr,
+        meta: &Meta,
+        followed: bool,
+    ) -> io::Result<i64> {
+        if !self.atimes || meta.is_dir() {
+            return Ok(0);
+        }
+        let flags = if followed { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
+        Ok(rustix::fs::statat(directory, name, flags)?.st_atime as i64)
+    }
+
+    /// The access time of the entry that a descriptor stands for; 0 where nobody wants it.
+    ///
+    /// # Errors
+    /// The file system fails.
+    pub(super) fn atime_of(self, entry: BorrowedFd<'_>, meta: &Meta) -> io::Result<i64> {
+        if self.atimes && !meta.is_dir() { Ok(rustix::fs::fstat(entry)?.st_atime as i64) } else { Ok(0) }
+    }
+
     /// Whether an attribute of this name is sent. Peer: rsync's xattrs.c on Linux leaves out the namespace `system`,
     /// and with one `-X` the names `user.rsync.%…`; what the kernel does not show to us it does not show to rsync.
     fn takes(self, name: &[u8]) -> bool {
@@ -77,7 +103,7 @@ impl DetailReader {
     }
 
     /// The details of the entry `name` in an open directory, or of what it leads to if it is a symlink that was
-    /// `followed`; `None` if it has none.
+    /// `followed`; `None` if it has none. Its access time was asked for before its target was read, which changes it.
     ///
     /// # Errors
     /// They cannot be read; `NotFound` if the entry is gone.
@@ -86,15 +112,11 @@ impl DetailReader {
         directory: BorrowedFd<'_>,
         name: &CStr,
         meta: &Meta,
+        atime: i64,
         followed: bool,
     ) -> io::Result<Option<Arc<Details>>> {
         if self.wanted.is_nothing() {
             return Ok(None);
-        }
-        let mut atime = 0;
-        if self.wants_atime(meta) {
-            let flags = if followed { AtFlags::empty() } else { AtFlags::SYMLINK_NOFOLLOW };
-            atime = rustix::fs::statat(directory, name, flags)?.st_atime as i64;
         }
         self.read(&Place::within(directory, name, followed)?, meta, atime)
     }
@@ -103,16 +125,16 @@ impl DetailReader {
     ///
     /// # Errors
     /// They cannot be read.
-    pub(crate) fn read_of(&mut self, entry: BorrowedFd<'_>, meta: &Meta) -> io::Result<Option<Arc<Details>>> {
+    pub(crate) fn read_of(
+        &mut self,
+        entry: BorrowedFd<'_>,
+        meta: &Meta,
+        atime: i64,
+    ) -> io::Result<Option<Arc<Details>>> {
         if self.wanted.is_nothing() {
             return Ok(None);
         }
-        let atime = if self.wants_atime(meta) { rustix::fs::fstat(entry)?.st_atime as i64 } else { 0 };
         self.read(&Place::of(entry)?, meta, atime)
-    }
-
-    fn wants_atime(&self, meta: &Meta) -> bool {
-        self.wanted.atimes && !meta.is_dir()
     }
 
     fn read(&mut self, place: &Place, meta: &Meta, atime: i64) -> io::Result<Option<Arc<Details>>> {
@@ -252,8 +274,9 @@ mod tests {
         let look = source.look(0, name.as_bytes()).unwrap();
         let opened = source.open_dir(0, b".").unwrap();
         let name = CString::new(name).unwrap();
-        let within =
-            DetailReader::new(wanted).read_in(std::os::fd::AsFd::as_fd(&opened), &name, &look.meta, false);
+        let opened = std::os::fd::AsFd::as_fd(&opened);
+        let atime = wanted.atime_in(opened, &name, &look.meta, false).unwrap();
+        let within = DetailReader::new(wanted).read_in(opened, &name, &look.meta, atime, false);
         assert_eq!(within.unwrap(), look.details);
         look.details
     }
@@ -312,7 +335,7 @@ mod tests {
         let mut reader = DetailReader::new(ALL);
         let meta = source.look(0, b"f").unwrap().meta;
         let mut read =
-            |name| reader.read_in(std::os::fd::AsFd::as_fd(&opened), name, &meta, false).unwrap().unwrap();
+            |name| reader.read_in(std::os::fd::AsFd::as_fd(&opened), name, &meta, 0, false).unwrap().unwrap();
         assert!(Arc::ptr_eq(&read(c"f"), &read(c"g")));
     }
 

@@ -118,6 +118,7 @@ impl Source {
     pub fn look(&self, root: u16, name: &[u8]) -> io::Result<Look> {
         let mut entry = self.resolve(root, name, OFlags::PATH | OFlags::NOFOLLOW)?;
         let mut meta = stat(&entry)?;
+        let mut atime = self.wanted.atime_of(entry.as_fd(), &meta)?;
         let mut link_target = Box::default();
         if meta.is_symlink() {
             let target = read_link_in(entry.as_fd(), c"")?;
@@ -126,11 +127,12 @@ impl Source {
             if self.links.follow(name, &target, to_directory) {
                 entry = behind()?;
                 meta = stat(&entry)?;
+                atime = self.wanted.atime_of(entry.as_fd(), &meta)?;
             } else {
                 link_target = self.links.sent(target);
             }
         }
-        let details = DetailReader::new(self.wanted).read_of(entry.as_fd(), &meta)?;
+        let details = DetailReader::new(self.wanted).read_of(entry.as_fd(), &meta, atime)?;
         Ok(Look { meta, link_target, details })
     }
 
