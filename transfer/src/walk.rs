@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -101,6 +101,27 @@ impl Keep for Everything {
     }
 }
 
+/// A directory that is to be listed.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    root: u16,
+    dir: Box<[u8]>,
+    /// The file system that the walk stays on, once that is known.
+    device: Option<u64>,
+    /// The rules of the directory that it stands in.
+    keep: Arc<dyn Keep>,
+}
+
+impl Pending {
+    /// Its path below its root.
+    pub fn dir(&self) -> &[u8] {
+        &self.dir
+    }
+}
+
+/// Bytes of names that are asked for at once.
+const NAMES_BUFFER: usize = 64 * 1024;
+
 /// A list that grows directory by directory.
 #[derive(Debug)]
 pub struct Walk<'a> {
@@ -113,6 +134,8 @@ pub struct Walk<'a> {
     one_file_system: u8,
     /// The file system of the directory that the walk began with, if it stays on that.
     device: Option<u64>,
+    /// Room for the names of a directory.
+    buffer: Vec<MaybeUninit<u8>>,
     /// What was found.
     pub entries: Vec<Entry>,
     /// What could not be listed.
@@ -130,6 +153,7 @@ impl<'a> Walk<'a> {
             details: DetailReader::new(source.wanted()),
             one_file_system: 0,
             device: None,
+            buffer: Vec::new(),
             entries: Vec::new(),
             problems: Vec::new(),
         }
@@ -170,19 +194,41 @@ impl<'a> Walk<'a> {
 
     /// Lists what is in the directory `dir` (`.` for the root), but not `dir` itself.
     pub fn below(&mut self, dir: &[u8], depth: Depth) {
-        let mut pending = vec![(Box::<[u8]>::from(dir), Arc::clone(&self.keep))];
-        let mut buffer = vec![MaybeUninit::uninit(); 64 * 1024];
-        self.device = None;
-        while let Some((dir, mut keep)) = pending.pop() {
+        let mut pending = vec![self.begin(dir)];
+        while let Some(next) = pending.pop() {
             let first = self.entries.len();
-            self.entries_of(&dir, depth, &mut keep, &mut buffer);
+            let subdirs = self.directory(next, depth);
             self.drop_repeats(first);
-            if depth == Depth::Tree {
-                let subdirs = self.entries[first..].iter().rev().filter(|entry| entry.meta.is_dir());
-                let subdirs = subdirs.filter(|entry| !self.is_beyond(&entry.meta));
-                pending.extend(subdirs.map(|entry| (entry.name.clone(), Arc::clone(&keep))));
-            }
+            pending.extend(subdirs);
         }
+    }
+
+    /// A directory below the present root to begin with, under the rules of the walk.
+    pub fn begin(&self, dir: &[u8]) -> Pending {
+        Pending { root: self.root, dir: dir.into(), device: None, keep: Arc::clone(&self.keep) }
+    }
+
+    /// Lists the entries of one directory. Returns those of its subdirectories that a tree has, the first one last: a
+    /// stack of these is walked depth first. A directory that changes meanwhile can show a name twice.
+    pub fn directory(&mut self, pending: Pending, depth: Depth) -> Vec<Pending> {
+        let Pending { root, dir, device, mut keep } = pending;
+        let first = self.entries.len();
+        (self.root, self.device) = (root, device);
+        let mut buffer = mem::take(&mut self.buffer);
+        buffer.resize_with(NAMES_BUFFER, MaybeUninit::uninit);
+        self.entries_of(&dir, depth, &mut keep, &mut buffer);
+        self.buffer = buffer;
+        if depth == Depth::Entries {
+            return Vec::new();
+        }
+        let subdirs = self.entries[first..].iter().filter(|entry| entry.meta.is_dir());
+        let subdirs = subdirs.filter(|entry| !self.is_beyond(&entry.meta));
+        let device = self.device;
+        let pending =
+            |entry: &Entry| Pending { root, dir: entry.name.clone(), device, keep: Arc::clone(&keep) };
+        let mut subdirs: Vec<_> = subdirs.map(pending).collect();
+        subdirs.sort_unstable_by(|one, other| other.dir.cmp(&one.dir));
+        subdirs
     }
 
     /// Lists a directory; `keep` holds the rules of the one above, and then its own.

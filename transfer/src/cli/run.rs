@@ -15,11 +15,12 @@ use super::args::{Args, UsageError, bytes};
 use super::filters;
 use super::names::{Named, read_list};
 use super::reach;
-use super::select::{Selection, select};
+use super::select::{Streamed, select, stream};
 use super::show::Screen;
 use super::stats::{self, Counts, Numbers};
 use crate::ExitCode;
 use crate::session::{self, FileListInput, Report, SessionError};
+use crate::source::Source;
 use crate::text::OsError;
 use crate::transport::{Password, Scheme, Target};
 
@@ -113,7 +114,12 @@ fn push(
     runtime: &tokio::runtime::Runtime,
 ) -> Result<ExitCode, Stop> {
     let started = Instant::now();
-    let chosen = list(args, filters)?;
+    let named = named(args)?;
+    if let Some(streamed) = stream(args, filters, &named).map_err(|error| unselectable(&error))? {
+        return push_streamed(args, target, screen, runtime, streamed);
+    }
+    let chosen = select(args, filters, &named).map_err(|error| unselectable(&error))?;
+    check_rules(&chosen.source)?;
     chosen.problems.iter().for_each(|problem| screen.problem(problem));
     let listing = started.elapsed();
     if args.given.output.verbose > 0 && !args.given.output.quiet {
@@ -134,15 +140,47 @@ fn push(
     Ok(verdict(report.exit))
 }
 
-/// What goes over. With arguments that are missing, and nothing else, there is nothing to connect for.
-fn list(args: &Args, filters: &Arc<Filters>) -> Result<Selection, Stop> {
-    let named = named(args)?;
-    let chosen = select(args, filters, &named)
-        .map_err(|error| Stop { code: ExitCode::FILE_SELECT, text: error.to_string() })?;
-    match chosen.source.rules_failure() {
-        Some(error) => Err(Stop::filter(error)),
-        None => Ok(chosen),
+/// Lists while it sends. With arguments that are missing, and nothing else, there is nothing to connect for.
+fn push_streamed(
+    args: &Args,
+    target: &Target,
+    screen: &mut Screen,
+    runtime: &tokio::runtime::Runtime,
+    streamed: Streamed,
+) -> Result<ExitCode, Stop> {
+    check_rules(&streamed.source)?;
+    let started = Instant::now();
+    let top = streamed.walk.top();
+    if top.entries.is_empty() {
+        top.problems.iter().for_each(|problem| screen.problem(problem));
+        return Ok(verdict(top.io_errors().exit_code(false)));
     }
+    if args.given.output.verbose > 0 && !args.given.output.quiet {
+        screen.line("sending incremental file list");
+    }
+    let source = streamed.source;
+    screen.set_source(Arc::clone(&source));
+    let rules = Arc::clone(&source);
+    let session = async {
+        let walk = Box::new(streamed.walk);
+        let pushed = session::push_listings(target, &args.push, walk, source, screen).await;
+        pushed.map_err(|error| Stop::session(&error))
+    };
+    let pushed = runtime.block_on(unless_interrupted(session));
+    // A directory's own rules may be found to be wrong on the way; the walk then stops there.
+    check_rules(&rules)?;
+    let report = pushed?;
+    // Listing went on beside the session, and cost no time of its own.
+    summarize(args, screen, &report, screen.listed, started.elapsed(), Duration::ZERO);
+    Ok(verdict(report.exit))
+}
+
+fn check_rules(source: &Source) -> Result<(), Stop> {
+    source.rules_failure().map_or(Ok(()), |error| Err(Stop::filter(error)))
+}
+
+fn unselectable(error: &io::Error) -> Stop {
+    Stop { code: ExitCode::FILE_SELECT, text: error.to_string() }
 }
 
 fn named(args: &Args) -> Result<Vec<Named>, Stop> {

@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::mem;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ebbtide_filter::Filters;
 
-use crate::session::{DirRole, Entry, FileListInput};
+use crate::session::{DirRole, Entry, FileListInput, Listing, Listings};
 use crate::source::{Links, Look, Source, Wanted};
-use crate::walk::{Depth, Kinds, Problem, ProblemKind, Walk};
+use crate::walk::{Depth, Kinds, Pending, Problem, ProblemKind, Walk};
 
 use super::args::{Args, MissingArgs};
 use super::names::Named;
@@ -21,28 +22,61 @@ pub(super) struct Selection {
     pub(super) problems: Vec<Problem>,
 }
 
-/// How arguments become entries.
-struct Rules {
-    recursive: bool,
-    dirs: bool,
-    kinds: Kinds,
-    missing: MissingArgs,
+/// What is sent with a list that comes directory by directory.
+pub(super) struct Streamed {
+    pub(super) source: Arc<Source>,
+    pub(super) walk: TreeWalk,
 }
 
-/// Looks at all that was named.
-pub(super) fn select(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io::Result<Selection> {
+/// Walks below what was named, while the session runs.
+pub(super) struct TreeWalk {
+    source: Arc<Source>,
+    kinds: Kinds,
+    /// `-x`, repeated.
+    one_file_system: u8,
+    /// What stands at the top.
+    top: Listing,
+    /// Directories that are to be listed.
+    pending: Vec<Pending>,
+}
+
+impl TreeWalk {
+    /// What stands at the top; not everything that will be sent.
+    pub(super) fn top(&self) -> &Listing {
+        &self.top
+    }
+}
+
+impl Listings for TreeWalk {
+    fn run(self: Box<Self>, give: &mut dyn FnMut(Listing) -> bool) {
+        let TreeWalk { source, kinds, one_file_system, top, mut pending } = *self;
+        let mut wanted = give(top);
+        let mut walk = Walk::new(&source, 0, kinds).staying(one_file_system);
+        while wanted && let Some(next) = pending.pop() {
+            let dir = next.dir().into();
+            pending.extend(walk.directory(next, Depth::Tree));
+            let (entries, problems) = (mem::take(&mut walk.entries), mem::take(&mut walk.problems));
+            let broken = source.rules_failure().is_some();
+            wanted = give(Listing { dir, entries, problems, broken });
+        }
+    }
+}
+
+/// Looks at what was named, and no further. `None` when the list cannot come directory by directory.
+pub(super) fn stream(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io::Result<Option<Streamed>> {
     let server = &args.push.server;
-    let (attributes, chosen) = (&args.given.attributes, &args.given.select);
-    let kinds = Kinds { links: server.links, devices: attributes.devices, specials: attributes.specials };
-    let dirs = chosen.dirs == Some(true) || chosen.files_from.is_some();
-    let rules = Rules { recursive: server.recursive, dirs, kinds, missing: chosen.missing };
+    let alone = server.recursive && !server.relative && args.given.select.files_from.is_none();
+    let mut names = HashSet::new();
+    let apart = named.len() == 1 || named.iter().all(|named| named.name != b"." && names.insert(&named.name));
+    if !(server.incremental && server.can_recurse_incrementally() && alone && apart) {
+        return Ok(None);
+    }
+    let mut rules = Rules::new(args);
+    rules.starts = Some(Vec::new());
     let mut roots = Roots::default();
     let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
-    let source = Source::open_all(&roots.paths)?
-        .reading(Wanted::of(server))
-        .following(followed(&args.given.links))
-        .with_filters(filters);
-    let mut walk = Walk::new(&source, 0, kinds).staying(args.push.server.one_file_system);
+    let source = Arc::new(open(args, filters, &roots)?);
+    let mut walk = Walk::new(&source, 0, rules.kinds).staying(server.one_file_system);
     walk.problems = roots.problems;
     for (named, root) in named.iter().zip(opened) {
         if let Some(root) = root {
@@ -50,13 +84,48 @@ pub(super) fn select(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io
             rules.add(&mut walk, &source, root, named);
         }
     }
-    let mut entries = std::mem::take(&mut walk.entries);
+    let (entries, problems) = (mem::take(&mut walk.entries), mem::take(&mut walk.problems));
+    let mut pending = rules.starts.unwrap_or_default();
+    // The first one is the next one.
+    pending.reverse();
+    let top = Listing { dir: Box::default(), entries: missing_first(entries), problems, broken: false };
+    let one_file_system = server.one_file_system;
+    let walk = TreeWalk { source: Arc::clone(&source), kinds: rules.kinds, one_file_system, top, pending };
+    Ok(Some(Streamed { source, walk }))
+}
+
+/// How arguments become entries.
+struct Rules {
+    recursive: bool,
+    dirs: bool,
+    kinds: Kinds,
+    missing: MissingArgs,
+    /// Where trees begin, if they are not walked here.
+    starts: Option<Vec<Pending>>,
+}
+
+/// Looks at all that was named.
+pub(super) fn select(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io::Result<Selection> {
+    let server = &args.push.server;
+    let mut rules = Rules::new(args);
+    let mut roots = Roots::default();
+    let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
+    let source = open(args, filters, &roots)?;
+    let mut walk = Walk::new(&source, 0, rules.kinds).staying(server.one_file_system);
+    walk.problems = roots.problems;
+    for (named, root) in named.iter().zip(opened) {
+        if let Some(root) = root {
+            walk.set_root(root);
+            rules.add(&mut walk, &source, root, named);
+        }
+    }
+    let mut entries = mem::take(&mut walk.entries);
     if named.len() > 1 || args.push.server.relative {
         entries = without_repeats(entries);
     }
     let entries = missing_first(without_orphans(entries, &mut walk));
     let io_errors = walk.io_errors();
-    let problems = std::mem::take(&mut walk.problems);
+    let problems = mem::take(&mut walk.problems);
     Ok(Selection { source, list: FileListInput { entries, io_errors }, problems })
 }
 
@@ -68,6 +137,12 @@ fn followed(given: &super::args::Links) -> Links {
         to_directories: given.copy_dirlinks,
         unmunge: given.munge,
     }
+}
+
+/// What is sent, with what is read of it.
+fn open(args: &Args, filters: &Arc<Filters>, roots: &Roots) -> io::Result<Source> {
+    let source = Source::open_all(&roots.paths)?.reading(Wanted::of(&args.push.server));
+    Ok(source.following(followed(&args.given.links)).with_filters(filters))
 }
 
 /// The roots that could be opened, each once.
@@ -100,7 +175,19 @@ impl Roots {
 }
 
 impl Rules {
-    fn add(&self, walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
+    fn new(args: &Args) -> Rules {
+        let server = &args.push.server;
+        let (attributes, chosen) = (&args.given.attributes, &args.given.select);
+        Rules {
+            recursive: server.recursive,
+            dirs: chosen.dirs == Some(true) || chosen.files_from.is_some(),
+            kinds: Kinds { links: server.links, devices: attributes.devices, specials: attributes.specials },
+            missing: chosen.missing,
+            starts: None,
+        }
+    }
+
+    fn add(&mut self, walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
         let look = source.look(root, &named.name);
         if look.as_ref().is_ok_and(|look| source.hides(root, &named.name, look.meta.is_dir())) {
             return;
@@ -127,7 +214,7 @@ impl Rules {
         }
     }
 
-    fn add_dir(&self, walk: &mut Walk<'_>, root: u16, named: &Named, look: Look) {
+    fn add_dir(&mut self, walk: &mut Walk<'_>, root: u16, named: &Named, look: Look) {
         let listed = self.recursive || named.content && self.dirs;
         if !listed && !self.dirs {
             return walk.problem(&named.name, ProblemKind::DirectoryNotWanted);
@@ -135,7 +222,15 @@ impl Rules {
         let role = if listed { DirRole::Content } else { DirRole::Plain };
         let entry = Entry::new(named.name.clone(), look.meta).with_details(look.details).with_role(role);
         walk.entries.push(Entry { root, ..entry });
-        if listed {
+        if let Some(starts) = self.starts.as_mut().filter(|_| listed) {
+            let start = walk.begin(&named.name);
+            if named.name == b"." {
+                // The list of the root holds the root itself.
+                starts.extend(walk.directory(start, Depth::Tree).into_iter().rev());
+            } else {
+                starts.push(start);
+            }
+        } else if listed {
             walk.below(&named.name, if self.recursive { Depth::Tree } else { Depth::Entries });
         }
     }

@@ -28,6 +28,8 @@ pub(super) struct Screen {
     source: Arc<Source>,
     motd_shown: bool,
     pub(super) created: Counts,
+    /// What was listed while the session ran.
+    pub(super) listed: Counts,
 }
 
 impl Screen {
@@ -44,6 +46,7 @@ impl Screen {
             source: Arc::new(Source::none()),
             motd_shown: false,
             created: Counts::default(),
+            listed: Counts::default(),
         }
     }
 
@@ -102,6 +105,11 @@ impl Observer for Screen {
         if self.motd_shown {
             self.line("");
         }
+    }
+
+    fn listed(&mut self, entries: &[Entry], problems: &[Problem]) {
+        entries.iter().for_each(|entry| self.listed.add(entry));
+        problems.iter().for_each(|problem| self.problem(problem));
     }
 
     fn item(&mut self, item: &Item<'_>) {

@@ -10,8 +10,8 @@ use ebbtide_wire::sender::{Ndx, NoSend, Request};
 use ebbtide_wire::token::looks_compressed;
 use tokio::sync::mpsc::{self, Receiver, Sender, UnboundedReceiver, UnboundedSender};
 
-use super::entry::Entry;
 use super::frames::{self, FRAME, FRAMES_FROM, Share};
+use super::lists::Spot;
 use super::report::Outcome;
 use super::skip::SkipCompress;
 use crate::source::{Content, OpenFile, Source};
@@ -23,10 +23,10 @@ pub(super) struct Answerer {
     batches: Receiver<Vec<Part>>,
 }
 
-/// One request, and the caller's number of the entry that it is for.
+/// One request, and the entry that it is for.
 #[derive(Debug)]
 pub(super) struct Job {
-    pub(super) index: usize,
+    pub(super) spot: Spot,
     pub(super) request: Request,
 }
 
@@ -35,7 +35,7 @@ pub(super) enum Part {
     /// Some bytes of the answer to `ndx`; `first` begins it, `end` ends it.
     Bytes { ndx: Ndx, first: bool, pieces: Pieces, source: Bytes, end: Option<End> },
     /// There is no answer.
-    NoSend { ndx: Ndx, index: usize, why: NoSend, error: io::Error },
+    NoSend { ndx: Ndx, why: NoSend, error: io::Error },
     /// The encoder cannot go on.
     Broken(ebbtide_wire::Error),
 }
@@ -43,7 +43,6 @@ pub(super) enum Part {
 /// The end of one answer.
 #[derive(Debug)]
 pub(super) struct End {
-    pub(super) index: usize,
     pub(super) outcome: Outcome,
     /// Length of what was sent, in bytes.
     pub(super) size: u64,
@@ -73,7 +72,6 @@ impl Answerer {
     /// The compressor has no memory.
     pub(super) fn start(
         context: &AnswerContext,
-        entries: Arc<Vec<Entry>>,
         source: Arc<Source>,
         compressing: Compressing,
     ) -> Result<Answerer, ebbtide_wire::Error> {
@@ -82,8 +80,7 @@ impl Answerer {
         let encoder = context.encoder()?;
         let context = context.clone();
         let (batch, batch_bytes) = (Vec::new(), 0);
-        let worker =
-            Worker { context, compressing, encoder, entries, source, batch, batch_bytes, batches: sender };
+        let worker = Worker { context, compressing, encoder, source, batch, batch_bytes, batches: sender };
         tokio::task::spawn_blocking(move || worker.run(requests));
         Ok(Answerer { jobs, batches })
     }
@@ -118,7 +115,6 @@ struct Worker {
     context: AnswerContext,
     compressing: Compressing,
     encoder: Encoder,
-    entries: Arc<Vec<Entry>>,
     source: Arc<Source>,
     batch: Vec<Part>,
     batch_bytes: usize,
@@ -142,15 +138,14 @@ impl Worker {
 
     fn answer(&mut self, job: &Job) -> Result<(), Unwanted> {
         let ndx = job.request.ndx;
-        let index = job.index;
-        let entry = &self.entries[index];
+        let entry = job.spot.entry();
         let opened = self.source.open_file(entry.root, &entry.name);
         let read = opened.and_then(|file| file.content(Vec::new()).map(|content| (file, Arc::new(content))));
         match read {
             Ok((file, content)) => self.encode(job, &file, &content),
             Err(error) => {
                 let why = if is_gone(&error) { NoSend::Gone } else { NoSend::Other };
-                self.add(Part::NoSend { ndx, index, why, error }, 0)
+                self.add(Part::NoSend { ndx, why, error }, 0)
             }
         }
     }
@@ -189,7 +184,7 @@ impl Worker {
     /// What of a file goes as frames of its own, and how: large ones, and those that hold compressed data.
     fn framed(&self, job: &Job, content: &Content) -> Option<(Range<usize>, Share)> {
         let range = self.encoder.frames().filter(|range| range.len() >= RAW_FROM)?;
-        let as_it_is = self.compressing.skip.holds(&self.entries[job.index].name);
+        let as_it_is = self.compressing.skip.holds(&job.spot.entry().name);
         let framed = as_it_is || range.len() >= FRAMES_FROM || looks_compressed(&content[range.clone()]);
         framed.then_some((range, Share { as_it_is, threads: self.compressing.threads }))
     }
@@ -257,11 +252,11 @@ impl Worker {
     }
 
     fn end(&self, job: &Job, file: &OpenFile, content: &Content) -> End {
-        let listed = &self.entries[job.index].meta;
+        let listed = &job.spot.entry().meta;
         let steady = file.after().is_ok_and(|after| !listed.content_differs(&after)) && !content.was_cut();
         let outcome = if steady { Outcome::Sent } else { Outcome::ChangedWhileRead };
         let literal = self.encoder.literal_bytes();
-        End { index: job.index, outcome, size: content.len() as u64, literal }
+        End { outcome, size: content.len() as u64, literal }
     }
 
     fn add(&mut self, part: Part, bytes: usize) -> Result<(), Unwanted> {

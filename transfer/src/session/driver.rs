@@ -1,7 +1,7 @@
 //! Moves bytes between the socket, the protocol core and the answering thread. One task does all of it, so that
 //! reading never waits for writing: a daemon may send all of its requests before it reads anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,14 @@ use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::answer::{Answerer, Compressing, End, Job, Part};
-use super::entry::{Entry, FileListInput};
+use super::entry::FileListInput;
 use super::error::{SessionErrorKind, Stage};
 use super::list;
+use super::listings::{self, Lister, Listing, Listings, Ready};
+use super::lists::{Lists, Parts, Spot, Whole};
 use super::pulse::{Due, Pulse};
 use super::report::{Item, Observer, Outcome, Report, Sent, Text, TextKind};
-use super::tally::Tally;
+use super::tally::{Tally, outcome_of};
 use crate::options::PushOptions;
 use crate::source::Source;
 use crate::text::OsError;
@@ -31,19 +33,25 @@ pub(super) struct Driver<'a> {
     stream: Stream,
     client: Client,
     options: &'a PushOptions,
-    entries: Arc<Vec<Entry>>,
     source: Arc<Source>,
     observer: &'a mut dyn Observer,
+    /// What makes the list, until the daemon has said in which form it takes it.
+    listings: Option<Box<dyn Listings>>,
     /// The list, while it is being built.
     building: Option<Building>,
-    /// The list as it went out; requests name entries by their place in it.
-    list: Option<Arc<FileList>>,
+    /// The thread that makes lists of directories.
+    lister: Option<Lister>,
+    /// What that thread made, and the daemon does not need yet.
+    ready: VecDeque<Ready>,
+    lists: Lists,
+    /// The observer learns what became of each entry.
+    settles: bool,
     answerer: Option<Answerer>,
     compressing: Compressing,
     /// Requests without a complete answer.
     open_requests: usize,
-    /// Of each of them its place in the list, and how many bytes of sums came with it.
-    asked: HashMap<usize, (usize, u64)>,
+    /// How many bytes of sums came with each of them.
+    asked: HashMap<Ndx, u64>,
     /// Bytes of the answer that is open.
     answer_bytes: u64,
     /// When the list began to go out, and how many bytes had been made before.
@@ -56,7 +64,18 @@ pub(super) struct Driver<'a> {
     bytes_written: u64,
 }
 
-type Building = JoinHandle<Result<FileList, ebbtide_wire::Error>>;
+type Building = JoinHandle<Built>;
+
+/// The only list, and what went into it if that was not known before.
+type Built = Result<Box<(FileList, Option<Listing>)>, ebbtide_wire::Error>;
+
+/// Where the list comes from.
+pub(super) enum Input {
+    /// It is known.
+    Whole(FileListInput),
+    /// It is made while the session runs.
+    Listings(Box<dyn Listings>),
+}
 
 /// A session that did not run to its end.
 pub(super) struct Aborted {
@@ -69,7 +88,8 @@ pub(super) struct Aborted {
 enum Woken {
     Socket(io::Result<bool>),
     Answers(Option<Vec<Part>>),
-    Built(Result<Result<FileList, ebbtide_wire::Error>, task::JoinError>),
+    Built(Result<Built, task::JoinError>),
+    Listed(Option<Vec<Ready>>),
     Tick,
     /// There is nothing to wait for.
     Stuck,
@@ -102,20 +122,28 @@ impl<'a> Driver<'a> {
         client: Client,
         options: &'a PushOptions,
         started: Instant,
-        list: FileListInput,
+        input: Input,
         source: Arc<Source>,
         observer: &'a mut dyn Observer,
     ) -> Driver<'a> {
-        let tally = Tally::new(&list.entries);
+        let mut tally = Tally::new();
+        let (list, listings) = match input {
+            Input::Whole(list) => (list, None),
+            Input::Listings(listings) => (FileListInput::default(), Some(listings)),
+        };
+        tally.listed(&list.entries);
         let mut driver = Driver {
             stream,
             client,
             options,
-            entries: Arc::new(list.entries),
             source,
             observer,
+            listings,
             building: None,
-            list: None,
+            lister: None,
+            ready: VecDeque::new(),
+            settles: false,
+            lists: Lists::Whole(Whole::new(list.entries)),
             answerer: None,
             compressing: Compressing { threads: options.threads(), skip: options.skip_compress.clone() },
             open_requests: 0,
@@ -155,11 +183,12 @@ impl<'a> Driver<'a> {
 
     async fn exchange(&mut self) -> Result<sender::Outcome, SessionErrorKind> {
         // Without entries only a listing of modules can be meant.
-        if !self.options.server.checksum && !self.entries.is_empty() {
+        if !self.options.server.checksum && self.has_entries() {
             self.build_list()?;
         }
         loop {
             self.take_events()?;
+            self.push_ready()?;
             self.take_answers()?;
             self.write(true)?;
             if let Some(outcome) = self.finished.filter(|_| !self.has_output()) {
@@ -176,6 +205,7 @@ impl<'a> Driver<'a> {
                 }
                 Woken::Answers(batch) => self.on_batch(batch)?,
                 Woken::Built(list) => self.on_list(list)?,
+                Woken::Listed(ready) => self.on_listed(ready)?,
                 Woken::Tick => self.on_tick()?,
                 Woken::Stuck => {
                     return Err(SessionErrorKind::Local("the session waits for nothing".to_owned()));
@@ -189,11 +219,13 @@ impl<'a> Driver<'a> {
         let write = self.has_output();
         let room = self.client.output_len() < HIGH_WATER;
         let tick = self.pulse.next();
-        let Driver { stream, answerer, building, .. } = self;
+        let list = self.wants_listings();
+        let Driver { stream, answerer, building, lister, .. } = self;
         tokio::select! {
             readable = stream.ready(read, write), if read || write => Woken::Socket(readable),
             batch = next_batch(answerer), if room && answerer.is_some() => Woken::Answers(batch),
             list = built(building), if building.is_some() => Woken::Built(list),
+            ready = next_listings(lister), if list => Woken::Listed(ready),
             () = sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => Woken::Tick,
             else => Woken::Stuck,
         }
@@ -297,8 +329,14 @@ impl<'a> Driver<'a> {
             Event::IoTimeout(seconds) => self.pulse.adopt(Duration::from_secs(seconds.into())),
             Event::Finished(outcome) => self.finished = Some(outcome),
             Event::Success(ndx) => {
-                if let Some(index) = self.index(ndx) {
-                    self.observer.stored(index);
+                if let Some(spot) = self.lists.spot(ndx) {
+                    self.observer.stored(spot.index);
+                }
+            }
+            Event::ListDone(_) => {
+                let Driver { lists, observer, .. } = self;
+                if let Lists::Parts(parts) = lists {
+                    parts.settle(|index, entry, outcome| observer.settled(index, entry, outcome));
                 }
             }
             Event::ListSent => {
@@ -307,7 +345,6 @@ impl<'a> Driver<'a> {
                     self.tally.totals.list_time = began.elapsed();
                 }
             }
-            Event::ListDone(_) => {}
         }
         Ok(())
     }
@@ -315,41 +352,48 @@ impl<'a> Driver<'a> {
     fn on_ready(&mut self, dialect: &Dialect) -> Result<(), SessionErrorKind> {
         self.pulse.welcomed();
         self.observer.ready(dialect);
-        if self.options.server.checksum || self.entries.is_empty() { self.build_list() } else { Ok(()) }
+        if self.listings.is_some() {
+            self.start_lister();
+            return Ok(());
+        }
+        if self.options.server.checksum || !self.has_entries() { self.build_list() } else { Ok(()) }
     }
 
     fn on_text(&mut self, kind: TextKind, bytes: Vec<u8>) {
         let text = Text { kind, bytes };
-        self.tally.text(&text);
+        if let Some(outcome) = self.tally.text(&text).and_then(|ndx| self.lists.outcome(ndx)) {
+            *outcome = Outcome::Failed("its checksum failed twice".to_owned());
+        }
         self.observer.text(&text);
     }
 
     fn on_item(&mut self, item: &sender::Item) {
-        let Some(index) = self.index(item.ndx) else { return };
-        self.tally.item(index, item, self.options.server.dry_run);
+        let Some(spot) = self.lists.spot(item.ndx) else { return };
+        if let Some(outcome) = outcome_of(item, self.options.server.dry_run) {
+            self.set(item.ndx, outcome);
+        }
         let link_name = item.xname.as_deref();
-        let entry = &self.entries[index];
+        let (index, entry) = (spot.index, spot.entry());
         self.observer.item(&Item { index, entry, flags: item.iflags, link_name });
     }
 
     fn on_request(&mut self, request: Request) -> Result<(), SessionErrorKind> {
-        let Some(index) = self.index(request.ndx) else { return Ok(()) };
+        let Some(spot) = self.lists.spot(request.ndx) else { return Ok(()) };
         if request.redo {
-            self.tally.redo(index, &self.entries[index].name);
+            self.tally.redo(request.ndx, &spot.entry().name);
         }
         if self.answerer.is_none()
             && let Some(context) = self.client.answer_context()
         {
-            let entries = Arc::clone(&self.entries);
-            let answerer =
-                Answerer::start(&context, entries, Arc::clone(&self.source), self.compressing.clone());
+            let source = Arc::clone(&self.source);
+            let answerer = Answerer::start(&context, source, self.compressing.clone());
             self.answerer = Some(answerer.map_err(wire)?);
         }
         if let Some(answerer) = &self.answerer {
             let sums = request.header();
             let bytes = HEADER_BYTES + u64::from(sums.count) * sums.stride() as u64;
-            self.asked.insert(index, (request.ndx.0 as usize, bytes));
-            answerer.ask(Job { index, request });
+            self.asked.insert(request.ndx, bytes);
+            answerer.ask(Job { spot, request });
             self.open_requests += 1;
         }
         Ok(())
@@ -357,14 +401,14 @@ impl<'a> Driver<'a> {
 
     /// Reads values of extended attributes here and now: they are short, and the file was just looked at.
     fn on_values(&mut self, request: &ValuesRequest) -> Result<(), SessionErrorKind> {
-        let index = self.index(request.ndx);
-        let values =
-            request.names.iter().map(|name| index.and_then(|index| self.value(index, name))).collect();
+        let spot = self.lists.spot(request.ndx);
+        let value = |name: &Vec<u8>| spot.as_ref().and_then(|spot| self.value(spot, name));
+        let values = request.names.iter().map(value).collect();
         self.client.give_values(values).map_err(wire)
     }
 
-    fn value(&mut self, index: usize, name: &[u8]) -> Option<Vec<u8>> {
-        let entry = &self.entries[index];
+    fn value(&mut self, spot: &Spot, name: &[u8]) -> Option<Vec<u8>> {
+        let entry = spot.entry();
         match self.source.xattr_value(entry.root, &entry.name, &entry.meta, name) {
             Ok(value) => Some(value),
             Err(error) => {
@@ -374,10 +418,93 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// The caller's number of a list entry.
-    fn index(&self, ndx: Ndx) -> Option<usize> {
-        let index = self.list.as_ref()?.pushed(ndx)?;
-        (index < self.entries.len()).then_some(index)
+    fn answered(&mut self, ndx: Ndx, outcome: Outcome) {
+        if let Some(spot) = self.lists.spot(ndx) {
+            self.observer.answered(spot.index, &outcome);
+        }
+        self.set(ndx, outcome);
+    }
+
+    fn set(&mut self, ndx: Ndx, outcome: Outcome) {
+        if let Some(slot) = self.lists.outcome(ndx) {
+            *slot = outcome;
+        }
+    }
+
+    fn has_entries(&self) -> bool {
+        matches!(&self.lists, Lists::Whole(whole) if !whole.entries.is_empty())
+    }
+
+    /// Begins to list: directory by directory if the daemon takes that.
+    fn start_lister(&mut self) {
+        let sums =
+            self.client.dialect().filter(|_| self.options.server.checksum).map(|dialect| dialect.checksum);
+        let Some(listings) = self.listings.take() else { return };
+        if self.client.is_incremental() {
+            self.lists = Lists::Parts(Parts::default());
+            self.lister = Some(Lister::start(listings, self.options, &self.source, sums));
+            return;
+        }
+        let (options, source) = (self.options.clone(), Arc::clone(&self.source));
+        self.building = Some(task::spawn_blocking(move || {
+            let all = listings::gather(listings);
+            let list = list::build(&all.entries, &options, &source, sums)?;
+            Ok(Box::new((list, Some(all))))
+        }));
+    }
+
+    /// Whether the daemon will soon need more lists than are there.
+    fn wants_listings(&self) -> bool {
+        self.lister.is_some() && self.ready.is_empty() && self.client.wants_list()
+    }
+
+    fn on_listed(&mut self, ready: Option<Vec<Ready>>) -> Result<(), SessionErrorKind> {
+        match ready {
+            Some(ready) => self.ready.extend(ready),
+            None => {
+                self.lister = None;
+                self.end_lists()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends as many lists as the daemon needs for a while.
+    fn push_ready(&mut self) -> Result<(), SessionErrorKind> {
+        while self.client.wants_list()
+            && let Some(ready) = self.ready.pop_front()
+        {
+            self.push_part(ready)?;
+        }
+        Ok(())
+    }
+
+    fn push_part(&mut self, ready: Ready) -> Result<(), SessionErrorKind> {
+        let Ready { dir, entries, problems, io_errors, broken, list } = ready;
+        if broken {
+            return Err(broken_listing());
+        }
+        let Lists::Parts(parts) = &mut self.lists else { return Ok(()) };
+        let Some(next) = parts.next(&dir) else { return Ok(()) };
+        self.tally.listed(&entries);
+        self.observer.listed(&entries, &problems);
+        self.client.add_io_errors(io_errors);
+        let list = Arc::new(list.map_err(wire)?);
+        let before = self.client.output_len();
+        let pushed = self.client.push_list(next.number, Arc::clone(&list)).map_err(wire)?;
+        self.tally.totals.list_bytes += (self.client.output_len() - before) as u64;
+        parts.add(next, pushed, list, entries);
+        Ok(())
+    }
+
+    /// All that was listed went out. Directories that were not listed count as empty.
+    fn end_lists(&mut self) -> Result<(), SessionErrorKind> {
+        while let Lists::Parts(parts) = &self.lists
+            && let Some(dir) = parts.any_unlisted()
+        {
+            self.push_part(Ready::empty(dir))?;
+        }
+        self.client.end_lists().map_err(wire)
     }
 
     /// Takes in what the answering thread has made, as long as there is room.
@@ -407,20 +534,21 @@ impl<'a> Driver<'a> {
                 self.client.push_pieces(&mut pieces, &source).map_err(wire)?;
                 self.observer.moved(bytes);
                 if let Some(end) = end {
-                    self.tell_sent(&end, &checksum);
+                    self.tell_sent(ndx, &end, &checksum);
+                    // The daemon may be done with the file's list as soon as it has the answer.
+                    self.tally.answered(&end);
+                    self.answered(ndx, end.outcome);
                     self.client.end_answer().map_err(wire)?;
                     self.open_requests -= 1;
-                    self.observer.answered(end.index, &end.outcome);
-                    self.tally.answered(end);
                 }
             }
-            Part::NoSend { ndx, index, why, error } => {
+            Part::NoSend { ndx, why, error } => {
+                self.answered(ndx, unsent(why, &error));
+                if let Some(spot) = self.lists.spot(ndx) {
+                    self.observer.unreadable(spot.entry(), &error);
+                }
                 self.client.no_send(ndx, why).map_err(wire)?;
                 self.open_requests -= 1;
-                let outcome = unsent(why, &error);
-                self.observer.answered(index, &outcome);
-                self.tally.set(index, outcome);
-                self.observer.unreadable(&self.entries[index], &error);
             }
             Part::Broken(error) => return Err(wire(error)),
         }
@@ -438,48 +566,59 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn tell_sent(&mut self, end: &End, checksum: &[u8]) {
-        let Some((place, sums)) = self.asked.remove(&end.index) else { return };
-        let entry = &self.entries[end.index];
-        let (index, size, written) = (end.index, end.size, self.answer_bytes);
+    fn tell_sent(&mut self, ndx: Ndx, end: &End, checksum: &[u8]) {
+        let (Some(sums), Some(spot)) = (self.asked.remove(&ndx), self.lists.spot(ndx)) else { return };
+        let (index, place, entry) = (spot.index, ndx.0 as usize, spot.entry());
+        let (size, written) = (end.size, self.answer_bytes);
         self.observer.sent(&Sent { index, place, entry, size, written, sums, checksum });
     }
 
     /// Builds the list: at once if it is short, else on another thread.
     fn build_list(&mut self) -> Result<(), SessionErrorKind> {
+        let Lists::Whole(whole) = &self.lists else { return Ok(()) };
         let sums =
             self.client.dialect().filter(|_| self.options.server.checksum).map(|dialect| dialect.checksum);
-        if self.entries.len() <= SHORT_LIST && sums.is_none() {
-            let list = list::build(&self.entries, self.options, &self.source, None).map_err(wire)?;
+        if whole.entries.len() <= SHORT_LIST && sums.is_none() {
+            let list = list::build(&whole.entries, self.options, &self.source, None).map_err(wire)?;
             return self.send_list(list);
         }
-        let (entries, source) = (Arc::clone(&self.entries), Arc::clone(&self.source));
+        let (entries, source) = (Arc::clone(&whole.entries), Arc::clone(&self.source));
         let options = self.options.clone();
-        let build = move || list::build(&entries, &options, &source, sums);
+        let build = move || Ok(Box::new((list::build(&entries, &options, &source, sums)?, None)));
         self.building = Some(task::spawn_blocking(build));
         Ok(())
     }
 
-    fn on_list(
-        &mut self,
-        list: Result<Result<FileList, ebbtide_wire::Error>, task::JoinError>,
-    ) -> Result<(), SessionErrorKind> {
+    fn on_list(&mut self, built: Result<Built, task::JoinError>) -> Result<(), SessionErrorKind> {
         self.building = None;
-        let list =
-            list.map_err(|error| SessionErrorKind::Local(format!("building the list failed: {error}")))?;
-        self.send_list(list.map_err(wire)?)
+        let built =
+            built.map_err(|error| SessionErrorKind::Local(format!("building the list failed: {error}")))?;
+        let (list, all) = *built.map_err(wire)?;
+        if let Some(all) = all {
+            if all.broken {
+                return Err(broken_listing());
+            }
+            self.tally.listed(&all.entries);
+            self.observer.listed(&all.entries, &all.problems);
+            self.client.add_io_errors(all.io_errors());
+            self.settles = true;
+            self.lists = Lists::Whole(Whole::new(all.entries));
+        }
+        self.send_list(list)
     }
 
     fn send_list(&mut self, list: FileList) -> Result<(), SessionErrorKind> {
         let list = Arc::new(list);
-        self.list = Some(Arc::clone(&list));
+        if let Lists::Whole(whole) = &mut self.lists {
+            whole.list = Some(Arc::clone(&list));
+        }
         self.list_began = Some((Instant::now(), self.bytes_made()));
         self.client.send_list(list).map_err(wire)
     }
 
     fn on_tick(&mut self) -> Result<(), SessionErrorKind> {
         let answering = self.open_requests > 0 && self.client.output_len() == 0;
-        if self.building.is_some() || answering {
+        if self.building.is_some() || self.wants_listings() || answering {
             // The daemon has all that we have made, and waits for more.
             self.pulse.read();
         }
@@ -512,6 +651,15 @@ impl<'a> Driver<'a> {
     }
 
     fn report(self, outcome: sender::Outcome) -> Report {
+        let outcomes = match self.lists {
+            Lists::Whole(whole) if self.settles => {
+                let settled = whole.entries.iter().zip(&whole.outcomes).enumerate();
+                settled.for_each(|(index, (entry, outcome))| self.observer.settled(index, entry, outcome));
+                Vec::new()
+            }
+            Lists::Whole(whole) => whole.outcomes,
+            Lists::Parts(_) => Vec::new(),
+        };
         Report {
             exit: outcome.exit,
             partial: outcome.transfer_errors > 0,
@@ -519,7 +667,7 @@ impl<'a> Driver<'a> {
             bytes_written: self.bytes_written,
             bytes_read: self.bytes_read,
             dialect: self.client.dialect().cloned(),
-            outcomes: self.tally.outcomes,
+            outcomes,
             texts: self.tally.texts,
             totals: self.tally.totals,
         }
@@ -533,13 +681,22 @@ async fn next_batch(answerer: &mut Option<Answerer>) -> Option<Vec<Part>> {
     }
 }
 
-async fn built(
-    building: &mut Option<Building>,
-) -> Result<Result<FileList, ebbtide_wire::Error>, task::JoinError> {
+async fn next_listings(lister: &mut Option<Lister>) -> Option<Vec<Ready>> {
+    match lister {
+        Some(lister) => lister.next().await,
+        None => None,
+    }
+}
+
+async fn built(building: &mut Option<Building>) -> Result<Built, task::JoinError> {
     match building {
         Some(building) => building.await,
         None => std::future::pending().await,
     }
+}
+
+fn broken_listing() -> SessionErrorKind {
+    SessionErrorKind::Local("the tree cannot be listed as it was asked for".to_owned())
 }
 
 fn gathered_write(stream: &mut Stream, client: &Client) -> io::Result<Option<usize>> {

@@ -11,7 +11,7 @@ use crate::chmod::Chmod;
 use crate::options::PushOptions;
 use crate::source::{Source, group_name, user_name};
 
-/// Builds the list. With `sums`, every regular file is read for its checksum (`-c`).
+/// Builds the only list. With `sums`, every regular file is read for its checksum (`-c`).
 ///
 /// # Errors
 /// An entry that the protocol cannot carry, a name that is there twice, or one without its parent directory.
@@ -21,22 +21,51 @@ pub(super) fn build(
     source: &Source,
     sums: Option<Checksum>,
 ) -> Result<FileList, ebbtide_wire::Error> {
-    let mut builder = FileListBuilder::new();
-    let mut groups = LinkGroups::default();
-    let mut digest = Vec::new();
-    for entry in entries {
-        digest.clear();
-        if let Some(sums) = sums.filter(|_| entry.meta.is_file()) {
-            digest = file_digest(entry, source, sums);
-        }
-        let group = if options.server.hard_links { groups.of(entry) } else { None };
-        builder.push(&wire_entry(entry, &options.chmod, group, &digest))?;
+    ListMaker::new(options, source, sums).fill(FileListBuilder::new(), entries)
+}
+
+/// Makes the only list, or one part after the other.
+pub(super) struct ListMaker<'a> {
+    options: &'a PushOptions,
+    source: &'a Source,
+    sums: Option<Checksum>,
+    groups: LinkGroups,
+}
+
+impl<'a> ListMaker<'a> {
+    pub(super) fn new(options: &'a PushOptions, source: &'a Source, sums: Option<Checksum>) -> Self {
+        ListMaker { options, source, sums, groups: LinkGroups::default() }
     }
-    builder.finish(|kind, id| match kind {
-        _ if options.server.numeric_ids => None,
-        IdKind::User => user_name(id),
-        IdKind::Group => group_name(id),
-    })
+
+    /// The list of one directory; an empty path is the top.
+    ///
+    /// # Errors
+    /// An entry that the protocol cannot carry, or that is not in this directory.
+    pub(super) fn part(&mut self, dir: &[u8], entries: &[Entry]) -> Result<FileList, ebbtide_wire::Error> {
+        self.groups.forgets = true;
+        self.fill(FileListBuilder::of_directory(dir)?, entries)
+    }
+
+    fn fill(
+        &mut self,
+        mut builder: FileListBuilder,
+        entries: &[Entry],
+    ) -> Result<FileList, ebbtide_wire::Error> {
+        let mut digest = Vec::new();
+        for entry in entries {
+            digest.clear();
+            if let Some(sums) = self.sums.filter(|_| entry.meta.is_file()) {
+                digest = file_digest(entry, self.source, sums);
+            }
+            let group = if self.options.server.hard_links { self.groups.of(entry) } else { None };
+            builder.push(&wire_entry(entry, &self.options.chmod, group, &digest))?;
+        }
+        builder.finish(|kind, id| match kind {
+            _ if self.options.server.numeric_ids => None,
+            IdKind::User => user_name(id),
+            IdKind::Group => group_name(id),
+        })
+    }
 }
 
 fn wire_entry<'a>(
@@ -80,15 +109,26 @@ fn file_digest(entry: &Entry, source: &Source, sums: Checksum) -> Vec<u8> {
 /// Numbers for the inodes that have several names.
 #[derive(Default)]
 struct LinkGroups {
-    numbers: HashMap<(u64, u64), u64>,
+    /// Inodes are forgotten when all of their names came, so that a tree of any size needs little memory.
+    forgets: bool,
+    /// By device and inode: the number, and how many names are still to come.
+    numbers: HashMap<(u64, u64), (u64, u64)>,
+    next: u64,
 }
 
 impl LinkGroups {
     fn of(&mut self, entry: &Entry) -> Option<u64> {
-        if entry.meta.nlink < 2 || entry.meta.is_dir() || entry.meta.mode == 0 {
+        let meta = &entry.meta;
+        if meta.nlink < 2 || meta.is_dir() || meta.mode == 0 {
             return None;
         }
-        let next = self.numbers.len() as u64;
-        Some(*self.numbers.entry((entry.meta.dev, entry.meta.ino)).or_insert(next))
+        let known = self.numbers.entry((meta.dev, meta.ino)).or_insert((self.next, meta.nlink));
+        let number = known.0;
+        known.1 = known.1.saturating_sub(1);
+        if known.1 == 0 && self.forgets {
+            self.numbers.remove(&(meta.dev, meta.ino));
+        }
+        self.next += u64::from(number == self.next);
+        Some(number)
     }
 }

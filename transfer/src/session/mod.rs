@@ -13,6 +13,8 @@ mod entry;
 mod error;
 mod frames;
 mod list;
+mod listings;
+mod lists;
 mod pulse;
 mod report;
 mod skip;
@@ -25,13 +27,14 @@ use ebbtide_wire::sender::{Client, Config, Peer};
 
 pub use entry::{DirRole, Entry, FileListInput, IoErrors};
 pub use error::{SessionError, SessionErrorKind, Stage};
+pub use listings::{Listing, Listings};
 pub use report::{Item, Observer, Outcome, Report, Sent, Silent, Text, TextKind, Totals};
 pub use skip::SkipCompress;
 
 use crate::options::PushOptions;
 use crate::source::{Meta, Source};
 use crate::transport::{Scheme, Target, Wish, connect};
-use driver::Driver;
+use driver::{Driver, Input};
 
 /// Pushes a list of entries to a daemon, and answers what it asks for from `source`.
 ///
@@ -44,6 +47,36 @@ pub async fn push(
     target: &Target,
     options: &PushOptions,
     list: FileListInput,
+    source: Arc<Source>,
+    observer: &mut dyn Observer,
+) -> Result<Report, SessionError> {
+    // One list cannot come in parts.
+    let mut options = options.clone();
+    options.server.incremental = false;
+    push_input(target, &options, Input::Whole(list), source, observer).await
+}
+
+/// The same with a list that is made while the session runs. With
+/// [`ServerOptions::incremental`], and a daemon that goes along with it, entries are forgotten once the daemon is done
+/// with their directory; the observer is told what became of each
+/// ([`Observer::settled`]), and [`Report::outcomes`] stays empty.
+///
+/// # Errors
+/// As of [`push`].
+pub async fn push_listings(
+    target: &Target,
+    options: &PushOptions,
+    listings: Box<dyn Listings>,
+    source: Arc<Source>,
+    observer: &mut dyn Observer,
+) -> Result<Report, SessionError> {
+    push_input(target, options, Input::Listings(listings), source, observer).await
+}
+
+async fn push_input(
+    target: &Target,
+    options: &PushOptions,
+    input: Input,
     source: Arc<Source>,
     observer: &mut dyn Observer,
 ) -> Result<Report, SessionError> {
@@ -64,7 +97,7 @@ pub async fn push(
         relative: options.server.relative,
     };
     let stream = connect(target, &options.way, &wish).await.map_err(|(stage, kind)| failed(stage, kind))?;
-    Driver::new(stream, client, options, started, list, source, observer).run().await.map_err(|end| {
+    Driver::new(stream, client, options, started, input, source, observer).run().await.map_err(|end| {
         SessionError { destination: target.to_string(), stage: end.stage, kind: end.kind, texts: end.texts }
     })
 }

@@ -6,13 +6,15 @@ use ebbtide_wire::proto::{Dialect, ExitCode};
 use ebbtide_wire::sender::{DeleteStats, Iflags};
 
 use super::entry::{Entry, IoErrors};
+use crate::walk::Problem;
 
 /// How a session that ran to its end went.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// rsync's exit code: 0, or 23, 24, 25 when something is missing.
     pub exit: ExitCode,
-    /// One per entry of the list, in the list's order.
+    /// One per entry of the list, in the list's order; empty when the list came in parts
+    /// ([`push_listings`](super::push_listings)).
     pub outcomes: Vec<Outcome>,
     /// Whether the daemon reported a failed transfer. Its texts name the file for people only, so after this no
     /// entry without an outcome of its own can be taken as done.
@@ -135,6 +137,14 @@ pub trait Observer: Send {
 
     /// The daemon removed a name.
     fn deleted(&mut self, _name: &[u8], _is_dir: bool) {}
+
+    /// Entries were listed; only with [`push_listings`](super::push_listings). What could not be listed comes along.
+    fn listed(&mut self, _entries: &[Entry], _problems: &[Problem]) {}
+
+    /// The session is done with an entry; only with [`push_listings`](super::push_listings). `index` is its number in
+    /// the order of listing. An outcome means what it means in a report, so [`Outcome::NotReported`] says nothing before
+    /// the session has ended with code 0.
+    fn settled(&mut self, _index: usize, _entry: &Entry, _outcome: &Outcome) {}
 
     /// The daemon sent a message.
     fn text(&mut self, _text: &Text) {}

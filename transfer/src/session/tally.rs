@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ebbtide_wire::sender::{DeleteStats, Item, MessageKind};
+use ebbtide_wire::sender::{DeleteStats, Iflags, Item, MessageKind, Ndx};
 
 use super::answer::End;
 use super::entry::Entry;
@@ -10,63 +10,43 @@ use super::report::{Outcome, Report, Text, TextKind, Totals};
 
 #[derive(Debug)]
 pub(super) struct Tally {
-    pub(super) outcomes: Vec<Outcome>,
     pub(super) texts: Vec<Text>,
     text_bytes: usize,
     pub(super) totals: Totals,
     /// The names of files whose first answer failed its checksum.
-    redone: HashMap<Box<[u8]>, usize>,
+    redone: HashMap<Box<[u8]>, Ndx>,
 }
 
 impl Tally {
-    pub(super) fn new(entries: &[Entry]) -> Tally {
-        let counted = entries.iter().filter(|entry| entry.meta.is_file() || entry.meta.is_symlink());
-        let size_listed = counted.map(|entry| entry.meta.size).sum();
-        Tally {
-            outcomes: vec![Outcome::NotReported; entries.len()],
-            texts: Vec::new(),
-            text_bytes: 0,
-            totals: Totals { size_listed, ..Totals::default() },
-            redone: HashMap::new(),
-        }
+    pub(super) fn new() -> Tally {
+        Tally { texts: Vec::new(), text_bytes: 0, totals: Totals::default(), redone: HashMap::new() }
     }
 
-    /// Keeps a message, within the report's limit.
-    pub(super) fn text(&mut self, text: &Text) {
+    /// Counts entries of the list.
+    pub(super) fn listed(&mut self, entries: &[Entry]) {
+        let counted = entries.iter().filter(|entry| entry.meta.is_file() || entry.meta.is_symlink());
+        self.totals.size_listed += counted.map(|entry| entry.meta.size).sum::<u64>();
+    }
+
+    /// Keeps a message, within the report's limit; returns the entry that it declares failed, if it does.
+    pub(super) fn text(&mut self, text: &Text) -> Option<Ndx> {
         self.text_bytes += text.bytes.len() + 1;
         if self.text_bytes <= Report::TEXT_LIMIT {
             self.texts.push(text.clone());
         }
-        if text.kind == TextKind::TransferError {
-            self.note_discarded(&text.bytes);
-        }
-    }
-
-    /// The daemon spoke of an entry. Where it wants data, the answer decides.
-    pub(super) fn item(&mut self, index: usize, item: &Item, dry_run: bool) {
-        let wants_data = item.iflags.has(ebbtide_wire::sender::Iflags::TRANSFER) && !dry_run;
-        if !wants_data && let Some(outcome) = self.outcomes.get_mut(index) {
-            *outcome = if item.iflags.0 == 0 { Outcome::Unchanged } else { Outcome::Updated };
-        }
+        if text.kind == TextKind::TransferError { self.discarded(&text.bytes) } else { None }
     }
 
     /// The daemon asks a second time for an entry.
-    pub(super) fn redo(&mut self, index: usize, name: &[u8]) {
-        self.redone.insert(name.into(), index);
+    pub(super) fn redo(&mut self, ndx: Ndx, name: &[u8]) {
+        self.redone.insert(name.into(), ndx);
     }
 
-    pub(super) fn answered(&mut self, end: End) {
+    pub(super) fn answered(&mut self, end: &End) {
         self.totals.files_sent += 1;
         self.totals.size_sent += end.size;
         self.totals.literal += end.literal;
         self.totals.matched += end.size.saturating_sub(end.literal);
-        self.set(end.index, end.outcome);
-    }
-
-    pub(super) fn set(&mut self, index: usize, outcome: Outcome) {
-        if let Some(slot) = self.outcomes.get_mut(index) {
-            *slot = outcome;
-        }
     }
 
     pub(super) fn deleted(&mut self, stats: DeleteStats) {
@@ -74,12 +54,10 @@ impl Tally {
     }
 
     /// Peer: rsync's receiver.c says "ERROR: NAME failed verification -- update discarded." after the second try.
-    fn note_discarded(&mut self, text: &[u8]) {
-        let Some(rest) = text.strip_prefix(b"ERROR: ") else { return };
-        let Some(length) = find(rest, b" failed verification") else { return };
-        if let Some(index) = self.redone.get(&rest[..length]).copied() {
-            self.set(index, Outcome::Failed("its checksum failed twice".to_owned()));
-        }
+    fn discarded(&self, text: &[u8]) -> Option<Ndx> {
+        let rest = text.strip_prefix(b"ERROR: ")?;
+        let length = find(rest, b" failed verification")?;
+        self.redone.get(&rest[..length]).copied()
     }
 }
 
@@ -94,6 +72,13 @@ impl From<MessageKind> for TextKind {
     }
 }
 
+/// What the daemon's word about an entry says of it. Where it wants data, the answer decides.
+pub(super) fn outcome_of(item: &Item, dry_run: bool) -> Option<Outcome> {
+    let wants_data = item.iflags.has(Iflags::TRANSFER) && !dry_run;
+    let said = if item.iflags.0 == 0 { Outcome::Unchanged } else { Outcome::Updated };
+    (!wants_data).then_some(said)
+}
+
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
 }
@@ -101,22 +86,19 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Meta;
 
     #[test]
     fn a_file_that_fails_twice_is_told_apart_from_its_neighbours() {
-        let entries = [Entry::new(*b"a", Meta::MISSING), Entry::new(*b"d/b", Meta::MISSING)];
-        let mut tally = Tally::new(&entries);
-        tally.redo(1, b"d/b");
-        let bytes = b"ERROR: d/b failed verification -- update discarded.".to_vec();
-        tally.text(&Text { kind: TextKind::TransferError, bytes });
-        assert_eq!(tally.outcomes[0], Outcome::NotReported);
-        assert!(matches!(tally.outcomes[1], Outcome::Failed(_)));
+        let mut tally = Tally::new();
+        tally.redo(Ndx(1), b"d/b");
+        let text = |bytes: &[u8]| Text { kind: TextKind::TransferError, bytes: bytes.to_vec() };
+        assert_eq!(tally.text(&text(b"ERROR: a failed verification -- update discarded.")), None);
+        assert_eq!(tally.text(&text(b"ERROR: d/b failed verification -- update discarded.")), Some(Ndx(1)));
     }
 
     #[test]
     fn texts_are_kept_up_to_a_limit() {
-        let mut tally = Tally::new(&[]);
+        let mut tally = Tally::new();
         let text = Text { kind: TextKind::Info, bytes: vec![b'x'; 1000] };
         for _ in 0..1000 {
             tally.text(&text);

@@ -68,7 +68,8 @@ impl FileListBuilder {
     }
 
     /// An empty list of what is in one directory, for incremental recursion; an empty path stands for the root of
-    /// the transfer, whose list also holds `.` itself. Names of entries are whole paths here too.
+    /// the transfer, whose list also holds `.` itself. Names of entries are whole paths here too. Of several entries
+    /// with one name one is kept, a directory rather than another one.
     ///
     /// # Errors
     /// Misuse: a path that cannot be sent.

@@ -64,6 +64,11 @@ impl FileList {
         self.order.get(ndx.0 as usize).map(|number| *number as usize)
     }
 
+    /// The calls of [`push`](super::FileListBuilder::push), in the order of the list.
+    pub fn iter_pushed(&self) -> impl Iterator<Item = (Ndx, usize)> {
+        (0..).map(Ndx).zip(self.order.iter().map(|number| *number as usize))
+    }
+
     /// The index of the entry with this path, if the list has it.
     pub fn find(&self, path: &[u8]) -> Option<Ndx> {
         (0..self.order.len() as u32)

@@ -13,7 +13,7 @@ use crate::Error;
 /// Record numbers in order.
 pub(super) fn sort(store: &Store) -> Result<Vec<u32>, Error> {
     if store.one_dir {
-        return sort_siblings(store);
+        return Ok(sort_siblings(store));
     }
     check_parents(store)?;
     let mut children = Children::group(store);
@@ -25,13 +25,26 @@ pub(super) fn sort(store: &Store) -> Result<Vec<u32>, Error> {
     Ok(walk(store, &children))
 }
 
-/// The order of entries of one directory.
-fn sort_siblings(store: &Store) -> Result<Vec<u32>, Error> {
+/// The order of entries of one directory. Reading a directory that changes can show a name twice: one of them stays.
+fn sort_siblings(store: &Store) -> Vec<u32> {
     // Lossless: a list has fewer than 2^31 entries.
     let mut siblings: Vec<u32> = (0..store.records.len() as u32).collect();
     siblings.sort_unstable_by(|a, b| compare(store, *a, *b));
-    check_twice(store, &siblings)?;
-    Ok(siblings)
+    siblings.dedup_by(|a, b| compare(store, *a, *b).is_eq());
+    let base = |number: &u32| store.base(&store.records[*number as usize]);
+    let dirs = siblings.partition_point(|number| class(store, *number) != Class::Directory);
+    let mut also_items = Vec::new();
+    for dir in &siblings[dirs..] {
+        let items = siblings[..dirs].binary_search_by(|item| {
+            class(store, *item).cmp(&Class::Item).then_with(|| base(item).cmp(base(dir)))
+        });
+        also_items.extend(items);
+    }
+    also_items.sort_unstable();
+    for at in also_items.into_iter().rev() {
+        siblings.remove(at);
+    }
+    siblings
 }
 
 fn check_parents(store: &Store) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::handshake::Handshake;
-use super::lists::{Lists, Place};
+use super::lists::Lists;
 use super::messages::LastWords;
 use super::output::Output;
 use super::stream::Stream;
@@ -109,6 +109,15 @@ pub struct Client {
     pub(super) last_words: LastWords,
     /// The filter list, if the daemon reads one.
     filters: Vec<u8>,
+}
+
+/// A list that is on its way, with incremental recursion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Index of its first entry; the others follow in order.
+    pub first: Ndx,
+    /// Numbers of the directories in it.
+    pub directories: Range<u32>,
 }
 
 /// What the next bytes are.
@@ -308,20 +317,21 @@ impl Client {
             && !self.lists.complete
             && !self.transfer.is_open()
             && self.lists.ahead() < ENTRIES_AHEAD
-            && self.output.len() < LIST_AHEAD
+            && self.output.len() < PARTS_AHEAD
     }
 
     /// Sends the list of one directory, with incremental recursion: all of it goes into the output. The first list
     /// has no `dir`; it holds the root of the transfer and what is in it, or whatever else stands at the top. Later
     /// ones name their directory by its number. Returns the numbers of the directories in this list, in the order of
-    /// [`FileList::directories`]. Each of them needs a list later, except `.`; the order is free.
+    /// [`FileList::directories`], and the index of its first entry. Each directory needs a list later, except `.`; the
+    /// order is free. The index before the first entry's stands for the directory that the list is of.
     ///
     /// I/O errors that were added before travel with the list, unless they did earlier.
     ///
     /// # Errors
     /// Misuse: recursion is not incremental, an answer is open, the directory has its list, the list is of another
     /// kind, or has entries that the options do not allow for.
-    pub fn push_list(&mut self, dir: Option<u32>, list: Arc<FileList>) -> Result<Range<u32>, Error> {
+    pub fn push_list(&mut self, dir: Option<u32>, list: Arc<FileList>) -> Result<Pushed, Error> {
         self.check()?;
         if !self.is_incremental() || self.transfer.is_open() {
             return Err(self.misuse("a part of a list comes at the wrong time"));
@@ -336,9 +346,9 @@ impl Client {
             return Err(self.misuse(wrong));
         }
         let start = self.lists.next_start(true);
-        let numbers = self.lists.add(dir, Arc::clone(&list)).map_err(|wrong| self.misuse(wrong))?;
+        let directories = self.lists.add(dir, Arc::clone(&list)).map_err(|wrong| self.misuse(wrong))?;
         self.put_part(dir, list, start);
-        Ok(numbers)
+        Ok(Pushed { first: Ndx(start), directories })
     }
 
     /// Says that every directory has its list now.
@@ -359,12 +369,6 @@ impl Client {
         self.output.seal();
         let result = self.read_stream();
         self.settle(result)
-    }
-
-    /// Which entry of which list an index stands for. Lists that the daemon is done with are forgotten once
-    /// [`Event::ListDone`] was taken with [`Client::poll_event`].
-    pub fn place(&self, ndx: Ndx) -> Option<Place> {
-        self.lists.place(ndx)
     }
 
     /// Begins the answer to a request. Only one answer is open at a time.
@@ -572,6 +576,9 @@ const ENTRIES_AHEAD: usize = 10_000;
 
 /// How much of the list is encoded before it is written, in bytes.
 const LIST_AHEAD: usize = 256 << 10;
+
+/// How much may wait to be written before no further list of a directory follows, in bytes.
+const PARTS_AHEAD: usize = 1 << 20;
 
 /// How much of the list is encoded at once, in bytes.
 const LIST_PART: usize = 64 << 10;

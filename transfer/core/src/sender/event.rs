@@ -6,7 +6,7 @@ use crate::delta::{BlockSums, SumHeader};
 use crate::proto::{Dialect, ExitCode, IoErrors};
 
 /// Index of an entry in the sorted list, from 0. With incremental recursion there are many lists, and
-/// [`Client::place`](super::Client::place) tells which entry of which list an index of an event stands for.
+/// indexes go on from list to list ([`Client::push_list`](super::Client::push_list)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ndx(pub u32);
 

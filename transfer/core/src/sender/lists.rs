@@ -13,11 +13,11 @@ use crate::flist::{FileList, Xattrs};
 
 /// Where an index leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(super) struct Place {
     /// Which list, counted from 0 in the order of sending.
-    pub list: u64,
+    pub(super) list: u64,
     /// Which entry of it; `None` for the directory that the list is of.
-    pub entry: Option<Ndx>,
+    pub(super) entry: Option<Ndx>,
 }
 
 /// Lists that the daemon has and is not done with.

@@ -10,12 +10,11 @@ mod stream;
 mod transfer;
 mod values;
 
-pub use client::{Client, Config, Peer};
+pub use client::{Client, Config, Peer, Pushed};
 pub use event::{
     Basis, DeleteStats, Deleted, Event, Iflags, Item, MessageKind, Ndx, NoSend, Outcome, Request,
     ValuesRequest,
 };
-pub use lists::Place;
 
 #[cfg(test)]
 mod tests;

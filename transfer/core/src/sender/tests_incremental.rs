@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::lists::Place;
 use super::*;
 use crate::answer::{Pieces, Progress, Source};
 use crate::error::ErrorKind;
@@ -111,16 +112,16 @@ fn requests(events: &[Event]) -> Vec<Request> {
 fn the_captured_session_is_spoken_byte_for_byte() {
     let mut client = ready(options());
     assert!(client.is_incremental() && client.wants_list());
-    assert_eq!(client.push_list(None, top()).unwrap(), 0..4);
+    assert_eq!(client.push_list(None, top()).unwrap(), Pushed { first: Ndx(1), directories: 0..4 });
     let first = "000000008c01012e008c0066d98138ed4100000004726f6f740004726f6f7492980166000300a481000080980373796d\
                  000100ffa10000016680980161006400ed410000809a0165002800809a017a003c000000";
     assert_eq!(hex(&written(&mut client).0), first);
 
     let g = Entry { link_group: Some(1), uid: 1, gid: 2, ..file("a/g", 6) };
     let link = Entry { link_group: Some(0), ..file("a/link", 3) };
-    assert_eq!(client.push_list(Some(1), part("a", &[dir("a/b", 60), link, g])).unwrap(), 4..5);
+    assert_eq!(client.push_list(Some(1), part("a", &[dir("a/b", 60), link, g])).unwrap().directories, 4..5);
     let l2 = Entry { link_group: Some(1), uid: 1, gid: 2, ..file("a/b/l2", 6) };
-    assert_eq!(client.push_list(Some(4), part("a/b", &[l2])).unwrap(), 5..5);
+    assert_eq!(client.push_list(Some(4), part("a/b", &[l2])).unwrap().directories, 5..5);
     assert!(client.end_lists().is_err(), "two directories have no list");
     client.push_list(Some(2), part("e", &[])).unwrap();
     client.push_list(Some(3), part("z", &[file("z/q", 2)])).unwrap();
@@ -140,10 +141,10 @@ fn the_captured_session_is_spoken_byte_for_byte() {
          600100a000000000000000000000000000000000",
     );
     let wanted = requests(&events);
-    let places: Vec<_> = wanted.iter().map(|request| client.place(request.ndx).unwrap()).collect();
+    let places: Vec<_> = wanted.iter().map(|request| client.lists.place(request.ndx).unwrap()).collect();
     let at = |list, entry| Place { list, entry: Some(Ndx(entry)) };
     assert_eq!(places, [at(1, 1), at(2, 0), at(4, 0)]);
-    assert_eq!(client.place(Ndx(7)), Some(Place { list: 1, entry: None }));
+    assert_eq!(client.lists.place(Ndx(7)), Some(Place { list: 1, entry: None }));
     // Items are repeated at once. The stock client repeats them in the order of the daemon's, and the daemon does not
     // mind.
     assert_eq!(hex(&written(&mut client).0), "030260040060040060020060010060");
@@ -157,7 +158,7 @@ fn the_captured_session_is_spoken_byte_for_byte() {
         .collect();
     // The end of the last list is the end of the first phase.
     assert_eq!(done, [0, 1, 2, 3, 4]);
-    assert_eq!(client.place(Ndx(9)), None);
+    assert_eq!(client.lists.place(Ndx(9)), None);
     let said = hex(&written(&mut client).0);
     assert!(said.ends_with("fe80020000007006612f6c696e6b0006007006612f622f6c3200000000"), "{said}");
     hear(&mut client, "0000ff020000000000");
@@ -178,7 +179,7 @@ fn the_end_of_a_list_is_repeated_behind_the_open_answer() {
     // `d` and `d/f` have the indexes 2 and 4; 3 stands for the content of `d`.
     let events = hear(&mut client, &format!("0500a0{}", "00".repeat(16)));
     let [request] = &requests(&events)[..] else { panic!("{events:?}") };
-    assert_eq!(client.place(request.ndx), Some(Place { list: 1, entry: Some(Ndx(0)) }));
+    assert_eq!(client.lists.place(request.ndx), Some(Place { list: 1, entry: Some(Ndx(0)) }));
     client.begin_answer(request.ndx).unwrap();
     assert!(!client.wants_list());
     assert_eq!(hear(&mut client, "00"), [Event::ListDone(0)]);
@@ -232,14 +233,10 @@ fn lists_that_no_daemon_could_place_are_misuse() {
 }
 
 #[test]
-fn entries_of_other_directories_and_repeated_names_are_refused() {
+fn entries_of_other_directories_are_refused() {
     let mut builder = FileListBuilder::of_directory(b"a").unwrap();
     assert!(builder.push(&file("f", 0)).is_err());
     assert!(builder.push(&file("a/b/f", 0)).is_err());
-    for name in ["a/x", "a/x"] {
-        builder.push(&dir(name, 0)).unwrap();
-    }
-    assert!(builder.finish(|_, _| None).is_err());
     assert!(FileListBuilder::of_directory(b"../x").is_err());
 }
 
@@ -279,4 +276,16 @@ fn no_more_lists_are_wanted_than_the_daemon_needs_for_a_while() {
     // The daemon speaks of an entry of that list.
     hear(&mut client, "090800");
     assert!(client.wants_list());
+}
+
+/// A directory that changes while it is read can show a name twice.
+#[test]
+fn of_names_that_come_twice_one_stays_and_a_directory_rather_than_another_entry() {
+    let list = part(
+        "a",
+        &[file("a/x", 1), file("a/y", 1), dir("a/z", 0), file("a/x", 2), dir("a/z", 0), dir("a/y", 0)],
+    );
+    let names: Vec<_> = list.iter().map(|(_, entry)| (entry.base.to_vec(), entry.is_dir())).collect();
+    assert_eq!(names, [(b"x".to_vec(), false), (b"y".to_vec(), true), (b"z".to_vec(), true)]);
+    assert_eq!(list.directories().count(), 2);
 }

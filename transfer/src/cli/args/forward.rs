@@ -49,6 +49,7 @@ fn forward_selection(given: &Given, options: &mut ServerOptions) {
     options.recursive = if listed { select.recursive_by_name } else { select.recursive };
     options.dirs = select.dirs == Some(true) || listed && !options.recursive && given.delete.mode.is_some();
     options.no_implied_dirs = !select.implied_dirs;
+    options.incremental = select.inc_recursive != Some(false);
     options.prune_empty_dirs = select.prune_empty_dirs;
     options.one_file_system = select.one_file_system;
     options.max_size = select.max_size;

@@ -15,8 +15,10 @@ fn server(line: &str) -> ServerOptions {
 
 #[test]
 fn archive_means_what_it_means_for_rsync() {
-    assert_eq!(server("-a"), ServerOptions::archive());
-    assert_eq!(server("-rlptgoD"), ServerOptions::archive());
+    let archive = ServerOptions { incremental: true, ..ServerOptions::archive() };
+    assert_eq!(server("-a"), archive);
+    assert_eq!(server("-rlptgoD"), archive);
+    assert_eq!(server("-a --no-i-r"), ServerOptions::archive());
 }
 
 #[test]

@@ -1,0 +1,217 @@
+//! The entries under way, by the indexes that the protocol has for them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use ebbtide_wire::flist::FileList;
+use ebbtide_wire::sender::{Ndx, Pushed};
+
+use super::entry::Entry;
+use super::listings::Ready;
+use super::report::Outcome;
+
+/// Where an entry is.
+#[derive(Clone, Debug)]
+pub(super) struct Spot {
+    /// The caller's number of it.
+    pub(super) index: usize,
+    /// It and others.
+    pub(super) entries: Arc<Vec<Entry>>,
+    /// Its place among those.
+    pub(super) at: usize,
+}
+
+impl Spot {
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entries[self.at]
+    }
+}
+
+/// One list for all entries.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) entries: Arc<Vec<Entry>>,
+    /// The list as it went out, once it did.
+    pub(super) list: Option<Arc<FileList>>,
+    pub(super) outcomes: Vec<Outcome>,
+}
+
+impl Whole {
+    pub(super) fn new(entries: Vec<Entry>) -> Whole {
+        let outcomes = vec![Outcome::NotReported; entries.len()];
+        Whole { entries: Arc::new(entries), list: None, outcomes }
+    }
+
+    pub(super) fn spot(&self, ndx: Ndx) -> Option<Spot> {
+        let at = self.list.as_ref()?.pushed(ndx).filter(|at| *at < self.entries.len())?;
+        Some(Spot { index: at, entries: Arc::clone(&self.entries), at })
+    }
+
+    pub(super) fn outcome(&mut self, ndx: Ndx) -> Option<&mut Outcome> {
+        let at = self.list.as_ref()?.pushed(ndx)?;
+        self.outcomes.get_mut(at)
+    }
+}
+
+/// The lists of directories that the daemon has and is not done with.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    sent: VecDeque<Part>,
+    /// Directories that went out as entries and have no list yet.
+    unlisted: HashMap<Box<[u8]>, Directory>,
+    /// Entries so far.
+    count: usize,
+}
+
+/// A directory whose list is still to come.
+#[derive(Debug)]
+struct Directory {
+    /// The core's number of it.
+    number: u32,
+    index: usize,
+    /// Without its name.
+    entry: Entry,
+}
+
+#[derive(Debug)]
+struct Part {
+    /// Index of the first entry.
+    first: u32,
+    list: Arc<FileList>,
+    entries: Arc<Vec<Entry>>,
+    /// The caller's number of the first entry.
+    index: usize,
+    outcomes: Vec<Outcome>,
+    /// The directory itself, whose entry was in an earlier list.
+    directory: Option<(Spot, Outcome)>,
+}
+
+/// A part that is about to be sent.
+pub(super) struct Next {
+    /// The core's number of the directory; `None` for the top.
+    pub(super) number: Option<u32>,
+    directory: Option<Spot>,
+}
+
+impl Parts {
+    /// What this listing is of; `None` when no entry went out for it.
+    pub(super) fn next(&mut self, dir: &[u8]) -> Option<Next> {
+        if self.count == 0 {
+            return dir.is_empty().then_some(Next { number: None, directory: None });
+        }
+        let (name, directory) = self.unlisted.remove_entry(dir)?;
+        let entries = Arc::new(vec![Entry { name, ..directory.entry }]);
+        let spot = Spot { index: directory.index, entries, at: 0 };
+        Some(Next { number: Some(directory.number), directory: Some(spot) })
+    }
+
+    /// Takes in what was sent.
+    pub(super) fn add(&mut self, next: Next, pushed: Pushed, list: Arc<FileList>, entries: Arc<Vec<Entry>>) {
+        let top = next.number.is_none();
+        let mut directory = next.directory;
+        for (number, ndx) in pushed.directories.zip(list.directories()) {
+            let Some(at) = list.pushed(ndx) else { continue };
+            let (entry, index) = (&entries[at], self.count + at);
+            if top && &*entry.name == b"." {
+                directory = Some(Spot { index, entries: Arc::clone(&entries), at });
+                continue;
+            }
+            let entry = entry.clone();
+            let (name, entry) = (entry.name, Entry { name: Box::default(), ..entry });
+            self.unlisted.insert(name, Directory { number, index, entry });
+        }
+        let index = self.count;
+        self.count += entries.len().max(1);
+        self.sent.push_back(Part {
+            first: pushed.first.0,
+            list,
+            outcomes: vec![Outcome::NotReported; entries.len()],
+            entries,
+            index,
+            directory: directory.map(|spot| (spot, Outcome::NotReported)),
+        });
+    }
+
+    /// A directory that has no list yet.
+    pub(super) fn any_unlisted(&self) -> Option<Box<[u8]>> {
+        self.unlisted.keys().next().cloned()
+    }
+
+    pub(super) fn spot(&self, ndx: Ndx) -> Option<Spot> {
+        let part = &self.sent[self.part_of(ndx)?];
+        let Some(entry) = ndx.0.checked_sub(part.first) else {
+            return part.directory.as_ref().map(|(spot, _)| spot.clone());
+        };
+        let at = part.list.pushed(Ndx(entry))?;
+        Some(Spot { index: part.index + at, entries: Arc::clone(&part.entries), at })
+    }
+
+    pub(super) fn outcome(&mut self, ndx: Ndx) -> Option<&mut Outcome> {
+        let at = self.part_of(ndx)?;
+        let part = &mut self.sent[at];
+        match ndx.0.checked_sub(part.first) {
+            None => part.directory.as_mut().map(|(_, outcome)| outcome),
+            Some(entry) => part.list.pushed(Ndx(entry)).and_then(|at| part.outcomes.get_mut(at)),
+        }
+    }
+
+    /// The daemon is done with the oldest list: tells what is known of its entries, and of its directory. A directory
+    /// that is an entry of the list comes with its own list.
+    pub(super) fn settle(&mut self, mut tell: impl FnMut(usize, &Entry, &Outcome)) {
+        let Some(part) = self.sent.pop_front() else { return };
+        if let Some((spot, outcome)) = &part.directory {
+            tell(spot.index, spot.entry(), outcome);
+        }
+        for (_, at) in part.list.iter_pushed() {
+            let entry = &part.entries[at];
+            if !entry.meta.is_dir() {
+                tell(part.index + at, entry, &part.outcomes[at]);
+            }
+        }
+    }
+
+    fn part_of(&self, ndx: Ndx) -> Option<usize> {
+        self.sent.partition_point(|part| part.first <= ndx.0.saturating_add(1)).checked_sub(1)
+    }
+}
+
+/// The entries of a session.
+#[derive(Debug)]
+pub(super) enum Lists {
+    Whole(Whole),
+    Parts(Parts),
+}
+
+impl Lists {
+    /// Where the entry with this index is.
+    pub(super) fn spot(&self, ndx: Ndx) -> Option<Spot> {
+        match self {
+            Lists::Whole(whole) => whole.spot(ndx),
+            Lists::Parts(parts) => parts.spot(ndx),
+        }
+    }
+
+    /// What is known of the entry with this index.
+    pub(super) fn outcome(&mut self, ndx: Ndx) -> Option<&mut Outcome> {
+        match self {
+            Lists::Whole(whole) => whole.outcome(ndx),
+            Lists::Parts(parts) => parts.outcome(ndx),
+        }
+    }
+}
+
+impl Ready {
+    /// The listing of a directory that got none.
+    pub(super) fn empty(dir: Box<[u8]>) -> Ready {
+        let list = ebbtide_wire::flist::FileListBuilder::of_directory(&dir)
+            .and_then(|list| list.finish(|_, _| None));
+        Ready {
+            dir,
+            entries: Arc::default(),
+            problems: Vec::new(),
+            io_errors: super::IoErrors::NONE,
+            broken: false,
+            list,
+        }
+    }
+}
