@@ -77,7 +77,10 @@ fn a_tree_goes_through_either_proxy_and_arrives_whole() {
     let server = authority.sign(&["localhost", "127.0.0.1"]);
     for (name, start) in PROXIES {
         let proxy = needs!(start(&world.daemon.address(), &server, None));
-        for host in ["localhost", "127.0.0.1"] {
+        // The stock client's script has openssl compare names only, not addresses.
+        let hosts =
+            if Client::under_test().is_ours() { &["localhost", "127.0.0.1"][..] } else { &["localhost"] };
+        for host in hosts {
             Tree::at(&world.scratch.path().join("source")).file(&format!("{name} {host}"), b"another");
             let url = proxy.url(host, "m");
             world.push(&url, Some(authority.certificate()), None, &["-aH", "--delete"]).expect(0);
@@ -174,7 +177,7 @@ fn a_tls_proxy_is_told_from_a_daemon_without_tls() {
         let source = format!("{}/source/", world.scratch.path().display());
         let url = format!("rsync://localhost:{}/m/", proxy.port());
         let outcome = Client::under_test().run(["-a", "--contimeout=20", "--timeout=20", &source, &url]);
-        assert!([5, 2].contains(&outcome.code), "{name}: {outcome:?}");
+        assert!([2, 5, 12].contains(&outcome.code), "{name}: {outcome:?}");
         if Client::under_test().is_ours() {
             assert!(outcome.stderr.contains("rsyncs://"), "{name}: {outcome:?}");
         }

@@ -19,6 +19,9 @@ pub(super) fn adopt(args: &mut Args, target: &mut Target) -> Result<(), Stop> {
         args.push.early_input = early_input(file)?;
     }
     args.push.way = way(args, target.scheme)?;
+    if matches!(target.scheme, Scheme::Shell | Scheme::ShellDaemon) {
+        args.push.way.shell.check().map_err(|error| Stop::usage(error.to_string()))?;
+    }
     Ok(())
 }
 

@@ -152,8 +152,17 @@ impl SessionErrorKind {
         }
     }
 
-    /// The same, when the program that carried the session ended like this.
+    /// The same, when the program that carried the session ended like this. Where the other side told why it ended,
+    /// that says more.
     pub(super) fn with_shell(self, code: u8) -> Self {
+        let bare = match &self {
+            SessionErrorKind::Socket(_) | SessionErrorKind::NoGreeting(_) => true,
+            SessionErrorKind::Wire(ErrorKind::Closed { text }) => text.is_empty(),
+            _ => false,
+        };
+        if !bare {
+            return self;
+        }
         let meaning = match code {
             0 => return self,
             126 => " (command could not be run)",

@@ -90,12 +90,7 @@ async fn push_input(
     };
     let client = Client::new(config).map_err(misuse)?;
     let started = tokio::time::Instant::now();
-    let wish = Wish {
-        limit: options.contimeout,
-        bwlimit: options.server.bwlimit,
-        command: command.as_ref(),
-        relative: options.server.relative,
-    };
+    let wish = Wish { limit: options.contimeout, bwlimit: options.server.bwlimit, command: command.as_ref() };
     let stream = connect(target, &options.way, &wish).await.map_err(|(stage, kind)| failed(stage, kind))?;
     Driver::new(stream, client, options, started, input, source, observer).run().await.map_err(|end| {
         SessionError { destination: target.to_string(), stage: end.stage, kind: end.kind, texts: end.texts }

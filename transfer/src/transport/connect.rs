@@ -28,8 +28,6 @@ pub(crate) struct Wish<'a> {
     pub(crate) bwlimit: Option<u32>,
     /// What a remote shell starts; `None` for a daemon.
     pub(crate) command: Option<&'a ServerCommand>,
-    /// `-R`.
-    pub(crate) relative: bool,
 }
 
 type Failed = (Stage, SessionErrorKind);
@@ -75,7 +73,7 @@ fn start_shell(target: &Target, way: &Way, wish: &Wish<'_>) -> Result<Raw, Faile
     let user = target.user.as_deref();
     let line = way
         .shell
-        .command_line(&target.host, user, way.family, start, wish.relative)
+        .command_line(&target.host, user, way.family, start)
         .map_err(|error| failed(error.to_string()))?;
     let (program, arguments) = line.split_first().ok_or_else(|| failed("no remote shell".to_owned()))?;
     let mut command = Command::new(program);

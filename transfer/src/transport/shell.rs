@@ -42,18 +42,27 @@ pub(super) enum Start<'a> {
 }
 
 impl RemoteShell {
-    /// The whole command line: the shell, its arguments, the host, and the command for it.
+    /// Whether `-e` can be taken apart.
     ///
-    /// `relative` is `-R`, which decides whether a shell there may expand a tilde.
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), ShellError> {
+        self.words().map(|_| ())
+    }
+
+    fn words(&self) -> Result<Vec<Vec<u8>>, ShellError> {
+        words(self.command.as_deref().unwrap_or(OsStr::new("ssh")).as_bytes())
+    }
+
+    /// The whole command line: the shell, its arguments, the host, and the command for it.
     pub(super) fn command_line(
         &self,
         host: &str,
         user: Option<&str>,
         family: Family,
         start: Start<'_>,
-        relative: bool,
     ) -> Result<Vec<OsString>, ShellError> {
-        let mut line = words(self.command.as_deref().unwrap_or(OsStr::new("ssh")).as_bytes())?;
+        let mut line = self.words()?;
         let user_is_set = line.windows(2).any(|pair| pair[0] == b"-l" && !pair[1].starts_with(b"-"));
         if let Some(user) = user
             && !(user_is_set && matches!(start, Start::Daemon))
@@ -65,7 +74,7 @@ impl RemoteShell {
         line.push(self.rsync_path.clone().unwrap_or_else(|| b"rsync".to_vec()));
         match start {
             Start::Daemon => line.extend([b"--server".to_vec(), b"--daemon".to_vec(), b".".to_vec()]),
-            Start::Server(command) => line.extend(self.quoted(command, relative)),
+            Start::Server(command) => line.extend(self.quoted(command)),
         }
         Ok(line.into_iter().map(OsString::from_vec).collect())
     }
@@ -77,7 +86,7 @@ impl RemoteShell {
     }
 
     /// The server's arguments as the shell there must see them.
-    fn quoted(&self, command: &ServerCommand, relative: bool) -> Vec<Vec<u8>> {
+    fn quoted(&self, command: &ServerCommand) -> Vec<Vec<u8>> {
         if !command.input.is_empty() {
             return command.words.clone();
         }
@@ -87,14 +96,14 @@ impl RemoteShell {
             _ => word.clone(),
         };
         let mut out: Vec<_> = options.iter().map(option).collect();
-        out.push(self.path(path, relative));
+        out.push(self.path(path));
         out
     }
 
-    /// Wild characters of a path are the shell's there, as they always were.
+    /// Wild characters and a tilde of a path are the shell's there, as they always were.
     ///
     /// Peer: rsync's options.c:safe_arg, since 3.2.4.
-    fn path(&self, path: &[u8], relative: bool) -> Vec<u8> {
+    fn path(&self, path: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         if path.starts_with(b"-") {
             out.extend_from_slice(b"./");
@@ -102,10 +111,6 @@ impl RemoteShell {
         if self.old_args > 0 {
             out.extend_from_slice(path);
             return out;
-        }
-        let all_is_sent = relative && !path.windows(3).any(|part| part == b"/./");
-        if path.starts_with(b"~") && (all_is_sent || !path.contains(&b'/')) {
-            out.push(b'\\');
         }
         out.extend_from_slice(&escaped(path, SHELL));
         out
@@ -168,7 +173,7 @@ mod tests {
     }
 
     fn line(shell: &RemoteShell, start: Start<'_>, user: Option<&str>) -> String {
-        let line = shell.command_line("h", user, Family::V6, start, false).unwrap();
+        let line = shell.command_line("h", user, Family::V6, start).unwrap();
         line.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join("|")
     }
 
@@ -204,20 +209,19 @@ mod tests {
     #[test]
     fn what_a_shell_would_change_is_escaped_and_a_paths_wild_characters_are_not() {
         let shell = RemoteShell::default();
-        let path = |path: &str| String::from_utf8(shell.path(path.as_bytes(), false)).unwrap();
+        let path = |path: &str| String::from_utf8(shell.path(path.as_bytes())).unwrap();
         assert_eq!(path("/a b/$c*"), "/a\\ b/\\$c*");
         assert_eq!(path("-x"), "./-x");
-        assert_eq!((path("~/x"), path("~x")), ("~/x".into(), "\\~x".into()));
-        assert_eq!(shell.path(b"~/x", true), b"\\~/x");
+        assert_eq!((path("~/x"), path("~x")), ("~/x".into(), "~x".into()));
         let command = server(&["--server", "--usermap=*:x", "--temp-dir", "/a b", ".", "p"]);
         let expected = ["--server", "--usermap=\\*:x", "--temp-dir", "/a\\ b", ".", "p"];
-        assert_eq!(shell.quoted(&command, false), expected.map(|word| word.as_bytes().to_vec()));
+        assert_eq!(shell.quoted(&command), expected.map(|word| word.as_bytes().to_vec()));
     }
 
     #[test]
     fn old_arguments_are_left_to_the_shell() {
         let command = server(&["--usermap=*:x", ".", "a b*"]);
-        let quoted = |old_args| RemoteShell { old_args, ..RemoteShell::default() }.quoted(&command, false);
+        let quoted = |old_args| RemoteShell { old_args, ..RemoteShell::default() }.quoted(&command);
         assert_eq!(quoted(1), [&b"--usermap=\\*:x"[..], b".", b"a b*"]);
         assert_eq!(quoted(2), [&b"--usermap=*:x"[..], b".", b"a b*"]);
     }
