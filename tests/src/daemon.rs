@@ -79,6 +79,12 @@ impl Setup {
         self
     }
 
+    /// An option of `ebbtide run` without a value.
+    pub fn flag(mut self, option: &str) -> Setup {
+        self.more.push(option.into());
+        self
+    }
+
     /// Any other option of `ebbtide run`.
     pub fn option(mut self, option: &str, value: &str) -> Setup {
         self.more.extend([option.into(), value.into()]);
@@ -155,6 +161,11 @@ impl Daemon {
             }
             self.ask(&["status", "--json"]).status.success().then_some(())
         });
+    }
+
+    /// One more option without a value, from its next start on.
+    pub fn add_flag(&mut self, option: &str) {
+        self.setup.more.push(option.into());
     }
 
     /// The barrier: returns when everything that changed before is at every destination.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Fact;
 
 /// Version of these messages. Both binaries come from one build; a mismatch means a half-done upgrade.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Index of a mirror in [`Start::mirrors`].
 pub type MirrorId = u32;
@@ -78,7 +78,7 @@ pub struct Start {
 }
 
 /// One source tree and where it goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MirrorSpec {
     /// Absolute path of the source directory.
     pub source: PathBuf,
@@ -88,12 +88,16 @@ pub struct MirrorSpec {
     pub numeric_ids: bool,
     /// Keep hard links between names of this mirror.
     pub hard_links: bool,
+    /// Keep access control lists.
+    pub acls: bool,
+    /// Keep extended attributes.
+    pub xattrs: bool,
     /// Where it goes, in the order of the configuration.
     pub destinations: Vec<DestinationSpec>,
 }
 
 /// One destination of a mirror.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationSpec {
     /// `rsync://[user@]host[:port]/module/[path]`.
     pub url: String,
@@ -103,6 +107,16 @@ pub struct DestinationSpec {
     pub compress_choice: Option<String>,
     /// `--compress-level`.
     pub compress_level: Option<i32>,
+    /// `--checksum-choice`, or `None` for the best that both know.
+    pub checksum_choice: Option<String>,
+    /// `--bwlimit`: the most KiB per second that are sent; `None` for no limit.
+    pub bwlimit: Option<u32>,
+    /// `--temp-dir`: where the daemon makes files before it puts them in their place, as the daemon understands it.
+    pub temp_dir: Option<String>,
+    /// `--partial-dir`: where the daemon keeps what it has of a file when a session breaks.
+    pub partial_dir: Option<String>,
+    /// `--fsync`: the daemon writes each file to its disk before it calls it done.
+    pub fsync: bool,
     /// Seconds without a byte after which a session is given up; 0 means never.
     pub timeout_s: u32,
     /// Seconds a connection attempt may take; 0 means the system's own limit.

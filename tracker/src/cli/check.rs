@@ -84,7 +84,7 @@ fn find(config: Option<&Config>) -> Findings {
 fn sources(config: &Config) -> Vec<SourceFinding> {
     let findings = config.mirrors.iter().map(|mirror| {
         let source = mirror.source.display().to_string();
-        match daemon::try_source(&mirror.source, config.probes) {
+        match daemon::try_source(mirror, config.probes) {
             Ok(plan) => SourceFinding { source, plan: Some(plan), error: None, advice: None },
             Err(e) => SourceFinding { source, plan: None, error: Some(with_causes(&e)), advice: e.advice() },
         }

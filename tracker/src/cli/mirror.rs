@@ -37,12 +37,33 @@ pub(super) struct MirrorArguments {
     /// Do not keep hard links.
     #[arg(long, conflicts_with = "config")]
     no_hard_links: bool,
+    /// Keep access control lists.
+    #[arg(short = 'A', long, conflicts_with = "config")]
+    acls: bool,
+    /// Keep extended attributes.
+    #[arg(short = 'X', long, conflicts_with = "config")]
+    xattrs: bool,
     /// zstd, zlibx or none; by default the best that both ends know.
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     compress_choice: Option<String>,
     /// Compression level of that method.
     #[arg(long, value_name = "LEVEL", conflicts_with = "config", allow_negative_numbers = true)]
     compress_level: Option<i32>,
+    /// Checksum of blocks and files; by default the best that both ends know.
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    checksum_choice: Option<String>,
+    /// The most KiB per second that are sent to each destination; 0 means no limit.
+    #[arg(long, value_name = "KIB", conflicts_with = "config")]
+    bwlimit: Option<u32>,
+    /// Where the daemons make files before they put them in their place.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    temp_dir: Option<String>,
+    /// Where the daemons keep what they have of a file when a session breaks.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    partial_dir: Option<String>,
+    /// The daemons write each file to their disk before they call it done.
+    #[arg(long, conflicts_with = "config")]
+    fsync: bool,
     /// Seconds without a byte after which a session is given up; 0 means never [default: 60].
     #[arg(long, value_name = "SECONDS", conflicts_with = "config")]
     timeout: Option<u32>,
@@ -108,6 +129,8 @@ impl MirrorArguments {
             delete: self.delete,
             numeric_ids: self.numeric_ids,
             hard_links: self.hard_links || !self.no_hard_links,
+            acls: self.acls,
+            xattrs: self.xattrs,
             destinations,
         }];
         config::check_together(&mirrors).map_err(invalid)?;
@@ -127,6 +150,11 @@ impl MirrorArguments {
             password_file: self.password_file.as_ref().map(std::path::absolute).transpose()?,
             compress_choice: self.compress_choice.clone(),
             compress_level: self.compress_level,
+            checksum_choice: self.checksum_choice.clone(),
+            bwlimit: self.bwlimit.filter(|limit| *limit > 0),
+            temp_dir: self.temp_dir.clone(),
+            partial_dir: self.partial_dir.clone(),
+            fsync: self.fsync,
             timeout_s: self.timeout.unwrap_or(config::TIMEOUT_S),
             contimeout_s: self.contimeout.unwrap_or(config::CONTIMEOUT_S),
         };

@@ -143,6 +143,17 @@ pub fn check_destination(to: &DestinationSpec) -> Result<(), Invalid> {
             format!("use one of {known}"),
         ));
     }
+    if let Some(choice) = &to.checksum_choice
+        && !CHECKSUMS.contains(&choice.as_str())
+    {
+        let known = CHECKSUMS.join(", ");
+        return Err(Invalid::new(
+            format!("checksum-choice {choice}: is not known"),
+            format!("use one of {known}"),
+        ));
+    }
+    check_folder("temp-dir", to.temp_dir.as_deref())?;
+    check_folder("partial-dir", to.partial_dir.as_deref())?;
     if let Some(level) = to.compress_level
         && !LEVELS.contains(&level)
     {
@@ -171,6 +182,19 @@ pub fn check_settle(ms: u64) -> Result<Duration, Invalid> {
         format!("use milliseconds from 0 to {MAX_SETTLE_MS}"),
     ))
 }
+
+/// Checks the path of a folder at a destination.
+fn check_folder(key: &str, path: Option<&str>) -> Result<(), Invalid> {
+    match path {
+        Some(path) if path.is_empty() || path.split('/').any(|part| part == "..") => Err(Invalid::new(
+            format!("{key} {path:?}: is no folder within a module"),
+            "write a path from the module on, with a / in front, or a name for each directory",
+        )),
+        _ => Ok(()),
+    }
+}
+
+const CHECKSUMS: [&str; 5] = ["xxh128", "xxh3", "xxh64", "md5", "sha1"];
 
 const COMPRESSIONS: [&str; 3] = ["zstd", "zlibx", "none"];
 
@@ -204,11 +228,9 @@ mod tests {
     fn two_mirrors_may_not_share_a_destination() {
         let to = |url: &str| DestinationSpec {
             url: url.into(),
-            password_file: None,
-            compress_choice: None,
-            compress_level: None,
             timeout_s: 0,
             contimeout_s: 0,
+            ..Default::default()
         };
         let mirror = |urls: &[&str]| MirrorSpec {
             source: "/a".into(),
@@ -216,6 +238,7 @@ mod tests {
             numeric_ids: false,
             hard_links: true,
             destinations: urls.iter().map(|url| to(url)).collect(),
+            ..Default::default()
         };
         assert!(check_together(&[]).is_err());
         assert!(check_together(&[mirror(&[])]).is_err());

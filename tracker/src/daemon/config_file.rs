@@ -108,6 +108,8 @@ fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
         delete: section.delete,
         numeric_ids: section.numeric_ids,
         hard_links: section.hard_links.unwrap_or(true),
+        acls: section.acls,
+        xattrs: section.xattrs,
         destinations: section.to.into_iter().map(destination).collect::<Result<_, _>>()?,
     })
 }
@@ -119,6 +121,11 @@ fn destination(section: Destination) -> Result<DestinationSpec, Wrong> {
         password_file: section.password_file,
         compress_choice: section.compress_choice,
         compress_level: section.compress_level,
+        checksum_choice: section.checksum_choice,
+        bwlimit: section.bwlimit.filter(|limit| *limit > 0),
+        temp_dir: section.temp_dir,
+        partial_dir: section.partial_dir,
+        fsync: section.fsync,
         timeout_s: section.timeout.unwrap_or(config::TIMEOUT_S),
         contimeout_s: section.contimeout.unwrap_or(config::CONTIMEOUT_S),
     };
@@ -172,10 +179,21 @@ fn tables<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> impl Iterator<Item = &'a
 /// Keys at the top level.
 pub const FILE_KEYS: &[&str] = &["state-dir", "runtime-dir", "probes", "user", "settle", "mirror"];
 /// Keys of a `[[mirror]]`.
-pub const MIRROR_KEYS: &[&str] = &["source", "delete", "numeric-ids", "hard-links", "to"];
+pub const MIRROR_KEYS: &[&str] = &["source", "delete", "numeric-ids", "hard-links", "acls", "xattrs", "to"];
 /// Keys of a `[[mirror.to]]`.
-pub const DESTINATION_KEYS: &[&str] =
-    &["url", "password-file", "compress-choice", "compress-level", "timeout", "contimeout"];
+pub const DESTINATION_KEYS: &[&str] = &[
+    "url",
+    "password-file",
+    "compress-choice",
+    "compress-level",
+    "checksum-choice",
+    "bwlimit",
+    "temp-dir",
+    "partial-dir",
+    "fsync",
+    "timeout",
+    "contimeout",
+];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -200,6 +218,10 @@ struct Mirror {
     numeric_ids: bool,
     hard_links: Option<bool>,
     #[serde(default)]
+    acls: bool,
+    #[serde(default)]
+    xattrs: bool,
+    #[serde(default)]
     to: Vec<Destination>,
 }
 
@@ -210,6 +232,12 @@ struct Destination {
     password_file: Option<PathBuf>,
     compress_choice: Option<String>,
     compress_level: Option<i32>,
+    checksum_choice: Option<String>,
+    bwlimit: Option<u32>,
+    temp_dir: Option<String>,
+    partial_dir: Option<String>,
+    #[serde(default)]
+    fsync: bool,
     timeout: Option<u32>,
     contimeout: Option<u32>,
 }
@@ -223,12 +251,18 @@ mod tests {
         [[mirror]]
         source = "/srv/www"
         delete = true
+        xattrs = true
         [[mirror.to]]
         url = "rsync://a/www/"
         password-file = "/etc/ebbtide/a"
         [[mirror.to]]
         url = "rsync://b/www/"
         timeout = 5
+        checksum-choice = "md5"
+        bwlimit = 500
+        temp-dir = "/tmp"
+        partial-dir = ".partial"
+        fsync = true
     "#;
 
     fn wrong(text: &str) -> (usize, String, Option<String>) {
@@ -250,6 +284,14 @@ mod tests {
         assert!(mirror.delete && mirror.hard_links && !mirror.numeric_ids);
         assert_eq!(mirror.destinations[0].password_file.as_deref(), Some(Path::new("/etc/ebbtide/a")));
         assert_eq!((mirror.destinations[0].timeout_s, mirror.destinations[1].timeout_s), (60, 5));
+        assert!(mirror.xattrs && !mirror.acls);
+        let [plain, other] = &mirror.destinations[..] else { panic!() };
+        assert_eq!((plain.bwlimit, other.bwlimit), (None, Some(500)));
+        assert_eq!(
+            (other.temp_dir.as_deref(), other.partial_dir.as_deref()),
+            (Some("/tmp"), Some(".partial"))
+        );
+        assert!(other.fsync && !plain.fsync && other.checksum_choice.as_deref() == Some("md5"));
     }
 
     #[test]

@@ -2,17 +2,17 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ebbtide_feed::MirrorId;
+use ebbtide_feed::{MirrorId, MirrorSpec};
 
 use super::look::{Anchor, Looker};
 use super::source::{self, Source, SourceError};
 use crate::engine::{Fold, Hint, Reason};
 use crate::fact::Facts;
 use crate::id::Fs;
-use crate::probe::{self, Device, Marks, Names, NamesError, Plan, ProbeChoice, Via};
+use crate::probe::{self, Asked, Device, Marks, Names, NamesError, Plan, ProbeChoice, Via};
 use crate::resolve::{Bits, Counts, Resolver, Work};
 use crate::scope::{Root, Scope};
 use crate::sys::SysError;
@@ -94,6 +94,20 @@ pub(super) struct Tracker {
     loading: Duration,
 }
 
+/// A source, and what of it counts.
+pub(super) struct Wish {
+    pub(super) path: PathBuf,
+    /// A change of ACLs or extended attributes alone counts.
+    pub(super) extended: bool,
+}
+
+impl Wish {
+    /// What a mirror needs.
+    pub(super) fn of(mirror: &MirrorSpec) -> Wish {
+        Wish { path: mirror.source.clone(), extended: mirror.acls || mirror.xattrs }
+    }
+}
+
 /// A drain under way.
 struct Drain {
     work: Vec<(Fs, Work)>,
@@ -102,18 +116,21 @@ struct Drain {
 
 impl Tracker {
     /// Listens to the file systems of all sources. When this returns, nothing that happens below them goes unseen.
-    pub(super) fn start(sources: &[PathBuf], choice: ProbeChoice) -> Result<Self, TrackError> {
+    pub(super) fn start(wishes: &[Wish], choice: ProbeChoice) -> Result<Self, TrackError> {
         let table = mounts::read()?;
         let sources: Vec<_> =
-            sources.iter().map(|path| Source::open(path, &table)).collect::<Result<_, _>>()?;
+            wishes.iter().map(|wish| Source::open(&wish.path, &table)).collect::<Result<_, _>>()?;
         let mut firsts: Vec<&Source> = Vec::new();
+        let mut extended = Vec::new();
         let mut roots = Vec::new();
-        for source in &sources {
+        for (source, wish) in sources.iter().zip(wishes) {
             let known = firsts.iter().position(|first| first.mount.dev == source.mount.dev);
             let fs = Fs(known.unwrap_or(firsts.len()));
             if known.is_none() {
                 firsts.push(source);
+                extended.push(false);
             }
+            extended[fs.0] |= wish.extended;
             roots.push(Root { fs, path: Some(source.path.as_os_str().as_bytes().to_vec()) });
         }
         let mut plans: Vec<_> = firsts.iter().map(|source| plan(&source.mount)).collect();
@@ -128,18 +145,28 @@ impl Tracker {
             }
         };
         let loading = began.elapsed();
-        let watched = firsts.iter().zip(plans).enumerate();
+        let watched = firsts.iter().zip(plans).zip(extended).enumerate();
         let watched = watched
-            .map(|(fs, (source, plan))| watch(Fs(fs), source, plan, &table))
+            .map(|(fs, ((source, plan), extended))| watch(Fs(fs), source, plan, extended, &table))
             .collect::<Result<_, _>>()?;
         let scope = Scope { roots, mount_points: Vec::new() };
         let mut tracker =
             Tracker { watched, sources, scope, marks, drain: None, tally: Tally::default(), loading };
         tracker.scope.mount_points = tracker.points_below(&table);
-        for point in &tracker.scope.mount_points {
-            tracing::warn!(at = %point.escape_ascii(), "another file system is mounted below a source: it is not tracked");
-        }
+        tracker.warn_of_mounts();
         Ok(tracker)
+    }
+
+    /// One message, however many there are: a source such as `/tmp` may have dozens.
+    fn warn_of_mounts(&self) {
+        let points = &self.scope.mount_points;
+        if !points.is_empty() {
+            let shown: Vec<String> =
+                points.iter().take(SHOWN_MOUNTS).map(|point| point.escape_ascii().to_string()).collect();
+            let more = points.len() - shown.len();
+            let at = shown.join(", ");
+            tracing::warn!(%at, more, "other file systems are mounted below a source: they are not tracked");
+        }
     }
 
     /// How long it took to load the eBPF programs, or to be refused.
@@ -356,8 +383,8 @@ impl Tracker {
 ///
 /// # Errors
 /// It cannot be watched.
-pub fn try_source(source: &Path, choice: ProbeChoice) -> Result<Plan, TrackError> {
-    let tracker = Tracker::start(&[source.to_owned()], choice)?;
+pub fn try_source(source: &MirrorSpec, choice: ProbeChoice) -> Result<Plan, TrackError> {
+    let tracker = Tracker::start(&[Wish::of(source)], choice)?;
     Ok(tracker.plan_of(0).clone())
 }
 
@@ -379,16 +406,31 @@ fn plan(mount: &Mount) -> Plan {
     }
 }
 
-fn watch(fs: Fs, source: &Source, mut plan: Plan, table: &[Mount]) -> Result<Watched, TrackError> {
+fn watch(
+    fs: Fs,
+    source: &Source,
+    mut plan: Plan,
+    extended: bool,
+    table: &[Mount],
+) -> Result<Watched, TrackError> {
     let refused = |error| TrackError::Names {
         path: source.path.clone(),
         fs_type: source.mount.fs_type.clone(),
         source: error,
     };
-    let contents = plan.content == Via::Fanotify || plan.attributes == Via::Fanotify;
-    let names = match Names::listen(source.fd.as_fd(), source.form(), contents) {
+    let asked = if plan.content == Via::Fanotify || plan.attributes == Via::Fanotify {
+        Asked::Contents
+    } else if extended {
+        plan.notes.push(
+            "fanotify tells changes of ACLs and extended attributes, which no eBPF program sees".into(),
+        );
+        Asked::Attributes
+    } else {
+        Asked::Names
+    };
+    let names = match Names::listen(source.fd.as_fd(), source.form(), asked) {
         Err(NamesError::Subvolume(why)) => match source::open_whole(&source.mount, table) {
-            Some(whole) => Names::listen(whole.as_fd(), source.form(), contents),
+            Some(whole) => Names::listen(whole.as_fd(), source.form(), asked),
             None => Err(NamesError::Subvolume(why)),
         },
         other => other,
@@ -406,6 +448,9 @@ fn watch(fs: Fs, source: &Source, mut plan: Plan, table: &[Mount]) -> Result<Wat
         plan,
     })
 }
+
+/// So many mount points are named in a message.
+const SHOWN_MOUNTS: usize = 5;
 
 /// Names looked up between two looks at the kernel's queues and at the clients: some 5 ms.
 const STEP: usize = 2000;

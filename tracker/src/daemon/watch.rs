@@ -7,7 +7,7 @@ use std::time::Duration;
 use ebbtide_feed::{Fact, ToSender};
 
 use super::core::{Core, FIRST_FREE, Out};
-use super::tracker::{TrackError, Tracker};
+use super::tracker::{TrackError, Tracker, Wish};
 use crate::engine::Event;
 use crate::probe::{Plan, ProbeChoice};
 use crate::sys::SysError;
@@ -50,7 +50,7 @@ pub fn watch(
     mut tell: impl FnMut(&[Fact]) -> std::io::Result<()>,
 ) -> Result<(), WatchError> {
     let signals = EndSignals::block()?;
-    let tracker = Tracker::start(&[PathBuf::from(dir)], choice)?;
+    let tracker = Tracker::start(&[Wish { path: PathBuf::from(dir), extended: true }], choice)?;
     let mut core = Core::new(tracker, 1, settle, false)?;
     core.poller.add(signals.as_fd(), FIRST_FREE)?;
     started(core.tracker.plan_of(0));

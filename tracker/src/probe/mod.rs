@@ -9,5 +9,5 @@ mod plan;
 
 pub use attach::{Device, Tried, attach, try_programs};
 pub use marks::{Marks, MarksLost};
-pub use names::{Names, NamesError, Pass};
+pub use names::{Asked, Names, NamesError, Pass};
 pub use plan::{Plan, ProbeChoice, Via};

@@ -20,6 +20,17 @@ pub struct Names {
     buffer: Vec<u8>,
 }
 
+/// What is asked of fanotify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Names alone.
+    Names,
+    /// Changed attributes too: extended ones, which no eBPF program sees.
+    Attributes,
+    /// Changed content and attributes too.
+    Contents,
+}
+
 /// What a read of the queue met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
@@ -71,11 +82,11 @@ impl NamesError {
 }
 
 impl Names {
-    /// Listens to the whole file system that `anchor` is on; `contents` asks for changed content and attributes, too.
+    /// Listens to the whole file system that `anchor` is on.
     ///
     /// # Errors
     /// The kernel refuses; nothing is listened to then.
-    pub fn listen(anchor: BorrowedFd<'_>, form: HandleForm, contents: bool) -> Result<Self, NamesError> {
+    pub fn listen(anchor: BorrowedFd<'_>, form: HandleForm, asked: Asked) -> Result<Self, NamesError> {
         let flags = FAN_CLASS_NOTIF
             | FAN_REPORT_DFID_NAME_TARGET
             | FAN_UNLIMITED_QUEUE
@@ -84,7 +95,11 @@ impl Names {
             | FAN_CLOEXEC;
         let group = Fanotify::new(flags).map_err(refused)?;
         let names = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ONDIR;
-        let mask = if contents { names | FAN_MODIFY | FAN_ATTRIB } else { names };
+        let mask = match asked {
+            Asked::Names => names,
+            Asked::Attributes => names | FAN_ATTRIB,
+            Asked::Contents => names | FAN_MODIFY | FAN_ATTRIB,
+        };
         group.mark_fd(anchor, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, mask).map_err(refused)?;
         Ok(Names { group, form, buffer: Vec::with_capacity(BUFFER) })
     }

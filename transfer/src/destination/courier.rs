@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebbtide_feed::{DestinationSpec, MirrorSpec};
-use ebbtide_wire::proto::{CompressWish, Compression, DeleteMode, ServerOptions};
+use ebbtide_wire::proto::{Checksum, CompressWish, Compression, DeleteMode, ServerOptions};
 
 use super::witness::Witness;
 use crate::options::PushOptions;
@@ -83,12 +83,23 @@ impl Daemon {
             recursive: false,
             hard_links: mirror.hard_links,
             numeric_ids: mirror.numeric_ids,
+            acls: mirror.acls,
+            xattrs: u8::from(mirror.xattrs),
+            bwlimit: spec.bwlimit,
+            temp_dir: spec.temp_dir.clone().map(String::into_bytes),
+            partial_dir: spec.partial_dir.clone().map(String::into_bytes),
+            fsync: spec.fsync,
             compress: compression(spec.compress_choice.as_deref())?,
             ..ServerOptions::archive()
         };
         let mut options = PushOptions::new(server).with_timeout(Duration::from_secs(spec.timeout_s.into()));
         options.contimeout = (spec.contimeout_s > 0).then(|| Duration::from_secs(spec.contimeout_s.into()));
         options.compress_level = spec.compress_level;
+        options.checksum = checksum(spec.checksum_choice.as_deref())?;
+        if let Some(dir) = spec.partial_dir.as_deref().filter(|dir| !dir.starts_with('/')) {
+            // What an earlier session left there is not extraneous. Peer: rsync 3.5.0 options.c.
+            options.filters.push(format!("P {}/", dir.trim_end_matches('/')).into_bytes());
+        }
         if !target.path.is_empty() && !target.path.ends_with(b"/") {
             target.path.push(b'/');
         }
@@ -131,6 +142,11 @@ impl Daemon {
     }
 }
 
+fn checksum(choice: Option<&str>) -> Result<Option<Checksum>, String> {
+    let known = |name: &str| Checksum::from_name(name.as_bytes());
+    choice.map(|name| known(name).ok_or_else(|| format!("unknown checksum {name:?}"))).transpose()
+}
+
 fn compression(choice: Option<&str>) -> Result<CompressWish, String> {
     match choice {
         None | Some("auto") => Ok(CompressWish::Best),
@@ -148,7 +164,7 @@ impl Courier for Daemon {
         entries: Vec<Entry>,
         source: Arc<Source>,
     ) -> Result<Delivery, Box<Broken>> {
-        let mut witness = Witness::new(false);
+        let mut witness = Witness::new(self.options.server.temp_dir.is_some());
         let pushed = match self.target() {
             Ok(target) => {
                 let (options, list) = (self.options(orders), FileListInput::new(entries));

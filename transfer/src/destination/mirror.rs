@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ebbtide_feed::MirrorSpec;
 
 use super::failure::Failure;
-use crate::source::{Meta, Source};
+use crate::source::{Meta, Source, Wanted};
 
 /// A mirror and its open source.
 pub(crate) struct Mirror {
@@ -44,11 +44,16 @@ impl Mirror {
                 false => Err(io::Error::other("another directory stands there now than at the start")),
             };
         }
-        let source = Arc::new(Source::open(&self.spec.source)?);
+        let source = Arc::new(Source::open(&self.spec.source)?.reading(wanted(&self.spec)));
         let meta = source.look(0, b".")?.meta;
         *opened = Some((Arc::clone(&source), (meta.dev, meta.ino)));
         Ok(source)
     }
+}
+
+/// What the source reads besides what `lstat` tells.
+fn wanted(spec: &MirrorSpec) -> Wanted {
+    Wanted { acls: spec.acls, xattrs: u8::from(spec.xattrs), atimes: false }
 }
 
 fn identity(stat: &rustix::fs::Stat) -> Identity {
@@ -71,6 +76,7 @@ mod tests {
             numeric_ids: false,
             hard_links: false,
             destinations: Vec::new(),
+            ..Default::default()
         };
         let mirror = Mirror::new(0, spec);
         assert!(mirror.source().is_ok());

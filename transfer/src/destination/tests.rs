@@ -34,12 +34,11 @@ impl World {
             hard_links: true,
             destinations: vec![DestinationSpec {
                 url: "rsync://fake/m/".into(),
-                password_file: None,
-                compress_choice: None,
-                compress_level: None,
                 timeout_s: 0,
                 contimeout_s: 0,
+                ..Default::default()
             }],
+            ..Default::default()
         };
         let started = Ledger::start(&folder.path().join("state"), std::slice::from_ref(&spec)).unwrap();
         let Started { ledger, mut takes, notices, .. } = started;

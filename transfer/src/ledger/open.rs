@@ -36,6 +36,10 @@ pub(crate) mod flag {
     pub(crate) const NUMERIC_IDS: u32 = 4;
     /// `hard_links` was on.
     pub(crate) const HARD_LINKS: u32 = 8;
+    /// `acls` was on.
+    pub(crate) const ACLS: u32 = 16;
+    /// `xattrs` was on.
+    pub(crate) const XATTRS: u32 = 32;
 }
 
 /// The store and what it held, fitted to the configuration.
@@ -290,6 +294,8 @@ fn settings(mirror: &MirrorSpec) -> u32 {
         (mirror.delete, flag::DELETE),
         (mirror.numeric_ids, flag::NUMERIC_IDS),
         (mirror.hard_links, flag::HARD_LINKS),
+        (mirror.acls, flag::ACLS),
+        (mirror.xattrs, flag::XATTRS),
     ] {
         flags |= if on { flag } else { 0 };
     }

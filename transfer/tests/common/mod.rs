@@ -122,10 +122,9 @@ impl World {
         let destination = |url: String| DestinationSpec {
             url,
             password_file: self.password_file.clone(),
-            compress_choice: None,
-            compress_level: None,
             timeout_s: 2,
             contimeout_s: 10,
+            ..Default::default()
         };
         let urls = std::iter::once(self.url()).chain(self.others.iter().cloned());
         let mirror = MirrorSpec {
@@ -134,6 +133,7 @@ impl World {
             numeric_ids: false,
             hard_links: self.hard_links,
             destinations: urls.map(destination).collect(),
+            ..Default::default()
         };
         Start { version: PROTOCOL_VERSION, state_dir: self.path("state"), mirrors: vec![mirror] }
     }

@@ -6,14 +6,7 @@ use ebbtide_feed::{DestinationSpec, Fact, RelPath};
 use super::*;
 
 fn destination(url: &str) -> DestinationSpec {
-    DestinationSpec {
-        url: url.into(),
-        password_file: None,
-        compress_choice: None,
-        compress_level: None,
-        timeout_s: 0,
-        contimeout_s: 0,
-    }
+    DestinationSpec { url: url.into(), timeout_s: 0, contimeout_s: 0, ..Default::default() }
 }
 
 fn mirror(source: &str, urls: &[&str]) -> MirrorSpec {
@@ -23,6 +16,7 @@ fn mirror(source: &str, urls: &[&str]) -> MirrorSpec {
         numeric_ids: false,
         hard_links: false,
         destinations: urls.iter().map(|url| destination(url)).collect(),
+        ..Default::default()
     }
 }
 

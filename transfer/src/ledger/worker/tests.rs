@@ -10,11 +10,9 @@ use super::*;
 fn mirror(destinations: usize) -> MirrorSpec {
     let destination = |n| DestinationSpec {
         url: format!("rsync://host/{n}"),
-        password_file: None,
-        compress_choice: None,
-        compress_level: None,
         timeout_s: 0,
         contimeout_s: 0,
+        ..Default::default()
     };
     MirrorSpec {
         source: "/s".into(),
@@ -22,6 +20,7 @@ fn mirror(destinations: usize) -> MirrorSpec {
         numeric_ids: false,
         hard_links: false,
         destinations: (0..destinations).map(destination).collect(),
+        ..Default::default()
     }
 }
 

@@ -1,0 +1,84 @@
+//! ACLs and extended attributes: a change of them alone arrives, whatever watches the file system.
+
+use std::path::Path;
+use std::process::Command;
+
+use ebbtide_tests::{FileSystem, Kind, Module, Referee, Release, Rsyncd, Setup, Tree, bytes, needs, run};
+
+/// Whether the file system keeps both.
+fn keeps_attributes(root: &Path) -> bool {
+    let file = root.join("tried");
+    std::fs::write(&file, "").unwrap();
+    let kept = [["setfacl", "-m", "u:1:r"], ["setfattr", "-n", "user.a"]].into_iter().all(
+        |[program, option, what]| {
+            Command::new(program)
+                .args([option, what])
+                .arg(&file)
+                .status()
+                .is_ok_and(|status| status.success())
+        },
+    );
+    std::fs::remove_file(file).unwrap();
+    kept
+}
+
+fn set(program: &str, arguments: &[&str], path: &Path) {
+    drop(run(Command::new(program).args(arguments).arg(path)));
+}
+
+#[test]
+fn a_change_of_acls_or_extended_attributes_alone_arrives() {
+    if std::env::var_os("EBBTIDE_TEST_CLIENT").is_some() {
+        // Stock rsync in our place is run with -aHI.
+        return;
+    }
+    for kind in Kind::ALL {
+        let source = needs!(FileSystem::new(kind));
+        // XFS shows root its ACLs as extended attributes too, which only XFS takes.
+        let destination = needs!(FileSystem::new(kind));
+        if !keeps_attributes(source.root()) {
+            continue;
+        }
+        let (tree, path) = (source.dir("tree"), destination.dir("d"));
+        Tree::at(&tree).file("plain", b"1").file("d/listed", b"2").file("d/marked", bytes(3, 100_000));
+        set("setfattr", &["-n", "user.first", "-v", "there at the start"], &tree.join("d/marked"));
+        let rsyncd = needs!(Rsyncd::start(Release::Installed, [Module::new("m", &path).chroot(true)]));
+        let daemon = Setup::new(&tree).to(rsyncd.url("m")).flag("--acls").flag("--xattrs").start();
+        daemon.wait();
+        Referee::default().expect_equal(&tree, &path);
+        set("setfacl", &["-m", "u:1:rw"], &tree.join("d/listed"));
+        set("setfattr", &["-n", "user.later", "-v", &"long".repeat(50)], &tree.join("d/marked"));
+        set("setfattr", &["-x", "user.first"], &tree.join("d/marked"));
+        daemon.wait();
+        Referee::default().expect_equal(&tree, &path);
+        set("setfacl", &["-d", "-m", "u:2:rwx"], &tree.join("d"));
+        set("setfattr", &["-n", "user.of_a_directory", "-v", "x"], &tree.join("d"));
+        daemon.wait();
+        Referee::default().expect_equal(&tree, &path);
+        set("setfacl", &["-b"], &tree.join("d/listed"));
+        daemon.wait();
+        Referee::default().expect_equal(&tree, &path);
+    }
+}
+
+#[test]
+fn a_mirror_without_them_takes_them_in_when_it_is_told_to() {
+    if std::env::var_os("EBBTIDE_TEST_CLIENT").is_some() {
+        return;
+    }
+    let source = needs!(FileSystem::new(Kind::Ext4));
+    if !keeps_attributes(source.root()) {
+        return;
+    }
+    let (tree, path) = (source.dir("tree"), source.beside("d"));
+    Tree::at(&tree).file("marked", b"1");
+    set("setfattr", &["-n", "user.a", "-v", "b"], &tree.join("marked"));
+    let rsyncd = needs!(Rsyncd::start(Release::Installed, [Module::new("m", &path).chroot(true)]));
+    let mut daemon = Setup::new(&tree).to(rsyncd.url("m")).start();
+    daemon.wait();
+    daemon.terminate();
+    daemon.add_flag("--xattrs");
+    daemon.start_again();
+    daemon.wait();
+    Referee::default().expect_equal(&tree, &path);
+}
