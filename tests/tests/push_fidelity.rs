@@ -188,6 +188,20 @@ fn an_attribute_that_cannot_be_had_twice_is_copied_with_two_letters() {
 }
 
 #[test]
+fn rules_choose_among_extended_attributes() {
+    for options in [
+        &["-aXi", "--filter=-x user.n"][..],
+        &["-aXi", "--filter=-x trusted.*", "--filter=+x *.long", "--filter=-x user.*"],
+        &["-aXi", "--delete", "--filter=-x user.rsync.note", "--filter=-x system.*"],
+    ] {
+        let twins = needs!(twins(Release::Installed));
+        with_xattrs(twins.source(), &twins.source_path());
+        twins.expect_same(options);
+        Referee::default().expect_equal(&twins.stock(), &twins.ours());
+    }
+}
+
+#[test]
 fn values_as_long_as_the_kernel_takes_arrive() {
     let twins = needs!(twins(Release::Installed));
     let source = Path::new("/dev/shm").join(format!("ebbtide-fidelity-{}", std::process::id()));

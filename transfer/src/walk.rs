@@ -150,7 +150,7 @@ impl<'a> Walk<'a> {
             root,
             kinds,
             keep: Arc::new(Everything),
-            details: DetailReader::new(source.wanted()),
+            details: DetailReader::new(source, root),
             one_file_system: 0,
             device: None,
             buffer: Vec::new(),
@@ -181,6 +181,7 @@ impl<'a> Walk<'a> {
     /// Goes on below another root.
     pub fn set_root(&mut self, root: u16) {
         self.root = root;
+        self.details.set_root(self.source, root);
     }
 
     /// The I/O errors that the problems so far amount to.

@@ -25,7 +25,7 @@ use super::report::{Item, Observer, Outcome, Report, Sent, Text, TextKind};
 use super::tally::{Tally, outcome_of};
 use crate::options::PushOptions;
 use crate::source::Source;
-use crate::text::OsError;
+use crate::text::{Escaped, OsError};
 use crate::transport::Stream;
 
 /// A session on a connected stream.
@@ -402,17 +402,19 @@ impl<'a> Driver<'a> {
     /// Reads values of extended attributes here and now: they are short, and the file was just looked at.
     fn on_values(&mut self, request: &ValuesRequest) -> Result<(), SessionErrorKind> {
         let spot = self.lists.spot(request.ndx);
-        let value = |name: &Vec<u8>| spot.as_ref().and_then(|spot| self.value(spot, name));
+        let value = |name: &Vec<u8>| spot.as_ref().and_then(|spot| self.value(request.ndx, spot, name));
         let values = request.names.iter().map(value).collect();
         self.client.give_values(values).map_err(wire)
     }
 
-    fn value(&mut self, spot: &Spot, name: &[u8]) -> Option<Vec<u8>> {
+    fn value(&mut self, ndx: Ndx, spot: &Spot, name: &[u8]) -> Option<Vec<u8>> {
         let entry = spot.entry();
         match self.source.xattr_value(entry.root, &entry.name, &entry.meta, name) {
             Ok(value) => Some(value),
             Err(error) => {
                 self.observer.unreadable(entry, &error);
+                let why = format!("its attribute {} cannot be read: {}", Escaped(name), OsError(&error));
+                self.set(ndx, Outcome::Failed(why));
                 None
             }
         }
@@ -425,8 +427,9 @@ impl<'a> Driver<'a> {
         self.set(ndx, outcome);
     }
 
+    /// Notes what happened to an entry, unless a part of it failed before.
     fn set(&mut self, ndx: Ndx, outcome: Outcome) {
-        if let Some(slot) = self.lists.outcome(ndx) {
+        if let Some(slot) = self.lists.outcome(ndx).filter(|slot| !matches!(slot, Outcome::Failed(_))) {
             *slot = outcome;
         }
     }

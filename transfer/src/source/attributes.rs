@@ -16,6 +16,8 @@ use rustix::io::Errno;
 
 use super::acl;
 use super::meta::Meta;
+use super::root::Source;
+use super::rules::XattrRules;
 
 /// Which attributes are read besides those of `lstat`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,10 +67,12 @@ impl Wanted {
         if self.atimes && !meta.is_dir() { Ok(rustix::fs::fstat(entry)?.st_atime as i64) } else { Ok(0) }
     }
 
-    /// Whether an attribute of this name is sent. Peer: rsync's xattrs.c on Linux leaves out the namespace `system`,
-    /// and with one `-X` the names `user.rsync.%…`; what the kernel does not show to us it does not show to rsync.
-    fn takes(self, name: &[u8]) -> bool {
-        !name.starts_with(b"system.") && (self.xattrs > 1 || !name.starts_with(b"user.rsync.%"))
+    /// Whether an attribute of this name is sent. Peer: rsync's xattrs.c on Linux leaves out the namespace `system`
+    /// unless there are rules, and with one `-X` the names `user.rsync.%…`; what the kernel does not show to us it
+    /// does not show to rsync.
+    fn takes(self, name: &[u8], rules: Option<&XattrRules>) -> bool {
+        let hidden = rules.map_or(name.starts_with(b"system."), |rules| rules.hide(name));
+        !hidden && (self.xattrs > 1 || !name.starts_with(b"user.rsync.%"))
     }
 }
 
@@ -85,6 +89,7 @@ pub struct Details {
 #[derive(Debug, Default)]
 pub(crate) struct DetailReader {
     wanted: Wanted,
+    rules: Option<XattrRules>,
     names: Vec<u8>,
     value: Vec<u8>,
     known: HashSet<Arc<Details>>,
@@ -98,8 +103,14 @@ struct Place {
 }
 
 impl DetailReader {
-    pub(crate) fn new(wanted: Wanted) -> Self {
-        DetailReader { wanted, ..DetailReader::default() }
+    /// Reads what is wanted of entries below one of the source's roots.
+    pub(crate) fn new(source: &Source, root: u16) -> Self {
+        DetailReader { wanted: source.wanted(), rules: source.xattr_rules(root), ..DetailReader::default() }
+    }
+
+    /// Goes on below another root.
+    pub(crate) fn set_root(&mut self, source: &Source, root: u16) {
+        self.rules = source.xattr_rules(root);
     }
 
     /// The details of the entry `name` in an open directory, or of what it leads to if it is a symlink that was
@@ -175,7 +186,9 @@ impl DetailReader {
         let mut found: Vec<(&[u8], Vec<u8>)> = Vec::new();
         for name in self.names.split_inclusive(|byte| *byte == 0) {
             let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-            if self.wanted.takes(name.to_bytes()) && place.value(name, &mut self.value)? {
+            if self.wanted.takes(name.to_bytes(), self.rules.as_ref())
+                && place.value(name, &mut self.value)?
+            {
                 found.push((name.to_bytes(), self.value.clone()));
             }
         }
@@ -263,7 +276,6 @@ const KNOWN: usize = 4096;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Source;
     use rustix::fs::{XattrFlags, lsetxattr};
 
     const ALL: Wanted = Wanted { acls: true, xattrs: 1, atimes: false };
@@ -276,7 +288,7 @@ mod tests {
         let name = CString::new(name).unwrap();
         let opened = std::os::fd::AsFd::as_fd(&opened);
         let atime = wanted.atime_in(opened, &name, &look.meta, false).unwrap();
-        let within = DetailReader::new(wanted).read_in(opened, &name, &look.meta, atime, false);
+        let within = DetailReader::new(&source, 0).read_in(opened, &name, &look.meta, atime, false);
         assert_eq!(within.unwrap(), look.details);
         look.details
     }
@@ -330,9 +342,9 @@ mod tests {
                 return;
             }
         }
-        let source = Source::open(dir.path()).unwrap();
+        let source = Source::open(dir.path()).unwrap().reading(ALL);
         let opened = source.open_dir(0, b".").unwrap();
-        let mut reader = DetailReader::new(ALL);
+        let mut reader = DetailReader::new(&source, 0);
         let meta = source.look(0, b"f").unwrap().meta;
         let mut read =
             |name| reader.read_in(std::os::fd::AsFd::as_fd(&opened), name, &meta, 0, false).unwrap().unwrap();

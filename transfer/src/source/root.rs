@@ -132,7 +132,7 @@ impl Source {
                 link_target = self.links.sent(target);
             }
         }
-        let details = DetailReader::new(self.wanted).read_of(entry.as_fd(), &meta, atime)?;
+        let details = DetailReader::new(self, root).read_of(entry.as_fd(), &meta, atime)?;
         Ok(Look { meta, link_target, details })
     }
 

@@ -72,20 +72,27 @@ impl Source {
         name != b"." && self.rules.sieve(root).is_some_and(|sieve| sieve.hides(&Local::default(), name, dir))
     }
 
-    /// Whether there are rules about names of extended attributes, which then stand in for rsync's own.
-    pub fn has_xattr_rules(&self, root: u16) -> bool {
-        self.rules.sieve(root).is_some_and(|sieve| sieve.filters().has_xattr_rules())
-    }
-
-    /// Whether an extended attribute of this name is not sent.
-    pub fn hides_xattr(&self, root: u16, name: &[u8]) -> bool {
-        self.rules.sieve(root).is_some_and(|sieve| sieve.hides_xattr(&Local::default(), name))
+    /// The rules about names of extended attributes, if there are any; they then stand in for rsync's own.
+    pub(crate) fn xattr_rules(&self, root: u16) -> Option<XattrRules> {
+        let sieve = self.rules.sieve(root).filter(|sieve| sieve.filters().has_xattr_rules())?;
+        Some(XattrRules(Arc::clone(sieve)))
     }
 
     /// What was wrong with a merge file in a directory. From there on nothing was listed: a list is not complete, and
     /// must not be sent, if this says something when it is done.
     pub fn rules_failure(&self) -> Option<&FilterError> {
         self.rules.failure.get()
+    }
+}
+
+/// Rules about names of extended attributes.
+#[derive(Clone, Debug)]
+pub(crate) struct XattrRules(Arc<Sieve>);
+
+impl XattrRules {
+    /// Whether an extended attribute of this name is not sent.
+    pub(crate) fn hide(&self, name: &[u8]) -> bool {
+        self.0.hides_xattr(&Local::default(), name)
     }
 }
 
