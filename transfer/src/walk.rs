@@ -214,7 +214,8 @@ impl<'a> Walk<'a> {
     pub fn directory(&mut self, pending: Pending, depth: Depth) -> Vec<Pending> {
         let Pending { root, dir, device, mut keep } = pending;
         let first = self.entries.len();
-        (self.root, self.device) = (root, device);
+        self.set_root(root);
+        self.device = device;
         let mut buffer = mem::take(&mut self.buffer);
         buffer.resize_with(NAMES_BUFFER, MaybeUninit::uninit);
         self.entries_of(&dir, depth, &mut keep, &mut buffer);
