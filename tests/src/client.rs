@@ -13,6 +13,8 @@ pub struct Client {
     ours: bool,
     /// Most address space it may take, in bytes.
     memory: Option<usize>,
+    /// Whether modes bind it, although it runs as root.
+    bound_by_modes: bool,
     /// Variables of its environment.
     environment: Vec<(String, String)>,
 }
@@ -34,12 +36,24 @@ impl Client {
         if stock_in_our_place() {
             return Client::stock();
         }
-        Client { program: program("ebbtide-send"), ours: true, memory: None, environment: Vec::new() }
+        Client {
+            program: program("ebbtide-send"),
+            ours: true,
+            memory: None,
+            bound_by_modes: false,
+            environment: Vec::new(),
+        }
     }
 
     /// The installed rsync.
     pub fn stock() -> Client {
-        Client { program: "/usr/bin/rsync".into(), ours: false, memory: None, environment: Vec::new() }
+        Client {
+            program: "/usr/bin/rsync".into(),
+            ours: false,
+            memory: None,
+            bound_by_modes: false,
+            environment: Vec::new(),
+        }
     }
 
     /// Whether this is our own program.
@@ -50,6 +64,12 @@ impl Client {
     /// Gives it no more than this much address space, in bytes.
     pub fn with_memory(mut self, bytes: usize) -> Client {
         self.memory = Some(bytes);
+        self
+    }
+
+    /// Takes root's right to read what its mode forbids away from it.
+    pub fn bound_by_modes(mut self) -> Client {
+        self.bound_by_modes = true;
         self
     }
 
@@ -80,6 +100,10 @@ impl Client {
         command.args(["--kill-after=1", &LIMIT_S.to_string()]);
         if let Some(bytes) = self.memory {
             command.arg("prlimit").arg(format!("--as={bytes}")).arg("--core=0");
+        }
+        if self.bound_by_modes {
+            let rights = "-dac_override,-dac_read_search";
+            command.args(["setpriv", "--bounding-set", rights, "--inh-caps", rights]);
         }
         command.arg(&self.program).args(args).stdin(Stdio::null());
         command.env_remove("RSYNC_PASSWORD").env("LC_ALL", "C.UTF-8");
