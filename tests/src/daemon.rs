@@ -20,6 +20,7 @@ pub struct Setup {
     password_file: Option<PathBuf>,
     delete: bool,
     probes: Option<String>,
+    filters: Vec<String>,
     more: Vec<String>,
     /// Text of a config file that says all of the above instead.
     file: Option<String>,
@@ -45,6 +46,7 @@ impl Setup {
             password_file: None,
             delete: true,
             probes: None,
+            filters: Vec::new(),
             more: Vec::new(),
             file: None,
         }
@@ -85,6 +87,12 @@ impl Setup {
         self
     }
 
+    /// One more filter rule, in rsync's language.
+    pub fn filter(mut self, rule: &str) -> Setup {
+        self.filters.push(rule.into());
+        self
+    }
+
     /// Any other option of `ebbtide run`.
     pub fn option(mut self, option: &str, value: &str) -> Setup {
         self.more.extend([option.into(), value.into()]);
@@ -121,6 +129,7 @@ impl Setup {
         if let Some(probes) = &self.probes {
             arguments.extend(["--probes".into(), probes.clone()]);
         }
+        arguments.extend(self.filters.iter().map(|rule| format!("--filter={rule}")));
         arguments.extend_from_slice(&self.more);
         arguments
     }
@@ -306,6 +315,7 @@ impl Daemon {
             if self.setup.delete {
                 arguments.push("--delete".into());
             }
+            arguments.extend(self.setup.filters.iter().map(|rule| format!("--filter={rule}")));
             if let Some(path) = &self.setup.password_file {
                 arguments.push(format!("--password-file={}", path.display()));
             }

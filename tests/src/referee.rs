@@ -41,6 +41,12 @@ impl Referee {
         self
     }
 
+    /// Follows these filter rules.
+    pub fn filtered(mut self, rules: &[&str]) -> Referee {
+        self.extra.extend(rules.iter().map(|rule| format!("--filter={rule}")));
+        self
+    }
+
     /// What a sync from `from` to `to` would change.
     ///
     /// # Panics

@@ -2,7 +2,116 @@
 
 use std::fs;
 
-use ebbtide_tests::{Kind, Mirror, Tree, needs, skip};
+use ebbtide_tests::{Kind, Mirror, Ops, Referee, Setup, Skip, Tree, needs, seed, skip};
+
+/// Rules of a mirror: by name, by kind, with an exception, and anchored.
+const RULES: [&str; 4] = ["+ keep.tmp", "- *.tmp", "- cache/", "- /top"];
+
+fn filtered(kind: Kind, shape: impl FnOnce(Setup) -> Setup) -> Result<Mirror, Skip> {
+    let rules = |setup: Setup| RULES.iter().fold(setup, |setup, rule| setup.filter(rule));
+    Mirror::with(kind, |tree| tree, |setup| shape(rules(setup)))
+}
+
+#[track_caller]
+fn expect_synced(mirror: &Mirror) {
+    mirror.daemon().wait();
+    Referee::default().filtered(&RULES).expect_equal(&mirror.source_path(), &mirror.destination());
+}
+
+#[test]
+fn excluded_names_are_neither_sent_nor_removed() {
+    let mirror = needs!(filtered(Kind::Ext4, |setup| setup));
+    mirror.source().file("a", b"x").file("b.tmp", b"x").file("keep.tmp", b"x").file("d/cache/deep/x", b"x");
+    mirror.source().file("top", b"x").file("d/top", b"x").file("e/cache", b"a file").file("gone/x", b"x");
+    expect_synced(&mirror);
+    assert!(mirror.arrived("keep.tmp") && mirror.arrived("d/top") && mirror.arrived("e/cache"));
+    for name in ["b.tmp", "top", "d/cache"] {
+        assert!(!mirror.arrived(name), "{name}");
+    }
+    let there = Tree::at(&mirror.destination());
+    there
+        .file("theirs.tmp", b"y")
+        .file("d/cache/theirs", b"y")
+        .file("extra", b"y")
+        .file("gone/theirs.tmp", b"y");
+    mirror.source().file("new", b"x").file("d/new", b"x").remove("gone");
+    mirror.daemon().wait();
+    assert!(mirror.arrived("new") && mirror.arrived("d/new") && !mirror.arrived("gone/x"));
+    for name in ["theirs.tmp", "d/cache/theirs", "gone/theirs.tmp"] {
+        assert!(mirror.arrived(name), "{name} is excluded, so it stays");
+    }
+}
+
+fn renames_between(mirror: &Mirror) {
+    let at = |name: &str| mirror.source_path().join(name);
+    let rename = |from: &str, to: &str| fs::rename(at(from), at(to)).expect("a rename on one file system");
+    mirror.source().file("a", b"a").file("b.tmp", b"b").file("d/x", b"x").file("d/y/z", b"z");
+    mirror.source().file("cache/x", b"x").file("cache/y/z", b"z").file("swap", b"a file");
+    expect_synced(mirror);
+    rename("a", "a.tmp");
+    rename("b.tmp", "b");
+    expect_synced(mirror);
+    assert!(!mirror.arrived("a") && mirror.arrived("b"));
+    rename("cache", "shown");
+    rename("d", "cache");
+    expect_synced(mirror);
+    assert!(mirror.arrived("shown/y/z") && !mirror.arrived("d") && !mirror.arrived("cache"));
+    rename("shown/y", "cache/y2");
+    rename("cache/y", "shown/y");
+    mirror.source().file("cache/y2/z", b"changed").file("shown/y/z", b"changed");
+    expect_synced(mirror);
+    assert!(mirror.arrived("shown/y/z"));
+    // A file of a name that is excluded for directories only, and then such a directory.
+    rename("swap", "shown/cache");
+    expect_synced(mirror);
+    assert!(mirror.arrived("shown/cache"));
+    mirror.source().remove("shown/cache").file("shown/cache/x", b"x");
+    expect_synced(mirror);
+    assert!(!mirror.arrived("shown/cache"));
+}
+
+#[test]
+fn renames_between_included_and_excluded_places_remove_and_create() {
+    renames_between(&needs!(filtered(Kind::Ext4, |setup| setup)));
+}
+
+#[test]
+fn renames_between_included_and_excluded_places_remove_and_create_with_fanotify_alone() {
+    renames_between(&needs!(filtered(Kind::Xfs, Setup::fanotify_alone)));
+}
+
+#[test]
+fn changes_of_excluded_names_are_no_facts() {
+    let mirror = needs!(filtered(Kind::Ext4, |setup| setup));
+    if std::env::var_os("EBBTIDE_TEST_CLIENT").is_some() {
+        skip!("stock rsync has no counters");
+    }
+    mirror.source().file("d/cache/log", b"x").file("d/x.tmp", b"x").file("d/y", b"y");
+    expect_synced(&mirror);
+    let count = |name: &str| mirror.daemon().status()["tracker"][name].as_u64().expect("a counter");
+    let (told, outside) = (count("told"), count("outside"));
+    for round in 0..3 {
+        mirror.source().file("d/cache/log", format!("{round}")).file("d/x.tmp", format!("{round}"));
+        mirror.daemon().wait();
+    }
+    assert_eq!(count("told"), told, "{:#}", mirror.daemon().status()["tracker"]);
+    assert!(count("outside") > outside, "{:#}", mirror.daemon().status()["tracker"]);
+}
+
+#[test]
+fn random_operations_under_rules() {
+    const RANDOM: [&str; 5] = ["+ file*4", "- file1*", "- green/", "- /blue", "- red/file?"];
+    let rules = |setup: Setup| RANDOM.iter().fold(setup, |setup, rule| setup.filter(rule));
+    let mirror = needs!(Mirror::with(Kind::Ext4, |tree| tree, rules));
+    let mut ops = Ops::new(&mirror.source_path(), seed(), 2).without_mmap();
+    for round in 0..3 {
+        ops.run(400);
+        mirror.daemon().wait();
+        let verdict =
+            Referee::default().filtered(&RANDOM).compare(&mirror.source_path(), &mirror.destination());
+        assert!(verdict.is_equal(), "after {} operations, in round {round}:\n{verdict}", ops.count());
+    }
+}
 
 #[test]
 fn changes_beside_the_source_are_no_facts() {

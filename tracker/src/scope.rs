@@ -1,11 +1,14 @@
 //! Which paths belong to which mirror.
 
+use std::sync::Arc;
+
 use ebbtide_feed::{MirrorId, RelPath};
+use ebbtide_filter::{Local, Sieve};
 
 use crate::id::{Fs, Name};
 
 /// Where the source directories are at present, and what is not part of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Scope {
     /// The mirrors, in the order of the configuration.
     pub roots: Vec<Root>,
@@ -14,12 +17,14 @@ pub struct Scope {
 }
 
 /// One mirror's source directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Root {
     /// The file system it is on.
     pub fs: Fs,
     /// Its present absolute path; `None` while it is not there.
     pub path: Option<Vec<u8>>,
+    /// The rules of what is sent, if there are any.
+    pub rules: Option<Arc<Sieve>>,
 }
 
 /// Where a directory lies.
@@ -54,7 +59,7 @@ impl Scope {
         for (mirror, root) in (0..).zip(&self.roots) {
             let Some(path) = root.path.as_deref().filter(|_| root.fs == fs) else { continue };
             if let Some(rel) = below(dir, path) {
-                if !self.is_hidden(dir, path) {
+                if !self.is_hidden(dir, path) && root.sends_dir(&rel) {
                     place.within.push((mirror, rel));
                 }
             } else if let Some(name) = entry_of(path, dir) {
@@ -66,7 +71,21 @@ impl Scope {
 
     /// Where any entry of this file system lies, by its absolute path.
     pub fn place_of_entry(&self, fs: Fs, path: &[u8]) -> Vec<(MirrorId, RelPath)> {
-        self.place(fs, path).within
+        let mut within = Vec::new();
+        for (mirror, root) in (0..).zip(&self.roots) {
+            let Some(top) = root.path.as_deref().filter(|_| root.fs == fs) else { continue };
+            let Some(rel) = below(path, top).filter(|_| !self.is_hidden(path, top)) else { continue };
+            if rel.parent().is_none_or(|dir| root.sends_dir(&dir)) && root.sends(&rel) {
+                within.push((mirror, rel));
+            }
+        }
+        within
+    }
+
+    /// Whether the rules of a mirror let an entry be sent, as far as they can tell without knowing what it is. The
+    /// directory that it is in is one that is sent.
+    pub fn sends(&self, mirror: MirrorId, path: &RelPath) -> bool {
+        self.roots[mirror as usize].sends(path)
     }
 
     /// Whether a file system is mounted over this path or over a directory between it and `root`.
@@ -74,6 +93,19 @@ impl Scope {
         self.mount_points.iter().any(|point| {
             point.len() > root.len() && below(point, root).is_some() && below(dir, point).is_some()
         })
+    }
+}
+
+impl Root {
+    fn sends_dir(&self, dir: &RelPath) -> bool {
+        self.rules.as_ref().is_none_or(|rules| dir.is_root() || !rules.hides_way(dir.as_bytes(), true))
+    }
+
+    fn sends(&self, path: &RelPath) -> bool {
+        let hidden = |rules: &Arc<Sieve>, dir| rules.hides(&Local::default(), path.as_bytes(), dir);
+        self.rules
+            .as_ref()
+            .is_none_or(|rules| path.is_root() || !hidden(rules, false) || !hidden(rules, true))
     }
 }
 
@@ -98,7 +130,7 @@ mod tests {
     use super::*;
 
     fn scope(roots: &[&[u8]]) -> Scope {
-        let roots = roots.iter().map(|path| Root { fs: Fs(0), path: Some(path.to_vec()) });
+        let roots = roots.iter().map(|path| Root { fs: Fs(0), path: Some(path.to_vec()), rules: None });
         Scope { roots: roots.collect(), mount_points: Vec::new() }
     }
 
@@ -141,6 +173,27 @@ mod tests {
             [(1, rel(b"x"))],
             "the root is what is mounted"
         );
+    }
+
+    #[test]
+    fn what_the_rules_exclude_is_not_part_of_the_mirror() {
+        let mut scope = scope(&[b"/srv", b"/srv/a"]);
+        let filters = ebbtide_filter::Filters::from_texts(&["- /a/cache/", "- *.tmp"]).unwrap();
+        scope.roots[0].rules = Some(Arc::new(Sieve::new(Arc::new(filters), b"/srv")));
+        let at = |path: &[u8]| {
+            scope.place(Fs(0), path).within.iter().map(|(mirror, _)| *mirror).collect::<Vec<_>>()
+        };
+        assert_eq!(at(b"/srv/a"), [0, 1]);
+        assert_eq!(at(b"/srv/a/cache"), [1]);
+        assert_eq!(at(b"/srv/a/cache/deep"), [1]);
+        assert_eq!(at(b"/srv/x.tmp/y"), [0; 0]);
+        let entry = |path: &[u8]| {
+            scope.place_of_entry(Fs(0), path).iter().map(|(mirror, _)| *mirror).collect::<Vec<_>>()
+        };
+        assert_eq!(entry(b"/srv/a/cache"), [0, 1], "it may be a file");
+        assert_eq!(entry(b"/srv/a/cache/x"), [1]);
+        assert_eq!(entry(b"/srv/a/x.tmp"), [1]);
+        assert!(!scope.sends(0, &rel(b"b.tmp")) && scope.sends(0, &rel(b"a/cache")));
     }
 
     #[test]

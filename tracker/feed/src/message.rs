@@ -92,6 +92,8 @@ pub struct MirrorSpec {
     pub acls: bool,
     /// Keep extended attributes.
     pub xattrs: bool,
+    /// rsync's filter rules in their order, each a text by itself (`- *.tmp`), none of them a merge file.
+    pub filters: Vec<Vec<u8>>,
     /// Where it goes, in the order of the configuration.
     pub destinations: Vec<DestinationSpec>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ebbtide_feed::{DestinationSpec, MirrorSpec};
 
 use super::Failure;
-use crate::daemon::config::{self, Config, Invalid};
+use crate::daemon::config::{self, Config, Invalid, RuleKind};
 use crate::daemon::config_file;
 use crate::probe::ProbeChoice;
 
@@ -43,6 +43,9 @@ pub(super) struct MirrorArguments {
     /// Keep extended attributes.
     #[arg(short = 'X', long, conflicts_with = "config")]
     xattrs: bool,
+    /// A filter rule in rsync's language, such as `- *.tmp`; may be given several times, the first that applies decides.
+    #[arg(long, value_name = "RULE", conflicts_with = "config", allow_hyphen_values = true)]
+    filter: Vec<String>,
     /// zstd, zlibx or none; by default the best that both ends know.
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     compress_choice: Option<String>,
@@ -124,6 +127,7 @@ impl MirrorArguments {
         let source = std::path::absolute(self.source.as_deref().unwrap_or("".as_ref()))?;
         config::check_source(&source).map_err(invalid)?;
         let destinations = self.to.iter().map(|url| self.destination(url)).collect::<Result<_, _>>()?;
+        let rules = self.filter.iter().map(|rule| (RuleKind::Filter, rule.as_str(), ()));
         let mirrors = vec![MirrorSpec {
             source,
             delete: self.delete,
@@ -131,6 +135,7 @@ impl MirrorArguments {
             hard_links: self.hard_links || !self.no_hard_links,
             acls: self.acls,
             xattrs: self.xattrs,
+            filters: config::read_rules(rules).map_err(|(_, wrong)| invalid(wrong))?,
             destinations,
         }];
         config::check_together(&mirrors).map_err(invalid)?;

@@ -1,9 +1,13 @@
 //! What the daemon shall do, checked.
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ebbtide_feed::{DestinationSpec, MirrorSpec};
+use ebbtide_filter::{Builder, FilterError, Settings};
 
 use crate::probe::ProbeChoice;
 
@@ -91,6 +95,69 @@ pub fn check_source(path: &Path) -> Result<(), Invalid> {
         return Ok(());
     }
     Err(Invalid::new(format!("source {}: is not an absolute path", path.display()), "write it from the / on"))
+}
+
+/// How a rule is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleKind {
+    /// As rsync's `--filter` has it.
+    Filter,
+    /// A pattern to include.
+    Include,
+    /// A pattern to exclude.
+    Exclude,
+}
+
+/// Reads rules in rsync's language; `at` says where each one stands, for whoever tells what is wrong with it.
+///
+/// # Errors
+/// The first rule that cannot be followed, with its `at`.
+pub fn read_rules<'a, A>(
+    rules: impl Iterator<Item = (RuleKind, &'a str, A)>,
+) -> Result<Vec<Vec<u8>>, (A, Invalid)> {
+    let mut files = read_rule_file;
+    let mut builder = Builder::new(Settings::default(), &mut files);
+    for (kind, text, at) in rules {
+        let added = match kind {
+            RuleKind::Filter => builder.filter(text.as_bytes()),
+            RuleKind::Include => builder.include(text.as_bytes()),
+            RuleKind::Exclude => builder.exclude(text.as_bytes()),
+        };
+        if let Err(error) = added {
+            return Err((at, wrong_rule(&error)));
+        }
+        if builder.has_directory_files() {
+            return Err((
+                at,
+                Invalid::new(
+                    format!("filter {text}: a mirror cannot follow merge files in directories"),
+                    "write the rules here, or name one file with `merge /path`",
+                ),
+            ));
+        }
+    }
+    Ok(builder.finish().to_texts())
+}
+
+fn wrong_rule(error: &FilterError) -> Invalid {
+    match error {
+        FilterError::Open { source, .. } => Invalid::new(
+            format!("filter: {error}: {source}"),
+            "write its name from the / on, and let it be readable",
+        ),
+        _ => Invalid::new(
+            format!("filter: {error}"),
+            "write rules as the section FILTER RULES of rsync(1) has them",
+        ),
+    }
+}
+
+fn read_rule_file(name: &[u8]) -> io::Result<Vec<u8>> {
+    let path = Path::new(OsStr::from_bytes(name));
+    if path.is_absolute() {
+        return std::fs::read(path);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not an absolute path"))
 }
 
 /// Checks `rsync://[user@]host[:port]/module/[path]`.
@@ -237,6 +304,7 @@ mod tests {
             delete: true,
             numeric_ids: false,
             hard_links: true,
+            filters: Vec::new(),
             destinations: urls.iter().map(|url| to(url)).collect(),
             ..Default::default()
         };

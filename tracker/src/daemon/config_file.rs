@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::config::{self, Config, Invalid};
+use super::config::{self, Config, Invalid, RuleKind};
 use crate::probe::ProbeChoice;
 
 /// Why a config file cannot be used.
@@ -103,6 +103,7 @@ fn parse(text: &str) -> Result<Config, Wrong> {
 
 fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
     config::check_source(section.source.get_ref()).map_err(Wrong::at(section.source.span()))?;
+    let filters = rules(&section)?;
     Ok(MirrorSpec {
         source: section.source.into_inner(),
         delete: section.delete,
@@ -110,8 +111,22 @@ fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
         hard_links: section.hard_links.unwrap_or(true),
         acls: section.acls,
         xattrs: section.xattrs,
+        filters,
         destinations: section.to.into_iter().map(destination).collect::<Result<_, _>>()?,
     })
+}
+
+/// In the order in which rsync's daemon takes its own: what `filter` says, then includes, then excludes.
+fn rules(section: &Mirror) -> Result<Vec<Vec<u8>>, Wrong> {
+    let lists = [
+        (RuleKind::Filter, &section.filter),
+        (RuleKind::Include, &section.include),
+        (RuleKind::Exclude, &section.exclude),
+    ];
+    let rules = lists
+        .into_iter()
+        .flat_map(|(kind, list)| list.iter().map(move |rule| (kind, rule.get_ref().as_str(), rule.span())));
+    config::read_rules(rules).map_err(|(at, invalid)| Wrong::at(at)(invalid))
 }
 
 fn destination(section: Destination) -> Result<DestinationSpec, Wrong> {
@@ -179,7 +194,18 @@ fn tables<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> impl Iterator<Item = &'a
 /// Keys at the top level.
 pub const FILE_KEYS: &[&str] = &["state-dir", "runtime-dir", "probes", "user", "settle", "mirror"];
 /// Keys of a `[[mirror]]`.
-pub const MIRROR_KEYS: &[&str] = &["source", "delete", "numeric-ids", "hard-links", "acls", "xattrs", "to"];
+pub const MIRROR_KEYS: &[&str] = &[
+    "source",
+    "delete",
+    "numeric-ids",
+    "hard-links",
+    "acls",
+    "xattrs",
+    "filter",
+    "include",
+    "exclude",
+    "to",
+];
 /// Keys of a `[[mirror.to]]`.
 pub const DESTINATION_KEYS: &[&str] = &[
     "url",
@@ -221,6 +247,12 @@ struct Mirror {
     acls: bool,
     #[serde(default)]
     xattrs: bool,
+    #[serde(default)]
+    filter: Vec<Spanned<String>>,
+    #[serde(default)]
+    include: Vec<Spanned<String>>,
+    #[serde(default)]
+    exclude: Vec<Spanned<String>>,
     #[serde(default)]
     to: Vec<Destination>,
 }
@@ -313,6 +345,22 @@ mod tests {
         assert_eq!((line, what.as_str()), (2, "source a: is not an absolute path"));
         let (line, _, _) = wrong("[[mirror]]\nsource = \"/a\"\n[[mirror.to]]\nurl = \"h::m\"\n");
         assert_eq!(line, 4);
+    }
+
+    #[test]
+    fn rules_are_read_in_their_order_and_a_wrong_one_is_told_with_its_line() {
+        let to = "[[mirror.to]]\nurl = \"rsync://h/m\"\n";
+        let text = |rules: &str| format!("[[mirror]]\nsource = \"/a\"\n{rules}\n{to}");
+        let good = text("exclude = [\"*.o\"]\nfilter = [\"P x\",\n \"+ y/\"]\ninclude = [\"z\"]");
+        let filters = parse(&good).unwrap().mirrors.remove(0).filters;
+        assert_eq!(filters, [&b"-r x"[..], b"+ y/", b"+ z", b"- *.o"]);
+        let (line, what, _) = wrong(&text("filter = [\"- a\",\n\"bad\"]"));
+        assert_eq!((line, what.as_str()), (4, "filter: Unknown filter rule: bad"));
+        let (_, what, advice) = wrong(&text("filter = [\": .rsync-filter\"]"));
+        assert_eq!(what, "filter : .rsync-filter: a mirror cannot follow merge files in directories");
+        assert!(advice.unwrap().contains("merge /path"));
+        let (_, what, _) = wrong(&text("filter = [\". rules\"]"));
+        assert_eq!(what, "filter: failed to open exclude file rules: it is not an absolute path");
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub enum RunError {
     /// Tracking cannot start.
     #[error(transparent)]
     Track(#[from] TrackError),
+    /// A filter rule is wrong.
+    #[error(transparent)]
+    Rules(#[from] ebbtide_filter::FilterError),
     /// There is no sender.
     #[error(transparent)]
     Sender(#[from] SenderError),
@@ -81,7 +84,7 @@ impl RunError {
             RunError::Own { .. } | RunError::Inside { .. } => {
                 Some("choose another folder with --state-dir or --runtime-dir")
             }
-            RunError::Sys(_) => None,
+            RunError::Sys(_) | RunError::Rules(_) => None,
         }
     }
 }
@@ -97,7 +100,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let binary = sender::find_binary()?;
     let _locks = prepare_folders(config, &user)?;
     let wishes: Vec<_> = config.mirrors.iter().map(Wish::of).collect();
-    let tracker = Tracker::start(&wishes, config.probes)?;
+    let mut tracker = Tracker::start(&wishes, config.probes)?;
+    tracker.follow(&config.mirrors)?;
     let tracking_after = started.elapsed();
     say_plan(&tracker, config, tracking_after);
     let mut daemon = Daemon::new(config, tracker, user, binary, signals, (started, tracking_after))?;

@@ -3,9 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebbtide_feed::{MirrorId, MirrorSpec};
+use ebbtide_filter::{FilterError, Filters, Sieve};
 
 use super::look::{Anchor, Looker};
 use super::source::{self, Source, SourceError};
@@ -131,7 +133,7 @@ impl Tracker {
                 extended.push(false);
             }
             extended[fs.0] |= wish.extended;
-            roots.push(Root { fs, path: Some(source.path.as_os_str().as_bytes().to_vec()) });
+            roots.push(Root { fs, path: Some(source.path.as_os_str().as_bytes().to_vec()), rules: None });
         }
         let mut plans: Vec<_> = firsts.iter().map(|source| plan(&source.mount)).collect();
         let devices = firsts.iter().map(|source| Device { dev: source.mount.dev, form: source.form() });
@@ -167,6 +169,20 @@ impl Tracker {
             let at = shown.join(", ");
             tracing::warn!(%at, more, "other file systems are mounted below a source: they are not tracked");
         }
+    }
+
+    /// Follows the filter rules of these mirrors; before anything is drained.
+    ///
+    /// # Errors
+    /// A rule is wrong.
+    pub(super) fn follow(&mut self, mirrors: &[MirrorSpec]) -> Result<(), FilterError> {
+        for (root, mirror) in self.scope.roots.iter_mut().zip(mirrors) {
+            if !mirror.filters.is_empty() {
+                let filters = Arc::new(Filters::from_texts(&mirror.filters)?);
+                root.rules = Some(Arc::new(Sieve::new(filters, mirror.source.as_os_str().as_bytes())));
+            }
+        }
+        Ok(())
     }
 
     /// How long it took to load the eBPF programs, or to be refused.

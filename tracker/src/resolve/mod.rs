@@ -363,7 +363,9 @@ impl<L: Look> Pass<'_, L> {
         let Spot::Place(place) = self.spot(dir) else { return };
         if self.look.entry(self.resolver.fs, dir, name).is_some_and(|entry| entry.ino == ino) {
             for (mirror, path) in place.entry(name) {
-                self.tell(mirror, Fact::Touched { path, data: false });
+                if self.scope.sends(mirror, &path) {
+                    self.tell(mirror, Fact::Touched { path, data: false });
+                }
             }
         }
     }
@@ -385,10 +387,27 @@ impl<L: Look> Pass<'_, L> {
     fn name(&mut self, place: &Place, name: &Name, seen: Seen) {
         let mut told = false;
         for (mirror, path) in place.entry(name) {
-            told = true;
-            self.entry(mirror, path, seen);
+            if self.scope.sends(mirror, &path) {
+                told = true;
+                self.entry(mirror, path, seen);
+            } else {
+                told |= self.excluded(mirror, &path, seen);
+            }
         }
         self.count(told);
+    }
+
+    /// A name that is not sent still moves the mtime of the directory that got or lost it.
+    fn excluded(&mut self, mirror: MirrorId, path: &RelPath, seen: Seen) -> bool {
+        let Some(dir) = path.parent().filter(|_| seen.intersects(Seen::NAMES)) else { return false };
+        self.tell(mirror, Fact::Touched { path: dir, data: false });
+        true
+    }
+
+    /// Whether no mirror that this is an entry of sends it.
+    fn is_excluded(&self, place: &Place, name: &Name) -> bool {
+        let mut entries = place.entry(name).peekable();
+        entries.peek().is_some() && entries.all(|(mirror, path)| !self.scope.sends(mirror, &path))
     }
 
     fn entry(&mut self, mirror: MirrorId, path: RelPath, seen: Seen) {
@@ -504,15 +523,17 @@ impl<L: Look> Pass<'_, L> {
                     continue;
                 }
             };
-            if place.is_outside() {
+            if place.is_outside() || self.is_excluded(&place, name) {
                 outside |= self.is_still(about, dir, name);
                 continue;
             }
             strangers = false;
             if self.is_still(about, dir, name) && self.is_clean(about, dir, name) {
                 for (mirror, path) in place.entry(name) {
-                    told = true;
-                    self.tell(mirror, Fact::Touched { path, data: about.data });
+                    if self.scope.sends(mirror, &path) {
+                        told = true;
+                        self.tell(mirror, Fact::Touched { path, data: about.data });
+                    }
                 }
             }
         }
@@ -624,7 +645,8 @@ impl<L: Look> Pass<'_, L> {
         };
         for (mirror, from) in source.entry(&from.1) {
             for (_, to) in target.entry(&to.1).filter(|(of, to)| *of == mirror && !to.is_root()) {
-                if !from.is_root() && from != to {
+                let sent = self.scope.sends(mirror, &from) && self.scope.sends(mirror, &to);
+                if sent && !from.is_root() && from != to {
                     self.tell(mirror, Fact::Moved { from: from.clone(), to });
                 }
             }

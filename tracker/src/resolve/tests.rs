@@ -74,7 +74,7 @@ struct Tracker {
 
 impl Tracker {
     fn new() -> Self {
-        let roots = vec![Root { fs: Fs(0), path: Some(b"/src".to_vec()) }];
+        let roots = vec![Root { fs: Fs(0), path: Some(b"/src".to_vec()), rules: None }];
         let resolver = Resolver::new(Fs(0), HandleForm::Ino32);
         Tracker { resolver, scope: Scope { roots, mount_points: Vec::new() }, lost: 0 }
     }

@@ -98,6 +98,11 @@ impl<'a> Builder<'a> {
         self.filter(b"-C")
     }
 
+    /// Whether some files are looked for in each directory, so far.
+    pub fn has_directory_files(&self) -> bool {
+        !self.draft.merges.is_empty()
+    }
+
     /// The rules.
     pub fn finish(self) -> Filters {
         Filters {

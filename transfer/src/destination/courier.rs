@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebbtide_feed::{DestinationSpec, MirrorSpec};
+use ebbtide_filter::Filters;
 use ebbtide_wire::proto::{Checksum, CompressWish, Compression, DeleteMode, ServerOptions};
 
 use super::witness::Witness;
@@ -66,6 +67,8 @@ pub(crate) struct Daemon {
     target: Target,
     password_file: Option<PathBuf>,
     deletes: bool,
+    /// The mirror has filter rules.
+    filtered: bool,
     options: PushOptions,
 }
 
@@ -95,6 +98,8 @@ impl Daemon {
         let mut options = PushOptions::new(server).with_timeout(Duration::from_secs(spec.timeout_s.into()));
         options.contimeout = (spec.contimeout_s > 0).then(|| Duration::from_secs(spec.contimeout_s.into()));
         options.compress_level = spec.compress_level;
+        let rules = Filters::from_texts(&mirror.filters).map_err(|error| error.to_string())?;
+        options.filters = rules.for_receiver();
         options.checksum = checksum(spec.checksum_choice.as_deref())?;
         if let Some(dir) = spec.partial_dir.as_deref().filter(|dir| !dir.starts_with('/')) {
             // What an earlier session left there is not extraneous. Peer: rsync 3.5.0 options.c.
@@ -103,7 +108,13 @@ impl Daemon {
         if !target.path.is_empty() && !target.path.ends_with(b"/") {
             target.path.push(b'/');
         }
-        Ok(Daemon { target, password_file: spec.password_file.clone(), deletes: mirror.delete, options })
+        Ok(Daemon {
+            target,
+            password_file: spec.password_file.clone(),
+            deletes: mirror.delete,
+            filtered: !rules.is_empty(),
+            options,
+        })
     }
 
     /// Connects and learns the daemon's dialect; nothing is changed there.
@@ -132,7 +143,9 @@ impl Daemon {
         server.ignore_times = orders.lane.ignore_times;
         server.force = self.deletes;
         server.delete_missing_args = orders.removes;
-        if orders.lane.complete && self.deletes {
+        // Rules reach the daemon only beside a deletion; without complete directories that one deletes nothing by
+        // itself, but what is named to be removed, or is in the way, is removed as the rules say.
+        if (orders.lane.complete || self.filtered) && self.deletes {
             server.recursive = true;
             server.delete = Some(DeleteMode::Default);
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ebbtide_feed::MirrorSpec;
+use ebbtide_filter::Filters;
 
 use super::failure::Failure;
 use crate::source::{Meta, Source, Wanted};
@@ -44,7 +45,10 @@ impl Mirror {
                 false => Err(io::Error::other("another directory stands there now than at the start")),
             };
         }
-        let source = Arc::new(Source::open(&self.spec.source)?.reading(wanted(&self.spec)));
+        let rules = Filters::from_texts(&self.spec.filters).map_err(io::Error::other)?;
+        let source = Arc::new(
+            Source::open(&self.spec.source)?.reading(wanted(&self.spec)).with_filters(&Arc::new(rules)),
+        );
         let meta = source.look(0, b".")?.meta;
         *opened = Some((Arc::clone(&source), (meta.dev, meta.ino)));
         Ok(source)
@@ -75,6 +79,7 @@ mod tests {
             delete: true,
             numeric_ids: false,
             hard_links: false,
+            filters: Vec::new(),
             destinations: Vec::new(),
             ..Default::default()
         };

@@ -32,6 +32,7 @@ impl World {
             delete,
             numeric_ids: false,
             hard_links: true,
+            filters: Vec::new(),
             destinations: vec![DestinationSpec {
                 url: "rsync://fake/m/".into(),
                 timeout_s: 0,

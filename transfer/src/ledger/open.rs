@@ -299,7 +299,15 @@ fn settings(mirror: &MirrorSpec) -> u32 {
     ] {
         flags |= if on { flag } else { 0 };
     }
-    flags
+    flags | digest(&mirror.filters)
+}
+
+/// The rules in the bits above all flags: after other rules, everything is compared anew. No rules are zero.
+fn digest(rules: &[Vec<u8>]) -> u32 {
+    let bytes = rules.iter().flat_map(|rule| rule.iter().copied().chain([b'\n']));
+    // FNV-1a: the ledger outlives the standard library's hashers.
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    if rules.is_empty() { 0 } else { hash << 8 }
 }
 
 /// The bitmap of each destination; pieces of others go.

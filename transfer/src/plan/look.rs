@@ -26,8 +26,21 @@ pub(crate) enum Sight {
     There(Box<[u8]>, Look),
     /// Nothing. The name is the topmost one on the way that is missing.
     Missing(Box<[u8]>),
+    /// An entry, or nothing, that the rules exclude, or something below it.
+    Hidden(Hidden),
     /// It could not be looked at.
     Blind(String),
+}
+
+/// An excluded name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    /// The topmost one on the way that is excluded.
+    pub(crate) name: Box<[u8]>,
+    /// Nothing stands there.
+    pub(crate) missing: bool,
+    /// The rules let it be sent, or removed, if it is of the other kind: a directory, or none.
+    pub(crate) by_kind: bool,
 }
 
 /// Looks at names and remembers what it saw, so that all entries of one list fit together.
@@ -66,11 +79,26 @@ impl Looker {
         let name = wire_name(path);
         for ancestor in ancestors(name) {
             match self.see(ancestor) {
-                Ok(look) if look.meta.is_dir() => {}
-                other => return sight(ancestor, other),
+                Ok(look) if look.meta.is_dir() && !self.source.hides(0, ancestor, true) => {}
+                other => return self.judged(ancestor, other),
             }
         }
-        sight(name, self.see(name))
+        let seen = self.see(name);
+        self.judged(name, seen)
+    }
+
+    /// What was seen, if the rules want it.
+    fn judged(&self, name: &[u8], seen: Result<Look, Unseen>) -> Sight {
+        let (file, dir) = (self.source.hides(0, name, false), self.source.hides(0, name, true));
+        let (hidden, missing) = match &seen {
+            Ok(look) => (if look.meta.is_dir() { dir } else { file }, false),
+            Err(Unseen::Missing) => (file || dir, true),
+            Err(Unseen::Failed(_)) => (file && dir, false),
+        };
+        if hidden {
+            return Sight::Hidden(Hidden { name: name.into(), missing, by_kind: file != dir });
+        }
+        sight(name, seen)
     }
 
     /// What stands at a name whose ancestors were found to be directories.

@@ -6,7 +6,7 @@ use ebbtide_feed::{Fact, RelPath};
 use roaring::RoaringBitmap;
 
 use super::list::{Lane, List};
-use super::look::{Looker, Sight};
+use super::look::{Hidden, Looker, Sight};
 use super::recent::{Recent, Tick};
 use super::tree::Start;
 use super::{Rules, aliases};
@@ -64,6 +64,8 @@ enum Goal {
     Compare { start: Start },
     /// Remove what the destination has under this name; then the other fact stands in place of this one.
     Replace { dir: RelPath, then: Fact },
+    /// It is not sent.
+    Nothing,
     /// It cannot be looked at.
     Wait { path: RelPath, why: String },
 }
@@ -179,6 +181,7 @@ fn goal(fact: &Fact, looker: &mut Looker, rules: Rules) -> Goal {
     match looker.sight(path) {
         Sight::Blind(why) => Goal::Wait { path: path.clone(), why },
         Sight::Missing(name) => Goal::Remove { name },
+        Sight::Hidden(hidden) => hidden_goal(fact, &hidden),
         Sight::There(name, look) => match fact {
             Fact::Relist { dir } if look.meta.is_dir() => Goal::Compare { start: Start::relist(dir.clone()) },
             Fact::Subtree { dir, replaced } if look.meta.is_dir() => match (replaced, rules.delete) {
@@ -199,6 +202,16 @@ fn goal(fact: &Fact, looker: &mut Looker, rules: Rules) -> Goal {
             Fact::Touched { data, .. } => Goal::Update { name, look, data: *data },
             _ => Goal::Update { name, look, data: true },
         },
+    }
+}
+
+/// The destination keeps what is excluded. Whether that is what it has depends, for some rules, on what stands there:
+/// then the daemon decides, by comparing the directory that holds it.
+fn hidden_goal(fact: &Fact, hidden: &Hidden) -> Goal {
+    let went = hidden.missing || matches!(fact, Fact::Gone { .. });
+    match RelPath::new(&*hidden.name).ok().and_then(|path| path.parent()) {
+        Some(dir) if hidden.by_kind && went => Goal::Compare { start: Start::relist(dir) },
+        _ => Goal::Nothing,
     }
 }
 
@@ -261,7 +274,7 @@ impl Drafting {
             Goal::Replace { dir, .. } => {
                 return self.replaced.iter().any(|other| other != dir && dir.is_within(other));
             }
-            Goal::Wait { .. } => return false,
+            Goal::Nothing | Goal::Wait { .. } => return false,
         };
         let within = |dir: &RelPath| {
             name.strip_prefix(dir.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
@@ -290,6 +303,7 @@ impl Drafting {
         }
         match goal {
             Goal::Wait { path, why } => self.plan.failed.push((id, path, why)),
+            Goal::Nothing => drop(self.plan.done.insert(id)),
             Goal::Compare { start } => self.plan.trees.push(start.for_fact(id)),
             Goal::Remove { name } => self.place_removal(id, &name, job),
             Goal::Replace { dir, then } => self.place_replacement(id, dir, then, job),

@@ -124,6 +124,7 @@ impl Tree {
         let name = wire_name(&start.dir);
         let look = match chunk.looker.sight(&start.dir) {
             Sight::There(found, look) if *found == *name && look.meta.is_dir() => look,
+            Sight::Hidden(_) => return,
             Sight::Blind(why) => return chunk.failed.push((start.fact, start.dir.clone(), why)),
             _ => {
                 let look_again = Fact::Touched { path: start.dir.clone(), data: true };
@@ -135,7 +136,7 @@ impl Tree {
             chunk.list.add(name, &look, DirRole::Plain);
             return chunk.list.add_parents_of(name, &chunk.looker);
         }
-        let mut walk = Walk::new(&self.source, 0, KINDS);
+        let mut walk = Walk::new(&self.source, 0, KINDS).keeping(self.source.rules(0));
         walk.below(name, Depth::Entries);
         chunk.list.add(name, &look, DirRole::Content);
         chunk.list.add_parents_of(name, &chunk.looker);

@@ -132,6 +132,7 @@ impl World {
             delete: true,
             numeric_ids: false,
             hard_links: self.hard_links,
+            filters: Vec::new(),
             destinations: urls.map(destination).collect(),
             ..Default::default()
         };

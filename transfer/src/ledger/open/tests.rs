@@ -15,6 +15,7 @@ fn mirror(source: &str, urls: &[&str]) -> MirrorSpec {
         delete: false,
         numeric_ids: false,
         hard_links: false,
+        filters: Vec::new(),
         destinations: urls.iter().map(|url| destination(url)).collect(),
         ..Default::default()
     }

@@ -19,6 +19,7 @@ fn mirror(destinations: usize) -> MirrorSpec {
         delete: true,
         numeric_ids: false,
         hard_links: false,
+        filters: Vec::new(),
         destinations: (0..destinations).map(destination).collect(),
         ..Default::default()
     }
