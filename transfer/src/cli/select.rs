@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ebbtide_filter::Filters;
 
 use crate::session::{DirRole, Entry, FileListInput, Listing, Listings};
-use crate::source::{Links, Look, Source, Wanted};
+use crate::source::{Links, Look, Source, Steps, Wanted};
 use crate::walk::{Depth, Kinds, Pending, Problem, ProblemKind, Walk};
 
 use super::args::{Args, MissingArgs};
@@ -78,10 +78,11 @@ pub(super) fn stream(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io
     let source = Arc::new(open(args, filters, &roots)?);
     let mut walk = Walk::new(&source, 0, rules.kinds).staying(server.one_file_system);
     walk.problems = roots.problems;
+    let mut trail = Trail::default();
     for (named, root) in named.iter().zip(opened) {
         if let Some(root) = root {
             walk.set_root(root);
-            rules.add(&mut walk, &source, root, named);
+            rules.add(&mut walk, &source, &mut trail, root, named);
         }
     }
     let (entries, problems) = (mem::take(&mut walk.entries), mem::take(&mut walk.problems));
@@ -113,10 +114,11 @@ pub(super) fn select(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io
     let source = open(args, filters, &roots)?;
     let mut walk = Walk::new(&source, 0, rules.kinds).staying(server.one_file_system);
     walk.problems = roots.problems;
+    let mut trail = Trail::default();
     for (named, root) in named.iter().zip(opened) {
         if let Some(root) = root {
             walk.set_root(root);
-            rules.add(&mut walk, &source, root, named);
+            rules.add(&mut walk, &source, &mut trail, root, named);
         }
     }
     let mut entries = mem::take(&mut walk.entries);
@@ -187,8 +189,8 @@ impl Rules {
         }
     }
 
-    fn add(&mut self, walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
-        let look = source.look(root, &named.name);
+    fn add(&mut self, walk: &mut Walk<'_>, source: &Source, trail: &mut Trail, root: u16, named: &Named) {
+        let look = trail.steps.look(source, root, &named.name);
         if look.as_ref().is_ok_and(|look| source.hides(root, &named.name, look.meta.is_dir())) {
             return;
         }
@@ -197,7 +199,7 @@ impl Rules {
             false => source.rules(root),
         });
         if named.with_parents && (look.is_ok() || self.missing == MissingArgs::Delete) {
-            add_parents(walk, source, root, named);
+            trail.add_parents(walk, source, root, named);
         }
         match look {
             Ok(look) if look.meta.is_dir() => self.add_dir(walk, root, named, look),
@@ -247,18 +249,38 @@ impl Rules {
     }
 }
 
-/// The directories on the way to a name, as far as they exist.
-fn add_parents(walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
-    for parent in named.with_root.then_some(&b"."[..]).into_iter().chain(parents(&named.name)) {
-        match source.look(root, parent) {
-            Ok(look) if look.meta.is_dir() => {
-                let entry =
-                    Entry::new(parent, look.meta).with_details(look.details).with_role(DirRole::Implied);
-                walk.entries.push(Entry { root, ..entry });
-            }
-            // The look at the name itself tells why.
-            _ => return,
+/// Where the last name was.
+#[derive(Default)]
+struct Trail {
+    steps: Steps,
+    /// The root and the folder whose ancestors, and which itself, were added last; and whether `.` was.
+    added: Option<(u16, Vec<u8>, bool)>,
+}
+
+impl Trail {
+    /// Adds the directories on the way to a name, as far as they exist. Neighbours have them in common.
+    fn add_parents(&mut self, walk: &mut Walk<'_>, source: &Source, root: u16, named: &Named) {
+        let folder = parents(&named.name).last().unwrap_or(b"");
+        if self
+            .added
+            .as_ref()
+            .is_some_and(|(at, name, top)| *at == root && name == folder && *top == named.with_root)
+        {
+            return;
         }
+        self.added = None;
+        for parent in named.with_root.then_some(&b"."[..]).into_iter().chain(parents(&named.name)) {
+            match source.look(root, parent) {
+                Ok(look) if look.meta.is_dir() => {
+                    let entry =
+                        Entry::new(parent, look.meta).with_details(look.details).with_role(DirRole::Implied);
+                    walk.entries.push(Entry { root, ..entry });
+                }
+                // The look at the name itself tells why.
+                _ => return,
+            }
+        }
+        self.added = Some((root, folder.to_vec(), named.with_root));
     }
 }
 

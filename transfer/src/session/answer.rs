@@ -14,7 +14,7 @@ use super::frames::{self, FRAME, FRAMES_FROM, Share};
 use super::lists::Spot;
 use super::report::Outcome;
 use super::skip::SkipCompress;
-use crate::source::{Content, OpenFile, Source};
+use crate::source::{Content, OpenFile, Source, Steps};
 
 /// The session's end of the answering thread. Dropping it ends the thread.
 #[derive(Debug)]
@@ -80,7 +80,16 @@ impl Answerer {
         let encoder = context.encoder()?;
         let context = context.clone();
         let (batch, batch_bytes) = (Vec::new(), 0);
-        let worker = Worker { context, compressing, encoder, source, batch, batch_bytes, batches: sender };
+        let worker = Worker {
+            context,
+            compressing,
+            encoder,
+            source,
+            steps: Steps::default(),
+            batch,
+            batch_bytes,
+            batches: sender,
+        };
         tokio::task::spawn_blocking(move || worker.run(requests));
         Ok(Answerer { jobs, batches })
     }
@@ -116,6 +125,7 @@ struct Worker {
     compressing: Compressing,
     encoder: Encoder,
     source: Arc<Source>,
+    steps: Steps,
     batch: Vec<Part>,
     batch_bytes: usize,
     batches: Sender<Vec<Part>>,
@@ -130,8 +140,12 @@ impl Worker {
             if self.answer(&job).is_err() {
                 return;
             }
-            if jobs.is_empty() && self.hand_over().is_err() {
-                return;
+            if jobs.is_empty() {
+                // Who knows when the next one comes, and where the folder is then.
+                self.steps.rest();
+                if self.hand_over().is_err() {
+                    return;
+                }
             }
         }
     }
@@ -139,7 +153,7 @@ impl Worker {
     fn answer(&mut self, job: &Job) -> Result<(), Unwanted> {
         let ndx = job.request.ndx;
         let entry = job.spot.entry();
-        let opened = self.source.open_file(entry.root, &entry.name);
+        let opened = self.steps.open_file(&self.source, entry.root, &entry.name);
         let read = opened.and_then(|file| file.content(Vec::new()).map(|content| (file, Arc::new(content))));
         match read {
             Ok((file, content)) => self.encode(job, &file, &content),

@@ -262,6 +262,7 @@ impl<'a> Driver<'a> {
 
     /// Writes as much as the socket takes; `data` tells whether it is more than a sign of life.
     fn write(&mut self, data: bool) -> Result<(), SessionErrorKind> {
+        self.client.flush();
         if let Err(error) = self.stream.flush() {
             return self.on_broken_pipe(error);
         }

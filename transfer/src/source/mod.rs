@@ -9,6 +9,7 @@ mod map;
 mod meta;
 mod root;
 mod rules;
+mod steps;
 
 pub(crate) use attributes::DetailReader;
 pub use attributes::{Details, Wanted};
@@ -20,3 +21,4 @@ pub use meta::{Meta, Time};
 pub use root::{Look, Source};
 pub(crate) use root::{read_link_in, stat as stat_of, stat_behind, stat_in};
 pub use rules::read_named;
+pub use steps::Steps;

@@ -176,6 +176,16 @@ impl Source {
         Ok(OpenFile::new(file, meta))
     }
 
+    /// Whether names are found by `openat2` and no symlink is followed.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.links.follow_some() && self.roots.iter().all(|root| !root.stepwise)
+    }
+
+    /// Opens a directory as a place to start from; empty or `.` is the root itself.
+    pub(super) fn open_way(&self, root: u16, name: &[u8]) -> io::Result<OwnedFd> {
+        self.resolve(root, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW)
+    }
+
     fn resolve(&self, root: u16, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let root = self.roots.get(usize::from(root)).ok_or(io::ErrorKind::NotFound)?;
         let name = CString::new(if name.is_empty() { b"." } else { name })?;
@@ -219,7 +229,7 @@ pub(crate) fn read_link_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result
 
 /// Waits for the write that is under way. The tracker learns of a write when it starts, so what is read before it ends
 /// would never be looked at again. Looking for data takes the inode's lock, which ext4 holds through a buffered write.
-fn await_writers(file: &File) {
+pub(super) fn await_writers(file: &File) {
     // That a file has no data, or a file system no such lock, is no reason not to read it.
     let _ = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(0));
 }
