@@ -164,8 +164,6 @@ type Unfinished = (&'static str, fn(&Given) -> bool);
 
 const UNFINISHED: &[Unfinished] = &[
     ("--copy-devices", |given| given.attributes.copy_devices),
-    ("--skip-compress", |given| given.data.skip_compress.is_some()),
-    ("--compress-threads", |given| given.data.compress_threads.is_some()),
     ("--stop-after", |given| given.data.stop.is_some()),
     ("--remove-source-files", |given| given.update.remove_source_files),
     ("--info", |given| !given.output.info.is_empty()),

@@ -8,6 +8,7 @@ use super::UsageError;
 use super::given::{Given, MissingArgs};
 use crate::chmod::{Chmod, umask};
 use crate::options::PushOptions;
+use crate::session::SkipCompress;
 
 pub(super) fn push(given: &Given) -> Result<PushOptions, UsageError> {
     let mut push = PushOptions::new(server(given));
@@ -15,6 +16,8 @@ pub(super) fn push(given: &Given) -> Result<PushOptions, UsageError> {
     push.checksum = checksum(given)?;
     push.chmod = chmod(given)?;
     push.compress_level = given.data.compress_level;
+    push.compress_threads = given.data.compress_threads.map(|threads| threads as usize);
+    push.skip_compress = skip_compress(given)?;
     push = push.with_timeout(Duration::from_secs(given.connection.timeout.into()));
     let contimeout = Some(given.connection.contimeout).filter(|seconds| *seconds > 0);
     push.contimeout = contimeout.map(|seconds| Duration::from_secs(seconds.into()));
@@ -175,6 +178,12 @@ fn checksum(given: &Given) -> Result<Option<Checksum>, UsageError> {
         return Err(UsageError::Unsupported(text));
     }
     known(transfer).map(Some)
+}
+
+fn skip_compress(given: &Given) -> Result<SkipCompress, UsageError> {
+    let Some(list) = &given.data.skip_compress else { return Ok(SkipCompress::default()) };
+    let wrong = |suffix: Vec<u8>| format!("--skip-compress: no suffix: {}", crate::text::Escaped(&suffix));
+    SkipCompress::parse(list).map_err(|suffix| UsageError::Wrong(wrong(suffix)))
 }
 
 /// Peer: rsync's manual page, option `--compress-level`: a level asks for compression, unless it means none.
