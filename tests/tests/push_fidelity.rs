@@ -6,7 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
-use ebbtide_tests::{Client, Referee, Release, Tree, Twins, bytes, kib, needs};
+use ebbtide_tests::{
+    Client, FileSystem, Kind, Module, Referee, Release, Rsyncd, Tree, Twins, bytes, kib, needs,
+};
 
 /// Everything that the protocols differ in.
 const PROTOCOLS: [&str; 3] = ["--protocol=30", "--protocol=31", "--protocol=32"];
@@ -203,25 +205,48 @@ fn rules_choose_among_extended_attributes() {
 
 #[test]
 fn values_as_long_as_the_kernel_takes_arrive() {
-    let twins = needs!(twins(Release::Installed));
-    let source = Path::new("/dev/shm").join(format!("ebbtide-fidelity-{}", std::process::id()));
-    Tree::at(&source).file("f", b"f");
-    let set = rustix::fs::setxattr(
-        source.join("f"),
-        "trusted.large",
-        &bytes(5, kib(64)),
-        rustix::fs::XattrFlags::empty(),
-    );
-    let pair = set.is_ok().then(|| {
-        let url = twins.daemon().url("ours");
-        let from = format!("{}/", source.display());
-        // The destination's file system has no room for it; that it came over is seen by what the daemon complains of.
-        Client::under_test().run(["-aX", &from, &url])
-    });
-    fs::remove_dir_all(&source).unwrap();
-    let Some(outcome) = pair else { return };
-    let said = format!("{}{}", outcome.stdout, outcome.stderr);
-    assert!(outcome.code == 0 || said.contains("trusted.large"), "{outcome:?}");
+    for release in Release::ALL {
+        // ext4 has no room for them.
+        let fs = needs!(FileSystem::new(Kind::Xfs));
+        let (source, destination) = (fs.dir("source"), fs.dir("destination"));
+        let rsyncd = needs!(Rsyncd::start(release, [Module::new("m", &destination)]));
+        Tree::at(&source).file("f", b"f").dir("d").file("d/g", b"g").aged();
+        for (n, name) in ["f", "d", "d/g"].into_iter().enumerate() {
+            xattr(&source, "user.large", &bytes(n as u64, kib(64)), name);
+            xattr(&source, "trusted.also large", &bytes(7, kib(64) - 1), name);
+        }
+        let args = ["-aHXi", &format!("{}/", source.display()), &rsyncd.url("m")];
+        Client::under_test().run(args).expect(0);
+        Referee::default().expect_equal(&source, &destination);
+        xattr(&source, "user.large", &bytes(9, kib(64)), "d/g");
+        let again = Client::under_test().run(args).expect(0);
+        assert_eq!(again.itemized(), [".f........x d/g"]);
+        Referee::default().expect_equal(&source, &destination);
+    }
+}
+
+#[test]
+fn what_an_older_copy_has_is_taken_from_there_and_attributes_that_differ_are_sent() {
+    for option in ["--link-dest=/old", "--copy-dest=/old", "--compare-dest=/old", "-yy"] {
+        for release in Release::ALL {
+            let twins = needs!(twins(release));
+            let root = twins.source_path();
+            with_both(&twins);
+            twins.destinations(|tree| tree.dir("old").dir("new"));
+            twins.expect_same_from(&["-aHAXi"], "source/", "old/");
+            xattr(&root, "user.long", &bytes(10, 3_000), "xattrs/twin");
+            xattr(&root, "user.fresh", &[1; 400], "xattrs/many/3");
+            acl(&root, &["-m", "u:1:x"], "acls/plain");
+            twins.source().file("xattrs/long", bytes(2, kib(40))).mtime("xattrs/long", 1_000_000_000, 0);
+            let pair = twins.expect_same_from(&["-aHAXi", option], "source/", "new/");
+            assert_eq!(pair.ours.code, 0, "{:?}", pair.ours);
+            Referee::default().expect_equal(&twins.stock().join("new"), &twins.ours().join("new"));
+            // Of what the daemon copies by itself, it leaves out attributes of anything but files.
+            if option == "--link-dest=/old" {
+                Referee::default().expect_equal(&root, &twins.ours().join("new"));
+            }
+        }
+    }
 }
 
 #[test]
