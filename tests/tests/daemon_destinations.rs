@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use ebbtide_tests::{
-    Daemon, FileSystem, HostileDaemon, Kind, Module, Referee, Release, Rsyncd, Setup, Skip, Stage, Step,
-    Tree, bytes, eventually, honest_until, mib, needs, run,
+    Authority, Client, Daemon, FileSystem, HostileDaemon, Kind, Module, Referee, Release, Rsyncd, Setup,
+    Skip, Stage, Step, TlsProxy, Tree, bytes, eventually, honest_until, mib, needs, run,
 };
 
 /// A source with something in it.
@@ -52,6 +52,26 @@ fn a_tree_of_everything_is_synced_first() {
         daemon.wait();
         source.equals(&path);
     }
+}
+
+#[test]
+fn a_destination_behind_a_tls_proxy_is_mirrored() {
+    if !Client::under_test().is_ours() {
+        // The stock client speaks no TLS by itself.
+        return;
+    }
+    let source = needs!(Source::new());
+    let (path, module) = source.destination("d");
+    let rsyncd = needs!(Rsyncd::start(Release::Installed, [module]));
+    let authority = Authority::new("test authority");
+    let proxy = needs!(TlsProxy::stunnel(&rsyncd.address(), &authority.sign(&["localhost"]), None));
+    let ca = authority.certificate().display().to_string();
+    let daemon = Setup::new(&source.path()).to(proxy.url("localhost", "m")).option("--tls-ca", &ca).start();
+    daemon.wait();
+    source.equals(&path);
+    source.tree().file("later", b"x");
+    daemon.wait();
+    source.equals(&path);
 }
 
 #[test]

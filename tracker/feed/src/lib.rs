@@ -16,5 +16,5 @@ mod message;
 pub use fact::{Fact, RelPath, RelPathError};
 pub use message::{
     Batch, DestinationSpec, DestinationState, DestinationStatus, MirrorId, MirrorSpec, PROTOCOL_VERSION,
-    SenderStatus, Start, ToSender, ToTracker,
+    SenderStatus, Start, TlsSpec, ToSender, ToTracker,
 };

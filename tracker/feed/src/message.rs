@@ -101,8 +101,10 @@ pub struct MirrorSpec {
 /// One destination of a mirror.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DestinationSpec {
-    /// `rsync://[user@]host[:port]/module/[path]`.
+    /// `rsync://[user@]host[:port]/module/[path]`, or the same with `rsyncs://` for TLS.
     pub url: String,
+    /// What proves who is at the ends of an `rsyncs://` session.
+    pub tls: TlsSpec,
     /// File whose first line is the password.
     pub password_file: Option<PathBuf>,
     /// `--compress-choice`: `zstd`, `zlibx`, `none`, or `None` for the best that both know.
@@ -123,6 +125,17 @@ pub struct DestinationSpec {
     pub timeout_s: u32,
     /// Seconds a connection attempt may take; 0 means the system's own limit.
     pub contimeout_s: u32,
+}
+
+/// Files in PEM form for TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsSpec {
+    /// Certificates of those who may sign the daemon's, or its own; `None` for the system's.
+    pub ca: Option<PathBuf>,
+    /// Our certificate, if the daemon wants one.
+    pub cert: Option<PathBuf>,
+    /// Its key; `None` if the certificate's file holds it.
+    pub key: Option<PathBuf>,
 }
 
 /// Facts that were drained together, in one or more parts.

@@ -1,9 +1,9 @@
 //! The options that say what is mirrored where, on the command line or in a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ebbtide_feed::{DestinationSpec, MirrorSpec};
+use ebbtide_feed::{DestinationSpec, MirrorSpec, TlsSpec};
 
 use super::Failure;
 use crate::daemon::config::{self, Config, Invalid, RuleKind};
@@ -25,6 +25,15 @@ pub(super) struct MirrorArguments {
     /// File whose first line is the password of the destinations.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     password_file: Option<PathBuf>,
+    /// Certificates to trust for rsyncs:// instead of the system's.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    tls_ca: Option<PathBuf>,
+    /// Certificate to show the destinations.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, if its file does not hold it.
+    #[arg(long, value_name = "FILE", conflicts_with = "config", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Remove at the destinations what the source does not have.
     #[arg(long, conflicts_with = "config")]
     delete: bool,
@@ -152,7 +161,12 @@ impl MirrorArguments {
     fn destination(&self, url: &str) -> Result<DestinationSpec, Failure> {
         let to = DestinationSpec {
             url: url.to_owned(),
-            password_file: self.password_file.as_ref().map(std::path::absolute).transpose()?,
+            password_file: absolute(self.password_file.as_deref())?,
+            tls: TlsSpec {
+                ca: absolute(self.tls_ca.as_deref())?,
+                cert: absolute(self.tls_cert.as_deref())?,
+                key: absolute(self.tls_key.as_deref())?,
+            },
             compress_choice: self.compress_choice.clone(),
             compress_level: self.compress_level,
             checksum_choice: self.checksum_choice.clone(),
@@ -171,6 +185,10 @@ impl MirrorArguments {
     pub(super) fn is_given(&self) -> bool {
         self.config.is_some() || self.source.is_some()
     }
+}
+
+fn absolute(file: Option<&Path>) -> std::io::Result<Option<PathBuf>> {
+    file.map(std::path::absolute).transpose()
 }
 
 fn invalid(e: Invalid) -> Failure {

@@ -160,16 +160,17 @@ fn read_rule_file(name: &[u8]) -> io::Result<Vec<u8>> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not an absolute path"))
 }
 
-/// Checks `rsync://[user@]host[:port]/module/[path]`.
+/// Checks `rsync://[user@]host[:port]/module/[path]`, or the same with `rsyncs://`.
 ///
 /// # Errors
 /// What is missing.
 pub fn check_url(url: &str) -> Result<(), Invalid> {
     let advice = "write rsync://[user@]host[:port]/module/[path]";
     let bad = |what: &str| Err(Invalid::new(format!("destination {url}: {what}"), advice));
-    let Some(rest) = url.strip_prefix("rsync://") else {
+    let Some(rest) = url.strip_prefix("rsync://").or_else(|| url.strip_prefix("rsyncs://")) else {
+        // A remote shell would need a key, and a home, of the user that the sender runs as.
         return bad(
-            "does not begin with rsync://, and stock rsync daemons are the only destinations there are",
+            "does not begin with rsync:// or rsyncs://, and rsync daemons are the only destinations there are",
         );
     };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -227,9 +228,30 @@ pub fn check_destination(to: &DestinationSpec) -> Result<(), Invalid> {
         let range = format!("use a number from {} to {}", LEVELS.start(), LEVELS.end());
         return Err(Invalid::new(format!("compress-level {level}: is out of range"), range));
     }
-    match &to.password_file {
+    check_tls(to)?;
+    check_file("password-file", to.password_file.as_deref())
+}
+
+fn check_tls(to: &DestinationSpec) -> Result<(), Invalid> {
+    let files = [("tls-ca", &to.tls.ca), ("tls-cert", &to.tls.cert), ("tls-key", &to.tls.key)];
+    for (key, file) in files {
+        if file.is_some() && !to.url.starts_with("rsyncs://") {
+            let what = format!("destination {}: {key} has no use without TLS", to.url);
+            return Err(Invalid::new(what, "write rsyncs:// if the daemon stands behind a TLS proxy"));
+        }
+        check_file(key, file.as_deref())?;
+    }
+    if to.tls.key.is_some() && to.tls.cert.is_none() {
+        let what = format!("destination {}: tls-key stands alone", to.url);
+        return Err(Invalid::new(what, "give its certificate with tls-cert"));
+    }
+    Ok(())
+}
+
+fn check_file(key: &str, file: Option<&Path>) -> Result<(), Invalid> {
+    match file {
         Some(file) if !file.is_absolute() => Err(Invalid::new(
-            format!("password-file {}: is not an absolute path", file.display()),
+            format!("{key} {}: is not an absolute path", file.display()),
             "write it from the / on",
         )),
         _ => Ok(()),
@@ -274,8 +296,13 @@ mod tests {
 
     #[test]
     fn urls_of_rsync_daemons_are_taken_and_others_are_not() {
-        for good in ["rsync://h/m", "rsync://u@h:8730/m/a/b", "rsync://[::1]:873/m/", "rsync://u@[fe80::1]/m"]
-        {
+        for good in [
+            "rsync://h/m",
+            "rsync://u@h:8730/m/a/b",
+            "rsync://[::1]:873/m/",
+            "rsyncs://h/m/",
+            "rsync://u@[fe80::1]/m",
+        ] {
             assert_eq!(check_url(good), Ok(()), "{good}");
         }
         for bad in [
@@ -296,6 +323,7 @@ mod tests {
         let to = |url: &str| DestinationSpec {
             url: url.into(),
             timeout_s: 0,
+            tls: ebbtide_feed::TlsSpec::default(),
             contimeout_s: 0,
             ..Default::default()
         };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ebbtide_feed::{DestinationSpec, MirrorSpec};
+use ebbtide_feed::{DestinationSpec, MirrorSpec, TlsSpec};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -133,6 +133,7 @@ fn destination(section: Destination) -> Result<DestinationSpec, Wrong> {
     let at = section.url.span();
     let spec = DestinationSpec {
         url: section.url.into_inner(),
+        tls: TlsSpec { ca: section.tls_ca, cert: section.tls_cert, key: section.tls_key },
         password_file: section.password_file,
         compress_choice: section.compress_choice,
         compress_level: section.compress_level,
@@ -210,6 +211,9 @@ pub const MIRROR_KEYS: &[&str] = &[
 pub const DESTINATION_KEYS: &[&str] = &[
     "url",
     "password-file",
+    "tls-ca",
+    "tls-cert",
+    "tls-key",
     "compress-choice",
     "compress-level",
     "checksum-choice",
@@ -262,6 +266,9 @@ struct Mirror {
 struct Destination {
     url: Spanned<String>,
     password_file: Option<PathBuf>,
+    tls_ca: Option<PathBuf>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     compress_choice: Option<String>,
     compress_level: Option<i32>,
     checksum_choice: Option<String>,
@@ -287,6 +294,9 @@ mod tests {
         [[mirror.to]]
         url = "rsync://a/www/"
         password-file = "/etc/ebbtide/a"
+        [[mirror.to]]
+        url = "rsyncs://c/www/"
+        tls-ca = "/etc/ebbtide/ca.pem"
         [[mirror.to]]
         url = "rsync://b/www/"
         timeout = 5
@@ -315,9 +325,10 @@ mod tests {
         let [mirror] = &config.mirrors[..] else { panic!() };
         assert!(mirror.delete && mirror.hard_links && !mirror.numeric_ids);
         assert_eq!(mirror.destinations[0].password_file.as_deref(), Some(Path::new("/etc/ebbtide/a")));
-        assert_eq!((mirror.destinations[0].timeout_s, mirror.destinations[1].timeout_s), (60, 5));
+        assert_eq!((mirror.destinations[0].timeout_s, mirror.destinations[2].timeout_s), (60, 5));
         assert!(mirror.xattrs && !mirror.acls);
-        let [plain, other] = &mirror.destinations[..] else { panic!() };
+        let [plain, tls, other] = &mirror.destinations[..] else { panic!() };
+        assert_eq!(tls.tls.ca.as_deref(), Some(Path::new("/etc/ebbtide/ca.pem")));
         assert_eq!((plain.bwlimit, other.bwlimit), (None, Some(500)));
         assert_eq!(
             (other.temp_dir.as_deref(), other.partial_dir.as_deref()),

@@ -14,7 +14,7 @@ use crate::options::PushOptions;
 use crate::plan::list::Lane;
 use crate::session::{self, Entry, FileListInput, Report, SessionError, SessionErrorKind, Stage};
 use crate::source::Source;
-use crate::transport::{Password, Target};
+use crate::transport::{Password, Scheme, Target, TlsFiles};
 
 /// How a list is to be treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +79,11 @@ impl Daemon {
     /// The specification makes no sense: why.
     pub(crate) fn new(mirror: &MirrorSpec, spec: &DestinationSpec) -> Result<Self, String> {
         let mut target = Target::parse(spec.url.as_bytes()).map_err(|error| error.to_string())?;
+        if target.scheme == Scheme::Shell {
+            return Err(format!(
+                "{target} needs a remote shell, and the daemon pushes to rsync daemons only"
+            ));
+        }
         if target.module.is_empty() {
             return Err(format!("{target} names no module"));
         }
@@ -105,6 +110,7 @@ impl Daemon {
             // What an earlier session left there is not extraneous. Peer: rsync 3.5.0 options.c.
             options.filters.push(format!("P {}/", dir.trim_end_matches('/')).into_bytes());
         }
+        options.way.tls = TlsFiles::new(spec.tls.ca.clone(), spec.tls.cert.clone(), spec.tls.key.clone());
         if !target.path.is_empty() && !target.path.ends_with(b"/") {
             target.path.push(b'/');
         }

@@ -36,6 +36,7 @@ impl World {
             destinations: vec![DestinationSpec {
                 url: "rsync://fake/m/".into(),
                 timeout_s: 0,
+                tls: ebbtide_feed::TlsSpec::default(),
                 contimeout_s: 0,
                 ..Default::default()
             }],

@@ -123,6 +123,7 @@ impl World {
             url,
             password_file: self.password_file.clone(),
             timeout_s: 2,
+            tls: ebbtide_feed::TlsSpec::default(),
             contimeout_s: 10,
             ..Default::default()
         };

@@ -11,6 +11,7 @@ fn mirror(destinations: usize) -> MirrorSpec {
     let destination = |n| DestinationSpec {
         url: format!("rsync://host/{n}"),
         timeout_s: 0,
+        tls: ebbtide_feed::TlsSpec::default(),
         contimeout_s: 0,
         ..Default::default()
     };
