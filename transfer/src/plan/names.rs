@@ -355,7 +355,7 @@ impl Drafting {
         } else {
             let path = RelPath::new(name).unwrap_or_else(|_| RelPath::root());
             let parent = path.parent().unwrap_or_else(RelPath::root);
-            self.plan.trees.push(Start::relist(parent).for_fact(id));
+            self.plan.trees.push(Start::relist(parent).without(path).for_fact(id));
         }
     }
 

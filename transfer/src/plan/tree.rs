@@ -34,18 +34,25 @@ pub(crate) struct Start {
     dir: RelPath,
     deep: bool,
     ignore_times: bool,
+    /// A name in it that was missing, and is to be removed by this.
+    gone: Option<RelPath>,
     fact: u32,
 }
 
 impl Start {
     /// The entries of one directory.
     pub(crate) fn relist(dir: RelPath) -> Self {
-        Start { dir, deep: false, ignore_times: false, fact: 0 }
+        Start { dir, deep: false, ignore_times: false, gone: None, fact: 0 }
     }
 
     /// Everything below a directory; with `ignore_times` an equal size and mtime prove nothing.
     pub(crate) fn subtree(dir: RelPath, ignore_times: bool) -> Self {
-        Start { dir, deep: true, ignore_times, fact: 0 }
+        Start { dir, deep: true, ignore_times, gone: None, fact: 0 }
+    }
+
+    /// The same, to remove a name that was missing in it.
+    pub(crate) fn without(self, gone: RelPath) -> Self {
+        Start { gone: Some(gone), ..self }
     }
 
     /// The same on behalf of a fact.
@@ -147,7 +154,13 @@ impl Tree {
                 && entry.meta.is_dir()
                 && let Ok(dir) = RelPath::new(&*entry.name)
             {
-                self.pending.push(Start { dir, ..start.clone() });
+                self.pending.push(Start { dir, gone: None, ..start.clone() });
+            }
+            if let Some(gone) = start.gone.as_ref().filter(|gone| *gone.as_bytes() == *entry.name)
+                && entry.meta.is_dir()
+            {
+                // It came back, so it is not removed: what the destination has below belongs to the one that went.
+                chunk.successors.push((start.fact, Fact::Subtree { dir: gone.clone(), replaced: true }));
             }
             chunk.name_bytes += entry.name.len();
             chunk.list.push(entry);

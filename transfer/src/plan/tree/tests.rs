@@ -33,6 +33,19 @@ fn a_relisted_directory_is_complete_and_its_subdirectories_are_not() {
 }
 
 #[test]
+fn a_directory_that_came_back_while_its_removal_was_planned_is_compared_by_itself() {
+    let dir = filled();
+    let gone = |name: &str| {
+        let start = Start::relist(path("a")).without(path(name)).for_fact(7);
+        tree(&dir, &[start]).next_chunk().unwrap().successors
+    };
+    assert_eq!(gone("a/b"), [(7, Fact::Subtree { dir: path("a/b"), replaced: true })]);
+    // The list has what is there now of a file, and lacks what is not.
+    assert_eq!(gone("a/f"), []);
+    assert_eq!(gone("a/x"), []);
+}
+
+#[test]
 fn a_subtree_is_complete_to_its_leaves() {
     let dir = filled();
     let mut tree = tree(&dir, &[Start::subtree(RelPath::root(), false).for_fact(7)]);
