@@ -19,7 +19,7 @@ use super::select::{Streamed, select, stream};
 use super::show::Screen;
 use super::stats::{self, Counts, Numbers};
 use crate::ExitCode;
-use crate::session::{self, FileListInput, Report, SessionError};
+use crate::session::{self, FileListInput, Report, SessionError, Spare};
 use crate::source::Source;
 use crate::text::OsError;
 use crate::transport::{Password, Scheme, Target};
@@ -81,7 +81,7 @@ fn run(mut args: Args) -> Result<ExitCode, Stop> {
     let outcome = if args.sources.is_empty() && args.given.select.files_from.is_none() {
         runtime.block_on(unless_interrupted(list_modules(&args, target, &mut screen)))
     } else {
-        push(&args, &filters, &target, &mut screen, &runtime)
+        push(&mut args, &filters, &target, &mut screen, &runtime)
     };
     screen.flush();
     // A thread that still reads a file for a session that is over must not hold up the end.
@@ -106,17 +106,41 @@ async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Resul
     listed.map(|()| ExitCode::OK).map_err(|error| Stop::session(&error))
 }
 
+/// Pushes, and once more without what the daemon is told to refuse and we can do without.
 fn push(
-    args: &Args,
+    args: &mut Args,
     filters: &Arc<Filters>,
     target: &Target,
     screen: &mut Screen,
     runtime: &tokio::runtime::Runtime,
 ) -> Result<ExitCode, Stop> {
+    loop {
+        let mut refused = None;
+        let outcome = push_once(args, filters, target, screen, runtime, &mut refused);
+        let Some(spare) = refused else { return outcome };
+        spare.leave_out(&mut args.push);
+        screen.complain(&format!("ebbtide-send: {target} refuses {}: going on without it", spare.name()));
+    }
+}
+
+/// How a session's failure stops the command; `refused` takes what the next session can leave out.
+fn stopped(error: &SessionError, args: &Args, refused: &mut Option<Spare>) -> Stop {
+    *refused = Spare::refused(error, &args.push);
+    Stop::session(error)
+}
+
+fn push_once(
+    args: &Args,
+    filters: &Arc<Filters>,
+    target: &Target,
+    screen: &mut Screen,
+    runtime: &tokio::runtime::Runtime,
+    refused: &mut Option<Spare>,
+) -> Result<ExitCode, Stop> {
     let started = Instant::now();
     let named = named(args)?;
     if let Some(streamed) = stream(args, filters, &named).map_err(|error| unselectable(&error))? {
-        return push_streamed(args, target, screen, runtime, streamed);
+        return push_streamed(args, target, screen, runtime, streamed, refused);
     }
     let chosen = select(args, filters, &named).map_err(|error| unselectable(&error))?;
     check_rules(&chosen.source)?;
@@ -133,7 +157,7 @@ fn push(
     screen.set_source(Arc::clone(&source));
     let session = async {
         let pushed = session::push(target, &args.push, chosen.list, source, screen).await;
-        pushed.map_err(|error| Stop::session(&error))
+        pushed.map_err(|error| stopped(&error, args, refused))
     };
     let report = runtime.block_on(unless_interrupted(session))?;
     summarize(args, screen, &report, counts, started.elapsed(), listing);
@@ -147,8 +171,10 @@ fn push_streamed(
     screen: &mut Screen,
     runtime: &tokio::runtime::Runtime,
     streamed: Streamed,
+    refused: &mut Option<Spare>,
 ) -> Result<ExitCode, Stop> {
     check_rules(&streamed.source)?;
+    screen.listed = Counts::default();
     let started = Instant::now();
     let top = streamed.walk.top();
     if top.entries.is_empty() {
@@ -164,7 +190,7 @@ fn push_streamed(
     let session = async {
         let walk = Box::new(streamed.walk);
         let pushed = session::push_listings(target, &args.push, walk, source, screen).await;
-        pushed.map_err(|error| Stop::session(&error))
+        pushed.map_err(|error| stopped(&error, args, refused))
     };
     let pushed = runtime.block_on(unless_interrupted(session));
     // A directory's own rules may be found to be wrong on the way; the walk then stops there.

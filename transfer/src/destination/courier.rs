@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ebbtide_feed::{DestinationSpec, MirrorSpec};
@@ -12,7 +12,7 @@ use ebbtide_wire::proto::{Checksum, CompressWish, Compression, DeleteMode, Serve
 use super::witness::Witness;
 use crate::options::PushOptions;
 use crate::plan::list::Lane;
-use crate::session::{self, Entry, FileListInput, Report, SessionError, SessionErrorKind, Stage};
+use crate::session::{self, Entry, FileListInput, Report, SessionError, SessionErrorKind, Spare, Stage};
 use crate::source::Source;
 use crate::transport::{Password, Scheme, Target, TlsFiles};
 
@@ -70,6 +70,8 @@ pub(crate) struct Daemon {
     /// The mirror has filter rules.
     filtered: bool,
     options: PushOptions,
+    /// What the daemon was found to refuse.
+    left_out: Mutex<Vec<Spare>>,
 }
 
 impl Daemon {
@@ -120,6 +122,7 @@ impl Daemon {
             deletes: mirror.delete,
             filtered: !rules.is_empty(),
             options,
+            left_out: Mutex::default(),
         })
     }
 
@@ -157,6 +160,9 @@ impl Daemon {
         }
         server.report_all = orders.verify;
         server.acknowledge_files = orders.acknowledge;
+        for spare in self.left_out.lock().iter().flat_map(|left_out| left_out.iter()) {
+            spare.leave_out(&mut options);
+        }
         options
     }
 }
@@ -187,7 +193,14 @@ impl Courier for Daemon {
         let pushed = match self.target() {
             Ok(target) => {
                 let (options, list) = (self.options(orders), FileListInput::new(entries));
-                session::push(&target, &options, list, source, &mut witness).await
+                let pushed = session::push(&target, &options, list, source, &mut witness).await;
+                if let Err(error) = &pushed
+                    && let Some(spare) = Spare::refused(error, &options)
+                    && let Ok(mut left_out) = self.left_out.lock()
+                {
+                    left_out.push(spare);
+                }
+                pushed
             }
             Err(error) => Err(error),
         };

@@ -300,6 +300,8 @@ impl<C: Courier> Task<C> {
                 self.rules.missing_args = false;
                 Duration::ZERO
             }
+            // Soon, and ever later if that does not help.
+            Some(Refusal::Spare(_)) => self.session_pause.next(),
             Some(_) => self.refused_pause.next(),
             // That name waits by itself, so the others need not.
             None if explained => Pause::SESSION.first(),

@@ -2,7 +2,7 @@
 
 use ebbtide_wire::ErrorKind;
 
-use crate::session::{SessionError, SessionErrorKind};
+use crate::session::{SessionError, SessionErrorKind, Spare};
 
 /// A refusal that trying again at once does not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(crate) enum Refusal {
     Entry,
     /// It is too old for `--delete-missing-args`, or is told to refuse it.
     MissingArgs,
+    /// It is told to refuse an option that the next session leaves out.
+    Spare(Spare),
     /// It is told to refuse an option that the mirror needs, or the module is read-only.
     Option,
 }
@@ -34,8 +36,10 @@ impl Refusal {
     /// The text that says why may not be the last one.
     fn of_text(error: &SessionError, last: &[u8]) -> Refusal {
         let mut texts = error.texts.iter().map(|text| &*text.bytes).chain([last]);
-        let named = texts.any(|text| contains(text, b"delete-missing-args"));
-        if named { Refusal::MissingArgs } else { Refusal::Option }
+        if texts.any(|text| contains(text, b"delete-missing-args")) {
+            return Refusal::MissingArgs;
+        }
+        Spare::named_in(error).map_or(Refusal::Option, Refusal::Spare)
     }
 
     /// What to do about it.
@@ -45,6 +49,7 @@ impl Refusal {
             Refusal::MissingArgs => {
                 "this daemon does not take --delete-missing-args, so directories are compared where names were removed"
             }
+            Refusal::Spare(_) => "the next session goes without this option",
             Refusal::Option => "check the module's `refuse options` and `read only`",
         }
     }
@@ -81,6 +86,10 @@ mod tests {
             Some(Refusal::MissingArgs)
         );
         assert_eq!(exit(4, &[b"The server is configured to refuse --delete"]), Some(Refusal::Option));
+        assert_eq!(
+            exit(4, &[b"The server is configured to refuse --compress (-z)"]),
+            Some(Refusal::Spare(Spare::Compression))
+        );
         assert_eq!(exit(11, &[]), None);
     }
 }

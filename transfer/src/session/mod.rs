@@ -18,6 +18,7 @@ mod lists;
 mod pulse;
 mod report;
 mod skip;
+mod spare;
 mod tally;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use error::{SessionError, SessionErrorKind, Stage};
 pub use listings::{Listing, Listings};
 pub use report::{Item, Observer, Outcome, Report, Sent, Silent, Text, TextKind, Totals};
 pub use skip::SkipCompress;
+pub use spare::Spare;
 
 use crate::options::PushOptions;
 use crate::source::{Meta, Source};
