@@ -136,6 +136,11 @@ impl Setup {
 }
 
 impl Daemon {
+    /// What it will be started with the next time.
+    pub fn reconfigure(&mut self, setup: Setup) {
+        self.setup = setup;
+    }
+
     /// Starts it again with the state it left.
     ///
     /// # Panics

@@ -1,8 +1,12 @@
 //! What is not the mirror's business costs nothing and changes nothing.
 
 use std::fs;
+use std::process::Command;
 
-use ebbtide_tests::{Kind, Mirror, Ops, Referee, Setup, Skip, Tree, needs, seed, skip};
+use ebbtide_tests::{
+    Kind, Mirror, Module, Ops, Referee, Release, Rsyncd, Scratch, Setup, Skip, Tree, needs, program, seed,
+    skip,
+};
 
 /// Rules of a mirror: by name, by kind, with an exception, and anchored.
 const RULES: [&str; 4] = ["+ keep.tmp", "- *.tmp", "- cache/", "- /top"];
@@ -163,4 +167,53 @@ fn another_file_system_mounted_in_the_source_is_not_followed() {
     mirror.source().file("b", b"y");
     mirror.daemon().wait();
     assert!(mirror.arrived("b") && !mirror.arrived("mounted/on the other"));
+}
+
+#[test]
+fn a_wrong_rule_ends_the_start_with_its_file_and_line() {
+    let scratch = Scratch::new("rules");
+    let config = scratch.path().join("ebbtide.toml");
+    let start = |rules: &str| {
+        let to = "[[mirror.to]]\nurl = \"rsync://127.0.0.1/m\"\n";
+        let text = format!("[[mirror]]\nsource = \"/tmp\"\n{rules}\n{to}");
+        fs::write(&config, text).expect("scratch is writable");
+        let output = Command::new(program("ebbtide")).args(["run", "-c"]).arg(&config).output();
+        let output = output.expect("ebbtide can be started");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let told = start("filter = [\"- a\",\n  \"wrong\"]");
+    assert!(told.contains("ebbtide.toml, line 4: filter: Unknown filter rule: wrong"), "{told}");
+    let told = start("filter = [\"dir-merge .rsync-filter\"]");
+    assert!(
+        told.contains("line 3: filter dir-merge .rsync-filter: a mirror cannot follow merge files"),
+        "{told}"
+    );
+    let told = start("filter = [\"merge /none\"]");
+    assert!(told.contains("line 3: filter: failed to open exclude file /none"), "{told}");
+}
+
+#[test]
+fn other_rules_than_before_compare_everything_anew() {
+    if std::env::var_os("EBBTIDE_TEST_CLIENT").is_some() {
+        skip!("stock rsync has no memory");
+    }
+    let source = Scratch::new("source");
+    let there = Scratch::new("there");
+    let rsyncd = needs!(Rsyncd::start(Release::Installed, [Module::new("m", there.path())]));
+    Tree::at(source.path()).file("a.tmp", b"x").file("b", b"x");
+    let config = |rules: &str| {
+        let source = source.path().display();
+        let to = format!("[[mirror.to]]\nurl = \"{}\"\n", rsyncd.url("m"));
+        Setup::from_file(&format!("[[mirror]]\nsource = \"{source}\"\ndelete = true\n{rules}\n{to}"))
+    };
+    let mut daemon = config("exclude = [\"*.tmp\"]").start();
+    daemon.wait();
+    let arrived = |name: &str| there.path().join(name).exists();
+    assert!(arrived("b") && !arrived("a.tmp"));
+    daemon.terminate();
+    daemon.reconfigure(config("exclude = [\"b\"]"));
+    daemon.start_again();
+    daemon.wait();
+    assert!(arrived("a.tmp") && arrived("b"), "what is excluded now stays");
 }

@@ -242,7 +242,8 @@ fn fill(mut tree: Tree, rng: &mut Rng) -> Tree {
         }
         tree = match rng.u8(0..8) {
             0..3 => tree.dir(&path),
-            3 if full.parent().is_some_and(Path::is_dir) => {
+            // rsync reads the name of such a directory as a pattern (docs/FILTERS.md).
+            3 if full.parent().is_some_and(Path::is_dir) && !path.contains('[') => {
                 let file = Path::new(&path).with_file_name(merge_name(rng));
                 tree.file(file.as_os_str().as_bytes(), rule_file(rng))
             }
