@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
-use ebbtide_wire::flist::{Attributes, Xattrs};
+use ebbtide_wire::flist::{Acl, Attributes, Xattrs};
 use ebbtide_wire::proto::ServerOptions;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -90,6 +90,8 @@ pub struct Details {
 pub(crate) struct DetailReader {
     wanted: Wanted,
     rules: Option<XattrRules>,
+    /// The file system on which an ACL that is there is among the names of extended attributes.
+    lists_acls: Option<u64>,
     names: Vec<u8>,
     value: Vec<u8>,
     known: HashSet<Arc<Details>>,
@@ -105,12 +107,15 @@ struct Place {
 impl DetailReader {
     /// Reads what is wanted of entries below one of the source's roots.
     pub(crate) fn new(source: &Source, root: u16) -> Self {
-        DetailReader { wanted: source.wanted(), rules: source.xattr_rules(root), ..DetailReader::default() }
+        let mut reader = DetailReader { wanted: source.wanted(), ..DetailReader::default() };
+        reader.set_root(source, root);
+        reader
     }
 
     /// Goes on below another root.
     pub(crate) fn set_root(&mut self, source: &Source, root: u16) {
         self.rules = source.xattr_rules(root);
+        self.lists_acls = source.lists_acls(root);
     }
 
     /// The details of the entry `name` in an open directory, or of what it leads to if it is a symlink that was
@@ -150,14 +155,15 @@ impl DetailReader {
 
     fn read(&mut self, place: &Place, meta: &Meta, atime: i64) -> io::Result<Option<Arc<Details>>> {
         let mut details = Details { atime, ..Details::default() };
-        if self.wanted.acls && !meta.is_symlink() {
-            details.attributes.access = self.acl(place, c"system.posix_acl_access")?;
-            if meta.is_dir() {
-                details.attributes.default = self.acl(place, c"system.posix_acl_default")?;
-            }
-        }
         if self.wanted.xattrs > 0 {
+            place.names(&mut self.names)?;
             details.attributes.xattrs = self.xattrs(place)?;
+        }
+        if self.wanted.acls && !meta.is_symlink() {
+            details.attributes.access = self.acl(place, meta, c"system.posix_acl_access")?;
+            if meta.is_dir() {
+                details.attributes.default = self.acl(place, meta, c"system.posix_acl_default")?;
+            }
         }
         Ok((details != Details::default()).then(|| self.shared(details)))
     }
@@ -174,15 +180,19 @@ impl DetailReader {
         details
     }
 
-    fn acl(&mut self, place: &Place, name: &CStr) -> io::Result<ebbtide_wire::flist::Acl> {
+    fn acl(&mut self, place: &Place, meta: &Meta, name: &CStr) -> io::Result<Acl> {
+        let listed = self.wanted.xattrs > 0 && self.lists_acls == Some(meta.dev);
+        if listed && !self.names.split(|byte| *byte == 0).any(|found| found == name.to_bytes()) {
+            return Ok(Acl::default());
+        }
         match place.value(name, &mut self.value)? {
             true => acl::parse(&self.value).ok_or_else(|| io::Error::other("an ACL of unknown form")),
-            false => Ok(ebbtide_wire::flist::Acl::default()),
+            false => Ok(Acl::default()),
         }
     }
 
+    /// Those whose names were read.
     fn xattrs(&mut self, place: &Place) -> io::Result<Xattrs> {
-        place.names(&mut self.names)?;
         let mut found: Vec<(&[u8], Vec<u8>)> = Vec::new();
         for name in self.names.split_inclusive(|byte| *byte == 0) {
             let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
@@ -331,6 +341,33 @@ mod tests {
         }
         let found = both(&dir, "l", ALL).unwrap();
         assert_eq!(found.attributes.xattrs, Xattrs::new([(&b"trusted.b"[..], &b"2"[..])]));
+    }
+
+    #[test]
+    fn an_acl_is_found_with_and_without_extended_attributes() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("f"), "").unwrap();
+        std::fs::write(dir.path().join("plain"), "").unwrap();
+        let entry =
+            |tag: u8, permissions: u8, id: u32| [&[tag, 0, permissions, 0][..], &id.to_le_bytes()].concat();
+        let none = u32::MAX;
+        let entries = [
+            entry(1, 6, none),
+            entry(2, 7, 5),
+            entry(4, 4, none),
+            entry(0x10, 7, none),
+            entry(0x20, 0, none),
+        ];
+        let value = [&2_u32.to_le_bytes()[..], &entries.concat()].concat();
+        if !set(&dir, "f", "system.posix_acl_access", &value) || !set(&dir, "f", "user.a", b"1") {
+            return;
+        }
+        let alone = both(&dir, "f", Wanted { xattrs: 0, ..ALL }).unwrap();
+        assert_eq!((alone.attributes.access.names.len(), alone.attributes.access.mask), (1, Some(7)));
+        let with_names = both(&dir, "f", ALL).unwrap();
+        assert_eq!(with_names.attributes.access, alone.attributes.access);
+        assert!(!with_names.attributes.xattrs.is_empty());
+        assert_eq!(both(&dir, "plain", ALL), None);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(super) struct Root {
     pub(super) path: PathBuf,
     /// Whether the kernel, or a filter on system calls, refuses `openat2`.
     stepwise: bool,
+    /// The device of its file system, if that is one that names ACLs among extended attributes.
+    lists_acls: Option<u64>,
 }
 
 /// What stands at a name.
@@ -98,6 +100,11 @@ impl Source {
     pub fn following(mut self, links: Links) -> Source {
         self.links = links;
         self
+    }
+
+    /// The device on which ACLs are among the names of extended attributes.
+    pub(super) fn lists_acls(&self, root: u16) -> Option<u64> {
+        self.roots.get(usize::from(root)).and_then(|root| root.lists_acls)
     }
 
     /// Which symlinks are followed.
@@ -206,8 +213,17 @@ impl Root {
         let directory = rustix::fs::open(path, flags, Mode::empty())?;
         let probe = rustix::fs::openat2(&directory, c".", flags, Mode::empty(), ResolveFlags::BENEATH);
         let stepwise = matches!(probe, Err(Errno::NOSYS | Errno::PERM));
-        Ok(Root { directory, path: path.to_owned(), stepwise })
+        let lists_acls = lists_acls(&directory)?;
+        Ok(Root { directory, path: path.to_owned(), stepwise, lists_acls })
     }
+}
+
+/// The device of a directory's file system, if an ACL that is there is sure to be among the names of extended
+/// attributes. Some network and user-space file systems leave them out.
+fn lists_acls(directory: &OwnedFd) -> io::Result<Option<u64>> {
+    const NATIVE: [u64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994]; // ext4, XFS, btrfs, tmpfs
+    let kind = rustix::fs::fstatfs(directory)?.f_type as u64;
+    Ok(if NATIVE.contains(&kind) { Some(stat(directory)?.dev) } else { None })
 }
 
 /// Attributes of the entry `name` in an open directory, without following it.
