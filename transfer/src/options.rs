@@ -37,6 +37,9 @@ pub struct PushOptions {
     pub early_input: Vec<u8>,
     /// How the destination is reached.
     pub way: Way,
+    /// Send the arguments without waiting for the daemon's OK: a round trip less, where a session stood before. If the
+    /// daemon then refuses the module, its reason may be lost.
+    pub eager: bool,
 }
 
 impl PushOptions {
@@ -61,6 +64,7 @@ impl PushOptions {
             protocol: Protocol::V32,
             early_input: Vec::new(),
             way: Way::default(),
+            eager: false,
         }
     }
 

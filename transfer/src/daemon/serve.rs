@@ -146,7 +146,7 @@ impl Sender {
         let (started, mirrors) = spawn_blocking(move || (Ledger::start(&state_dir, &mirrors), mirrors))
             .await
             .map_err(|error| End::Task(error.to_string()))?;
-        let Started { ledger, takes, leftovers, notices, thread } = started?;
+        let Started { ledger, takes, leftovers, dialects, notices, thread } = started?;
         let (answers, queue) = mpsc::unbounded_channel();
         let mut sender = Sender {
             ledger,
@@ -160,11 +160,11 @@ impl Sender {
             term: signal(SignalKind::terminate()).map_err(End::Signals)?,
             interrupt: signal(SignalKind::interrupt()).map_err(End::Signals)?,
         };
-        let mut takes = takes.into_iter().zip(leftovers);
+        let mut takes = takes.into_iter().zip(leftovers.into_iter().zip(dialects));
         for (at, spec) in mirrors.into_iter().enumerate() {
             let mirror = Arc::new(Mirror::new(at, spec));
-            for (number, (takes, leftovers)) in (0..mirror.spec.destinations.len()).zip(&mut takes) {
-                sender.start_destination(&mirror, number, takes, leftovers);
+            for (number, (takes, (leftovers, known))) in (0..mirror.spec.destinations.len()).zip(&mut takes) {
+                sender.start_destination(&mirror, number, takes, (leftovers, known));
             }
         }
         sender.answer(ToTracker::Ready { version: PROTOCOL_VERSION });
@@ -176,7 +176,7 @@ impl Sender {
         mirror: &Arc<Mirror>,
         number: usize,
         takes: mpsc::UnboundedReceiver<Take>,
-        leftovers: Option<RoaringBitmap>,
+        (leftovers, known): (Option<RoaringBitmap>, Option<Vec<u8>>),
     ) {
         let spec = &mirror.spec.destinations[number];
         // The casts are lossless: mirrors and destinations are counted in thousands.
@@ -186,8 +186,9 @@ impl Sender {
         match Daemon::new(&mirror.spec, spec) {
             Ok(courier) => {
                 let (mirror, ledger) = (Arc::clone(mirror), self.ledger.clone());
-                self.tasks
-                    .spawn(Destination { id, mirror, courier, ledger, takes, leftovers, account }.run());
+                self.tasks.spawn(
+                    Destination { id, mirror, courier, ledger, takes, leftovers, known, account }.run(),
+                );
             }
             Err(why) => account.misconfigured(why),
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use ebbtide_feed::{DestinationState, DestinationStatus, MirrorId};
 use ebbtide_wire::proto::Dialect;
 
+use super::known::Known;
 use crate::session::Report;
 
 /// So many failing names are told.
@@ -85,11 +86,15 @@ impl Account {
     }
 
     /// A session ran to its end.
-    pub(crate) fn session(&self, report: &Report) {
+    pub(crate) fn session(&self, report: &Report, known: &Known) {
         let mut figures = self.lock();
         figures.bytes_sent += report.bytes_written;
         figures.bytes_received += report.bytes_read;
-        figures.dialect = report.dialect.as_ref().map(dialect).or(figures.dialect.take());
+        let refused: Vec<&str> = known.refused().collect();
+        let refused =
+            if refused.is_empty() { String::new() } else { format!("; refuses {}", refused.join(", ")) };
+        let spoken = report.dialect.as_ref().map(|spoken| dialect(spoken) + &refused);
+        figures.dialect = spoken.or(figures.dialect.take());
         if report.partial {
             figures.failures += 1;
         } else {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ebbtide_feed::{DestinationSpec, MirrorSpec};
@@ -12,7 +12,7 @@ use ebbtide_wire::proto::{Checksum, CompressWish, Compression, DeleteMode, Serve
 use super::witness::Witness;
 use crate::options::PushOptions;
 use crate::plan::list::Lane;
-use crate::session::{self, Entry, FileListInput, Report, SessionError, SessionErrorKind, Spare, Stage};
+use crate::session::{self, Entry, FileListInput, Report, SessionError, SessionErrorKind, Stage};
 use crate::source::Source;
 use crate::transport::{Password, Scheme, Target, TlsFiles};
 
@@ -23,10 +23,16 @@ pub(crate) struct Orders {
     pub(crate) lane: Lane,
     /// It names entries that are to be removed.
     pub(crate) removes: bool,
-    /// Ask for a report of every entry.
+    /// The session is to prove what the daemon has.
     pub(crate) verify: bool,
+    /// Ask for a report of every entry.
+    pub(crate) report: bool,
     /// Ask for an acknowledgement of every file: the daemon then works on 50 files at a time at most.
     pub(crate) acknowledge: bool,
+    /// No compression.
+    pub(crate) plain: bool,
+    /// Send the arguments without waiting for the daemon's OK.
+    pub(crate) eager: bool,
 }
 
 /// What came of a session that ran to its end.
@@ -70,8 +76,6 @@ pub(crate) struct Daemon {
     /// The mirror has filter rules.
     filtered: bool,
     options: PushOptions,
-    /// What the daemon was found to refuse.
-    left_out: Mutex<Vec<Spare>>,
 }
 
 impl Daemon {
@@ -122,7 +126,6 @@ impl Daemon {
             deletes: mirror.delete,
             filtered: !rules.is_empty(),
             options,
-            left_out: Mutex::default(),
         })
     }
 
@@ -158,11 +161,12 @@ impl Daemon {
             server.recursive = true;
             server.delete = Some(DeleteMode::Default);
         }
-        server.report_all = orders.verify;
+        server.report_all = orders.report;
         server.acknowledge_files = orders.acknowledge;
-        for spare in self.left_out.lock().iter().flat_map(|left_out| left_out.iter()) {
-            spare.leave_out(&mut options);
+        if orders.plain {
+            server.compress = CompressWish::Off;
         }
+        options.eager = orders.eager;
         options
     }
 }
@@ -193,14 +197,7 @@ impl Courier for Daemon {
         let pushed = match self.target() {
             Ok(target) => {
                 let (options, list) = (self.options(orders), FileListInput::new(entries));
-                let pushed = session::push(&target, &options, list, source, &mut witness).await;
-                if let Err(error) = &pushed
-                    && let Some(spare) = Spare::refused(error, &options)
-                    && let Ok(mut left_out) = self.left_out.lock()
-                {
-                    left_out.push(spare);
-                }
-                pushed
+                session::push(&target, &options, list, source, &mut witness).await
             }
             Err(error) => Err(error),
         };

@@ -48,7 +48,14 @@ impl Failure {
     /// be at work with it.
     pub(crate) fn is_late(&self) -> bool {
         let Failure::Session(error) = self else { return false };
-        matches!(error.stage, Stage::List | Stage::Transfer | Stage::Goodbye)
+        // Options are refused before anything is done.
+        self.refusal().is_none() && matches!(error.stage, Stage::List | Stage::Transfer | Stage::Goodbye)
+    }
+
+    /// Whether a session ended before the file list.
+    pub(crate) fn is_early(&self) -> bool {
+        let Failure::Session(error) = self else { return false };
+        matches!(error.stage, Stage::Greeting | Stage::Auth | Stage::Setup)
     }
 
     /// The refusal behind it, if it is one.

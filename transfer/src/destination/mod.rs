@@ -11,6 +11,7 @@ mod failure;
 mod fake;
 mod findings;
 mod judge;
+mod known;
 pub(crate) mod mirror;
 mod pause;
 mod refusal;
@@ -33,6 +34,7 @@ use crate::plan::recent::Recent;
 use account::Account;
 use courier::Courier;
 use failure::Failure;
+use known::Known;
 use mirror::Mirror;
 use pause::Pause;
 use refusal::Refusal;
@@ -60,6 +62,8 @@ pub(crate) struct Destination<C> {
     pub(crate) takes: mpsc::UnboundedReceiver<Take>,
     /// What was pending at the start, if a sender may have been at work for it before.
     pub(crate) leftovers: Option<RoaringBitmap>,
+    /// What was known of its daemon when the ledger was opened.
+    pub(crate) known: Option<Vec<u8>>,
     /// What it tells about itself.
     pub(crate) account: Account,
 }
@@ -74,6 +78,9 @@ struct Task<C> {
     account: Account,
     rules: Rules,
     recent: Recent,
+    known: Known,
+    /// What of that is in the store.
+    kept: Known,
     /// Facts that wait by themselves.
     waiting: HashMap<u32, Waiting>,
     suspects: Suspects,
@@ -98,9 +105,10 @@ struct Waiting {
 impl<C: Courier> Destination<C> {
     /// Works until the ledger is gone.
     pub(crate) async fn run(self) {
-        let Destination { id, mirror, courier, ledger, takes, leftovers, account } = self;
-        let rules =
-            Rules { delete: mirror.spec.delete, hard_links: mirror.spec.hard_links, missing_args: true };
+        let Destination { id, mirror, courier, ledger, takes, leftovers, known, account } = self;
+        let known = Known::read(known.as_deref());
+        let missing_args = !known.refuses(Refusal::MissingArgs);
+        let rules = Rules { delete: mirror.spec.delete, hard_links: mirror.spec.hard_links, missing_args };
         let task = Task {
             id,
             mirror,
@@ -110,6 +118,8 @@ impl<C: Courier> Destination<C> {
             account,
             rules,
             recent: Recent::default(),
+            kept: known.clone(),
+            known,
             waiting: HashMap::new(),
             suspects: Suspects::new(leftovers),
             limit: LIMIT,
@@ -142,6 +152,7 @@ impl<C: Courier> Task<C> {
                 Ok(()) => self.succeeded(),
                 Err(error) => self.failed(&error, explained).await,
             }
+            self.keep_known();
         }
     }
 
@@ -176,12 +187,14 @@ impl<C: Courier> Task<C> {
             mirror: self.mirror.index,
             rules: self.rules,
             recent: std::mem::take(&mut self.recent),
+            known: std::mem::take(&mut self.known),
             account: self.account.clone(),
             cautious: self.cautious,
             settled_at: self.suspects.settled_at(),
         };
         let end = work.run(facts, progress).await;
-        self.recent = work.recent;
+        (self.recent, self.known) = (work.recent, work.known);
+        self.rules.missing_args = !self.known.refuses(Refusal::MissingArgs);
         end
     }
 
@@ -286,22 +299,29 @@ impl<C: Courier> Task<C> {
         self.account.set_state(DestinationState::Idle);
     }
 
+    fn keep_known(&mut self) {
+        if self.known != self.kept {
+            self.kept = self.known.clone();
+            self.ledger.remember(self.id, self.known.to_bytes());
+        }
+    }
+
     /// `explained` tells that the name which broke the session is known.
     async fn failed(&mut self, error: &Failure, explained: bool) {
         let refusal = error.refusal();
-        if error.is_late() && refusal.is_none() {
+        if error.is_late() {
             self.cautious = true;
             if !explained {
                 self.limit = (self.limit.min(self.taken) / 4).max(1);
             }
         }
         let pause = match refusal {
-            Some(Refusal::MissingArgs) => {
-                self.rules.missing_args = false;
+            Some(refusal) if self.known.learn(refusal) => {
+                self.rules.missing_args = !self.known.refuses(Refusal::MissingArgs);
                 Duration::ZERO
             }
-            // Soon, and ever later if that does not help.
-            Some(Refusal::Spare(_)) => self.session_pause.next(),
+            // Its words may have been lost with a connection that did not wait for them.
+            _ if error.is_early() && self.known.doubt() => Duration::ZERO,
             Some(_) => self.refused_pause.next(),
             // That name waits by itself, so the others need not.
             None if explained => Pause::SESSION.first(),

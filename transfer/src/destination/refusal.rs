@@ -1,19 +1,25 @@
 //! What a daemon will not do, however often it is asked.
 
 use ebbtide_wire::ErrorKind;
+use serde::{Deserialize, Serialize};
 
 use crate::session::{SessionError, SessionErrorKind, Spare};
 
 /// A refusal that trying again at once does not change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Refusal {
     /// It does not let us in: module, host, user or password.
     Entry,
     /// It is too old for `--delete-missing-args`, or is told to refuse it.
     MissingArgs,
-    /// It is told to refuse an option that the next session leaves out.
+    /// It is told to refuse an option that only helps.
     Spare(Spare),
-    /// It is told to refuse an option that the mirror needs, or the module is read-only.
+    /// It is told to refuse deleting.
+    Delete,
+    /// The module is read-only.
+    ReadOnly,
+    /// It is told to refuse another option that the mirror needs, or is too old for it.
     Option,
 }
 
@@ -35,11 +41,25 @@ impl Refusal {
 
     /// The text that says why may not be the last one.
     fn of_text(error: &SessionError, last: &[u8]) -> Refusal {
-        let mut texts = error.texts.iter().map(|text| &*text.bytes).chain([last]);
-        if texts.any(|text| contains(text, b"delete-missing-args")) {
-            return Refusal::MissingArgs;
+        let texts = || error.texts.iter().map(|text| &*text.bytes).chain([last]);
+        let named = |(what, _): &&(&[u8], Refusal)| texts().any(|text| contains(text, what));
+        let other = || TEXTS.iter().find(named).map(|(_, refusal)| *refusal);
+        Spare::named_in(error).map(Refusal::Spare).or_else(other).unwrap_or(Refusal::Option)
+    }
+
+    /// Whether sessions can go on without it.
+    pub(crate) fn can_be_done_without(self) -> bool {
+        matches!(self, Refusal::MissingArgs | Refusal::Spare(_))
+    }
+
+    /// The option that is refused.
+    pub(crate) fn option(self) -> Option<&'static str> {
+        match self {
+            Refusal::MissingArgs => Some("--delete-missing-args"),
+            Refusal::Spare(spare) => Some(spare.name()),
+            Refusal::Delete => Some("--delete"),
+            Refusal::Entry | Refusal::ReadOnly | Refusal::Option => None,
         }
-        Spare::named_in(error).map_or(Refusal::Option, Refusal::Spare)
     }
 
     /// What to do about it.
@@ -49,11 +69,25 @@ impl Refusal {
             Refusal::MissingArgs => {
                 "this daemon does not take --delete-missing-args, so directories are compared where names were removed"
             }
-            Refusal::Spare(_) => "the next session goes without this option",
-            Refusal::Option => "check the module's `refuse options` and `read only`",
+            Refusal::Spare(Spare::Compression) => "this module refuses compression, so data goes as it is",
+            Refusal::Spare(_) => {
+                "this module refuses the proof of single files, so after an error more of a batch is sent again"
+            }
+            Refusal::Delete => {
+                "this module refuses to delete: take `delete` out of its `refuse options`, or set `delete = false` for the mirror"
+            }
+            Refusal::ReadOnly => "set `read only = no` in the module",
+            Refusal::Option => "check the module's `refuse options`, and the options of the mirror",
         }
     }
 }
+
+/// What texts say of which refusal, the more special first. Peer: rsync 3.0 to 3.5 options.c and main.c.
+const TEXTS: &[(&[u8], Refusal)] = &[
+    (b"--delete-missing-args", Refusal::MissingArgs),
+    (b"--delete", Refusal::Delete),
+    (b"module is read only", Refusal::ReadOnly),
+];
 
 fn contains(text: &[u8], what: &[u8]) -> bool {
     text.windows(what.len()).any(|window| window == what)
@@ -85,11 +119,11 @@ mod tests {
             exit(4, &[b"on remote machine: --delete-missing-args: unknown option"]),
             Some(Refusal::MissingArgs)
         );
-        assert_eq!(exit(4, &[b"The server is configured to refuse --delete"]), Some(Refusal::Option));
-        assert_eq!(
-            exit(4, &[b"The server is configured to refuse --compress (-z)"]),
-            Some(Refusal::Spare(Spare::Compression))
-        );
+        assert_eq!(exit(4, &[b"The server is configured to refuse --delete"]), Some(Refusal::Delete));
+        let compress = &b"The server is configured to refuse --compress (-z)"[..];
+        assert_eq!(exit(4, &[compress]), Some(Refusal::Spare(Spare::Compression)));
+        assert_eq!(exit(4, &[b"The server is configured to refuse --fuzzy"]), Some(Refusal::Option));
+        assert_eq!(exit(1, &[b"ERROR: module is read only"]), Some(Refusal::ReadOnly));
         assert_eq!(exit(11, &[]), None);
     }
 }

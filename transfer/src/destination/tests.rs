@@ -53,6 +53,7 @@ impl World {
             ledger: ledger.clone(),
             takes: takes.remove(0),
             leftovers: None,
+            known: None,
             account: account.clone(),
         };
         tokio::spawn(destination.run());

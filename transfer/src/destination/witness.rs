@@ -17,8 +17,14 @@ pub(crate) struct Witness {
     pub(crate) lost_errors: bool,
     /// Files in the making stand in a directory of their own, so that errors about them do not say where they belong.
     pub(crate) elsewhere: bool,
+    /// The daemon took a name that is to be removed for a file that it need not look at: it was told to refuse
+    /// `--delete-missing-args`, and drops the option without an error.
+    pub(crate) spares_missing: bool,
     bytes: usize,
 }
+
+/// Peer: rsync 3.5.0 generator.c; a mirror's lists hold nothing else that a daemon would say this of.
+const SPARED: &[u8] = b"skipping non-regular file ";
 
 /// So many bytes of transfer errors are kept: about 30,000 of them.
 const ERROR_BYTES: usize = 4 << 20;
@@ -50,6 +56,7 @@ impl Observer for Witness {
 
     fn text(&mut self, text: &Text) {
         if text.kind != TextKind::TransferError {
+            self.spares_missing |= text.bytes.starts_with(SPARED);
             return;
         }
         self.bytes += text.bytes.len() + 1;

@@ -14,6 +14,8 @@ use super::courier::{Broken, Courier, Delivery, Orders};
 use super::failure::Failure;
 use super::findings::Findings;
 use super::judge::{Verdict, accused_entries, judge, shown};
+use super::known::Known;
+use super::refusal::Refusal;
 use crate::ledger::{Ledger, LinkNotes};
 use crate::plan::Rules;
 use crate::plan::list::{Lane, List};
@@ -75,6 +77,7 @@ pub(crate) struct Work<C> {
     pub(crate) mirror: usize,
     pub(crate) rules: Rules,
     pub(crate) recent: Recent,
+    pub(crate) known: Known,
     pub(crate) account: Account,
     /// A session broke lately: the daemon is asked to acknowledge every file, so that not all is lost if that happens
     /// again.
@@ -161,12 +164,16 @@ impl<C: Courier> Work<C> {
         Ok(self.ledger.note_links(self.mirror, &done)?)
     }
 
-    async fn push(&self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, Box<Broken>> {
+    async fn push(&mut self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, Box<Broken>> {
         tracing::trace!(?orders, names = ?Names(&entries), "session");
+        let orders = self.known.shape(orders);
         let delivery = self.courier.push(orders, entries, Arc::clone(&self.source)).await?;
         let report = &delivery.report;
+        if let Some(dialect) = &report.dialect {
+            self.known.met(dialect);
+        }
         tracing::trace!(outcomes = ?report.outcomes, partial = report.partial, "session done");
-        self.account.session(&delivery.report);
+        self.account.session(report, &self.known);
         Ok(delivery)
     }
 
@@ -175,7 +182,7 @@ impl<C: Courier> Work<C> {
         let list = &job.list;
         let acknowledge = self.cautious || is_heavy(list);
         let removes = !list.missing.is_empty();
-        let orders = Orders { lane: list.lane, removes, acknowledge, verify: false };
+        let orders = Orders { lane: list.lane, removes, acknowledge, ..Orders::default() };
         let all = list.to_entries();
         let delivery = match self.push(orders, all.clone()).await {
             Ok(delivery) => delivery,
@@ -193,6 +200,12 @@ impl<C: Courier> Work<C> {
             settle_updates(job, &verdicts, progress);
         }
         self.remember(list, &verdicts, tick);
+        if removes && delivery.witness.spares_missing {
+            self.known.learn(Refusal::MissingArgs);
+            let removals = job.removals.iter().map(|(id, _)| *id);
+            progress.incomplete.extend(removals.chain(job.replaced.iter().map(|(id, _, _)| *id)));
+            return Ok(());
+        }
         let removed = self.remove(list, removals).await?;
         settle_removals(job, &removed, progress);
         settle_parents(job, &verdicts, progress);
@@ -201,7 +214,7 @@ impl<C: Courier> Work<C> {
 
     /// Sends some entries of a list, and the directories on the way to them, once more in a session that proves them.
     async fn prove(
-        &self,
+        &mut self,
         list: &List,
         open: &[usize],
         orders: Orders,
@@ -209,7 +222,7 @@ impl<C: Courier> Work<C> {
     ) -> Result<(), Failure> {
         let (positions, entries) = some_entries(list, open);
         let lane = Lane { complete: false, ..orders.lane };
-        let orders = Orders { lane, removes: false, verify: true, acknowledge: true };
+        let orders = Orders { lane, verify: true, acknowledge: true, ..Orders::default() };
         let proof = self.push(orders, entries.clone()).await?;
         for (verdict, at) in judge(&entries, orders, &proof).verdicts.into_iter().zip(positions) {
             verdicts[at] = verdict;
@@ -220,7 +233,7 @@ impl<C: Courier> Work<C> {
     /// The reason of each removal of a list that fails. Those that the list's own session leaves open are tried once
     /// more, by halves.
     async fn remove(
-        &self,
+        &mut self,
         list: &List,
         verdicts: Vec<Verdict>,
     ) -> Result<HashMap<Box<[u8]>, String>, Failure> {

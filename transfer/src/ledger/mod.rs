@@ -79,6 +79,8 @@ pub(crate) struct Started {
     pub(crate) takes: Vec<mpsc::UnboundedReceiver<Take>>,
     /// What each destination had pending, where a sender may have been at work for it before.
     pub(crate) leftovers: Vec<Option<RoaringBitmap>>,
+    /// What is known of each destination's daemon.
+    pub(crate) dialects: Vec<Option<Vec<u8>>>,
     /// What the ledger has to say.
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     /// The thread; ends after [`Ledger::close`], or when the store fails.
@@ -108,13 +110,21 @@ impl Ledger {
         let links = Arc::new(Links::new(opened.store.database(), opened.mirrors.clone()));
         let served = opened.served.iter().zip(&opened.pending);
         let leftovers = served.map(|(served, pending)| served.then(|| pending.clone())).collect();
+        let dialects = opened.dialects.clone();
         let worker = Worker::new(opened, senders, notice, Arc::clone(&pending), Arc::clone(&links))?;
         let (commands, received) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("ledger".into())
             .spawn(move || worker.run(&received))
             .map_err(|e| StoreError::Failed(e.into()))?;
-        Ok(Started { ledger: Ledger { commands, pending, links }, takes, leftovers, notices, thread })
+        Ok(Started {
+            ledger: Ledger { commands, pending, links },
+            takes,
+            leftovers,
+            dialects,
+            notices,
+            thread,
+        })
     }
 
     /// Records part of a batch for all destinations of its mirror.
@@ -158,6 +168,11 @@ impl Ledger {
             self.say(Command::LinksNoted);
         }
         Ok(())
+    }
+
+    /// Keeps what is known of a destination's daemon.
+    pub(crate) fn remember(&self, of: DestinationId, known: Vec<u8>) {
+        self.say(Command::Remember { of, known });
     }
 
     /// The names of inodes with several names. Reading them waits for nobody.

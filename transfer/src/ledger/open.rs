@@ -13,8 +13,8 @@ use roaring::RoaringBitmap;
 
 use super::key::{self, MirrorNumber};
 use super::store::{
-    DESTINATIONS, DestinationNumber, FACTS, FORMAT, IDS, Ids, LINKS, META, MIRRORS, NAMES, PENDING, Store,
-    StoreError,
+    DESTINATIONS, DIALECTS, DestinationNumber, FACTS, FORMAT, IDS, Ids, LINKS, META, MIRRORS, NAMES, PENDING,
+    Store, StoreError,
 };
 
 /// Name of the store's file in the state folder.
@@ -55,6 +55,8 @@ pub(crate) struct Opened {
     /// Whether a sender may have been at work for each of them before: its last session may still be running at
     /// the daemon.
     pub(crate) served: Vec<bool>,
+    /// What is known of each destination's daemon.
+    pub(crate) dialects: Vec<Option<Vec<u8>>>,
 }
 
 /// A destination in the store.
@@ -135,13 +137,14 @@ fn fit(database: Database, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError>
     let numbers = fit_mirrors(&transaction, mirrors)?;
     let Fitted { rows, fresh, served } = fit_destinations(&transaction, mirrors, &numbers)?;
     let pending = load_pending(&transaction, &rows, &used)?;
+    let dialects = load_dialects(&transaction, &rows)?;
     // Reading a table needs it to exist.
     transaction.open_table(LINKS)?;
     transaction.open_table(NAMES)?;
     transaction.commit()?;
 
     let store = Store::new(database, Ids::new(&used));
-    let mut opened = Opened { store, mirrors: numbers, destinations: rows, pending, served };
+    let mut opened = Opened { store, mirrors: numbers, destinations: rows, pending, served, dialects };
     opened.forget_unheld(used)?;
     opened.compare_whole(&fresh)?;
     opened.store.commit()?;
@@ -330,6 +333,17 @@ fn load_pending(
     }
     table.retain(|(number, _), _| index.contains_key(&number))?;
     Ok(pending)
+}
+
+/// What is known of each destination's daemon; the rest goes.
+fn load_dialects(transaction: &WriteTransaction, rows: &[Row]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+    let mut table = transaction.open_table(DIALECTS)?;
+    table.retain(|number, _| rows.iter().any(|row| row.number.0 == number))?;
+    let mut dialects = Vec::with_capacity(rows.len());
+    for row in rows {
+        dialects.push(table.get(row.number.0)?.map(|known| known.value().to_vec()));
+    }
+    Ok(dialects)
 }
 
 fn read_chunk(bytes: &[u8], high: u16) -> Result<RoaringBitmap, StoreError> {

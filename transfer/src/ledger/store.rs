@@ -9,6 +9,7 @@
 //! | `ids` | key of a fact | its id |
 //! | `pending` | destination, high half of ids | a serialized `RoaringBitmap` of ids with that high half |
 //! | `links` | mirror, device, inode (BE), path | nothing |
+//! | `dialects` | number of a destination | what is known of its daemon, as JSON |
 //! | `names` | mirror (BE), path | device, inode; only of inodes that have several names |
 //!
 //! Ids are dense so that bitmaps stay small: an id that nobody holds is given out again. A commit rewrites only the
@@ -34,6 +35,7 @@ pub(crate) const FACTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("
 pub(crate) const IDS: TableDefinition<'_, &[u8], u32> = TableDefinition::new("ids");
 pub(crate) const PENDING: TableDefinition<'_, (u32, u16), &[u8]> = TableDefinition::new("pending");
 pub(crate) const LINKS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("links");
+pub(crate) const DIALECTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("dialects");
 pub(crate) const NAMES: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("names");
 
 /// Why the store cannot be used.
@@ -222,6 +224,14 @@ impl Store {
         self.begin()?;
         let transaction = self.transaction.as_ref().expect("begun one line up");
         transaction.open_table(DESTINATIONS)?.insert(key, (number.0, flags))?;
+        Ok(())
+    }
+
+    /// Keeps what is known of a destination's daemon.
+    pub(crate) fn keep_dialect(&mut self, of: DestinationNumber, known: &[u8]) -> Result<(), StoreError> {
+        self.begin()?;
+        let transaction = self.transaction.as_ref().expect("begun one line up");
+        transaction.open_table(DIALECTS)?.insert(of.0, known)?;
         Ok(())
     }
 

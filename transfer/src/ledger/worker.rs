@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Finished { to: DestinationId, take: TakeNumber, report: TakeReport },
     Engine(Event),
     LinksNoted,
+    Remember { of: DestinationId, known: Vec<u8> },
     CountFacts { answer: oneshot::Sender<u64> },
     Close,
 }
@@ -147,6 +148,11 @@ impl Worker {
             Command::Finished { to, take, report } => self.finished(to, take, report)?,
             Command::Engine(event) => self.happen(event, &[])?,
             Command::LinksNoted => {
+                self.dirty.get_or_insert_with(Instant::now);
+            }
+            Command::Remember { of, known } => {
+                let number = self.opened.destinations[of.0 as usize].number;
+                self.opened.store.keep_dialect(number, &known)?;
                 self.dirty.get_or_insert_with(Instant::now);
             }
             Command::CountFacts { answer } => {

@@ -139,6 +139,7 @@ fn config(target: &Target, options: &PushOptions) -> Config {
     config.compress_level = options.compress_level;
     config.protocol = options.protocol;
     config.early_input.clone_from(&options.early_input);
+    config.eager = options.eager;
     if target.scheme == Scheme::Shell {
         config.peer = Peer::Server;
         config.secluded = options.way.shell.must_seclude(&options.server, &target.path);

@@ -2,12 +2,14 @@
 
 use ebbtide_wire::ErrorKind;
 use ebbtide_wire::proto::CompressWish;
+use serde::{Deserialize, Serialize};
 
 use super::error::{SessionError, SessionErrorKind};
 use crate::options::PushOptions;
 
 /// An option that makes a push cheaper or tells more about it, and does not change what it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Spare {
     /// `--compress` in any of its forms.
     Compression,
