@@ -39,6 +39,8 @@ pub enum Depth {
 pub struct Problem {
     /// Its path, below the root's own.
     pub path: PathBuf,
+    /// Its name in the list.
+    pub name: Vec<u8>,
     /// What happened.
     pub kind: ProblemKind,
 }
@@ -364,7 +366,7 @@ impl<'a> Walk<'a> {
         if name != b"." {
             path.push(std::ffi::OsStr::from_bytes(name));
         }
-        self.problems.push(Problem { path, kind });
+        self.problems.push(Problem { path, name: name.to_vec(), kind });
     }
 }
 
@@ -417,15 +419,16 @@ impl Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = crate::text::Escaped(self.path.as_os_str().as_bytes());
+        let name = crate::text::Escaped(&self.name);
         match &self.kind {
-            ProblemKind::NotWanted => write!(out, "skipping non-regular file \"{path}\""),
+            ProblemKind::NotWanted => write!(out, "skipping non-regular file \"{name}\""),
             ProblemKind::Vanished => write!(out, "file has vanished: \"{path}\""),
             ProblemKind::NoReferent => write!(out, "symlink has no referent: \"{path}\""),
             ProblemKind::OpenDir(error) => failed(out, "opendir", &path, error),
             ProblemKind::ReadDir(error) => failed(out, "readdir", &path, error),
             ProblemKind::Stat(error) => failed(out, "readlink_stat", &path, error),
             ProblemKind::Attributes(error) => failed(out, "get_xattr", &path, error),
-            ProblemKind::DirectoryNotWanted => write!(out, "skipping directory {path}"),
+            ProblemKind::DirectoryNotWanted => write!(out, "skipping directory {name}"),
             ProblemKind::Argument(error) => failed(out, "link_stat", &path, error),
             ProblemKind::Root(error) => failed(out, "change_dir", &path, error),
             ProblemKind::NameTooLong => write!(out, "rsync: [sender] skipping overly long name: \"{path}\""),

@@ -2,13 +2,19 @@
 
 pub mod args;
 mod filters;
+mod format;
 mod itemize;
+mod log;
 mod names;
+mod progress;
 mod reach;
 mod run;
+mod say;
 mod select;
 mod show;
 mod stats;
+mod stop;
+mod told;
 
 pub use args::{Args, UsageError, command};
 pub use run::main;

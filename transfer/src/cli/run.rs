@@ -9,17 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebbtide_filter::{FilterError, Filters};
+use ebbtide_wire::proto::Protocol;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Args, UsageError, bytes};
 use super::filters;
+use super::log::Log;
 use super::names::{Named, read_list};
 use super::reach;
 use super::select::{Streamed, select, stream};
 use super::show::Screen;
 use super::stats::{self, Counts, Numbers};
+use super::stop;
+use super::told::{self, Told};
 use crate::ExitCode;
-use crate::session::{self, FileListInput, Report, SessionError, Spare};
+use crate::session::{self, Report, SessionError, Spare};
 use crate::source::Source;
 use crate::text::OsError;
 use crate::transport::{Password, Scheme, Target};
@@ -70,6 +74,15 @@ impl Stop {
 }
 
 fn run(mut args: Args) -> Result<ExitCode, Stop> {
+    let usage = |error: String| Stop::usage(error);
+    let left = args.given.data.stop.as_ref().map(stop::left).transpose().map_err(usage)?;
+    let told = match told(&args) {
+        Err(UsageError::Help(text)) => {
+            print!("{text}");
+            return Ok(ExitCode::OK);
+        }
+        other => other.map_err(|error| usage(error.to_string()))?,
+    };
     let filters = filters(&mut args)?;
     let mut target = target(&args)?;
     reach::adopt(&mut args, &mut target)?;
@@ -77,13 +90,25 @@ fn run(mut args: Args) -> Result<ExitCode, Stop> {
         .enable_all()
         .build()
         .map_err(|error| Stop { code: ExitCode::FILE_IO, text: format!("cannot start: {error}") })?;
-    let mut screen = Screen::new(&args);
+    let mut screen = Screen::new(&args, told, log(&args)?);
     let outcome = if args.sources.is_empty() && args.given.select.files_from.is_none() {
-        runtime.block_on(unless_interrupted(list_modules(&args, target, &mut screen)))
+        let listing = list_modules(&args, target, &mut screen);
+        runtime.block_on(unless_ended(listing, left))
+    } else if args.given.output.list_only {
+        Err(Stop::usage("--list-only: this sender lists the modules of a daemon, named alone".to_owned()))
     } else {
-        push(&mut args, &filters, &target, &mut screen, &runtime)
+        let frame = Frame { filters, target, runtime: &runtime, left };
+        push(&mut args, &frame, &mut screen)
     };
+    screen.end();
     screen.flush();
+    if let Err(stop) = &outcome {
+        screen.mouth.note(&stop.text);
+    }
+    let code = outcome.as_ref().map_or_else(|stop| stop.code, |code| *code);
+    if code != ExitCode::OK {
+        screen.mouth.note(last_line(code));
+    }
     // A thread that still reads a file for a session that is over must not hold up the end.
     runtime.shutdown_background();
     outcome
@@ -98,6 +123,21 @@ fn filters(args: &mut Args) -> Result<Arc<Filters>, Stop> {
     Ok(Arc::new(filters))
 }
 
+fn told(args: &Args) -> Result<Told, UsageError> {
+    told::check_debug(&args.given.output.debug)?;
+    Told::of(args)
+}
+
+fn log(args: &Args) -> Result<Option<Log>, Stop> {
+    let output = &args.given.output;
+    let Some(path) = &output.log_file else { return Ok(None) };
+    let opened = Log::open(path, output.log_file_format.as_deref());
+    opened.map(Some).map_err(|error| Stop {
+        code: ExitCode::FILE_IO,
+        text: format!("failed to open log-file {}: {}", path.display(), OsError(&error)),
+    })
+}
+
 async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Result<ExitCode, Stop> {
     if !target.module.is_empty() || target.scheme == Scheme::Shell {
         return Err(Stop::usage("this sender only pushes: name a source and a destination".to_owned()));
@@ -107,19 +147,26 @@ async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Resul
 }
 
 /// Pushes, and once more without what the daemon is told to refuse and we can do without.
-fn push(
-    args: &mut Args,
-    filters: &Arc<Filters>,
-    target: &Target,
-    screen: &mut Screen,
-    runtime: &tokio::runtime::Runtime,
-) -> Result<ExitCode, Stop> {
+/// What a push needs besides its options.
+struct Frame<'a> {
+    filters: Arc<Filters>,
+    target: Target,
+    runtime: &'a tokio::runtime::Runtime,
+    /// How long it may take.
+    left: Option<Duration>,
+}
+
+fn push(args: &mut Args, frame: &Frame<'_>, screen: &mut Screen) -> Result<ExitCode, Stop> {
     loop {
         let mut refused = None;
-        let outcome = push_once(args, filters, target, screen, runtime, &mut refused);
+        let outcome = push_once(args, frame, screen, &mut refused);
         let Some(spare) = refused else { return outcome };
         spare.leave_out(&mut args.push);
-        screen.complain(&format!("ebbtide-send: {target} refuses {}: going on without it", spare.name()));
+        screen.mouth.complain(&format!(
+            "ebbtide-send: {} refuses {}: going on without it",
+            frame.target,
+            spare.name()
+        ));
     }
 }
 
@@ -131,73 +178,74 @@ fn stopped(error: &SessionError, args: &Args, refused: &mut Option<Spare>) -> St
 
 fn push_once(
     args: &Args,
-    filters: &Arc<Filters>,
-    target: &Target,
+    frame: &Frame<'_>,
     screen: &mut Screen,
-    runtime: &tokio::runtime::Runtime,
     refused: &mut Option<Spare>,
 ) -> Result<ExitCode, Stop> {
+    screen.listed = Counts::default();
     let started = Instant::now();
     let named = named(args)?;
-    if let Some(streamed) = stream(args, filters, &named).map_err(|error| unselectable(&error))? {
-        return push_streamed(args, target, screen, runtime, streamed, refused);
+    if let Some(streamed) = stream(args, &frame.filters, &named).map_err(|error| unselectable(&error))? {
+        return push_streamed(args, frame, screen, refused, streamed);
     }
-    let chosen = select(args, filters, &named).map_err(|error| unselectable(&error))?;
+    let chosen = select(args, &frame.filters, &named).map_err(|error| unselectable(&error))?;
     check_rules(&chosen.source)?;
     chosen.problems.iter().for_each(|problem| screen.problem(problem));
     let listing = started.elapsed();
-    if args.given.output.verbose > 0 && !args.given.output.quiet {
+    screen.mouth.note("building file list");
+    if screen.told().flist > 0 {
         screen.line("building file list ... done");
     }
-    let counts = count(&chosen.list);
     if chosen.list.entries.is_empty() {
         return Ok(verdict(chosen.list.io_errors.exit_code(false)));
     }
     let source = Arc::new(chosen.source);
-    screen.set_source(Arc::clone(&source));
+    screen.begin(args, Arc::clone(&source), chosen.roots);
+    screen.count(&chosen.list.entries);
     let session = async {
-        let pushed = session::push(target, &args.push, chosen.list, source, screen).await;
+        let pushed = session::push(&frame.target, &args.push, chosen.list, source, screen).await;
         pushed.map_err(|error| stopped(&error, args, refused))
     };
-    let report = runtime.block_on(unless_interrupted(session))?;
-    summarize(args, screen, &report, counts, started.elapsed(), listing);
+    let report = frame.runtime.block_on(unless_ended(session, frame.left))?;
+    screen.end();
+    summarize(args, screen, &report, started.elapsed(), listing);
     Ok(verdict(report.exit))
 }
 
 /// Lists while it sends. With arguments that are missing, and nothing else, there is nothing to connect for.
 fn push_streamed(
     args: &Args,
-    target: &Target,
+    frame: &Frame<'_>,
     screen: &mut Screen,
-    runtime: &tokio::runtime::Runtime,
-    streamed: Streamed,
     refused: &mut Option<Spare>,
+    streamed: Streamed,
 ) -> Result<ExitCode, Stop> {
     check_rules(&streamed.source)?;
-    screen.listed = Counts::default();
     let started = Instant::now();
     let top = streamed.walk.top();
     if top.entries.is_empty() {
         top.problems.iter().for_each(|problem| screen.problem(problem));
         return Ok(verdict(top.io_errors().exit_code(false)));
     }
-    if args.given.output.verbose > 0 && !args.given.output.quiet {
+    screen.mouth.note("building file list");
+    if screen.told().flist > 0 {
         screen.line("sending incremental file list");
     }
     let source = streamed.source;
-    screen.set_source(Arc::clone(&source));
+    screen.begin(args, Arc::clone(&source), streamed.roots);
     let rules = Arc::clone(&source);
     let session = async {
         let walk = Box::new(streamed.walk);
-        let pushed = session::push_listings(target, &args.push, walk, source, screen).await;
+        let pushed = session::push_listings(&frame.target, &args.push, walk, source, screen).await;
         pushed.map_err(|error| stopped(&error, args, refused))
     };
-    let pushed = runtime.block_on(unless_interrupted(session));
+    let pushed = frame.runtime.block_on(unless_ended(session, frame.left));
+    screen.end();
     // A directory's own rules may be found to be wrong on the way; the walk then stops there.
     check_rules(&rules)?;
     let report = pushed?;
     // Listing went on beside the session, and cost no time of its own.
-    summarize(args, screen, &report, screen.listed, started.elapsed(), Duration::ZERO);
+    summarize(args, screen, &report, started.elapsed(), Duration::ZERO);
     Ok(verdict(report.exit))
 }
 
@@ -248,37 +296,24 @@ fn plainly(root: &OsString, named: &Named, name: &[u8]) -> Named {
     Named::plain(&path)
 }
 
-fn count(list: &FileListInput) -> Counts {
-    let mut counts = Counts::default();
-    list.entries.iter().for_each(|entry| counts.add(entry));
-    counts
-}
-
-fn summarize(
-    args: &Args,
-    screen: &mut Screen,
-    report: &Report,
-    listed: Counts,
-    taken: Duration,
-    listing: Duration,
-) {
-    if args.given.output.quiet {
-        return;
-    }
+fn summarize(args: &Args, screen: &mut Screen, report: &Report, taken: Duration, listing: Duration) {
     let numbers = Numbers { human: args.given.output.human };
-    let deletes = args.push.server.deletes() || args.push.server.delete_missing_args;
-    if args.given.output.stats {
-        let created = screen.created;
+    let level = screen.told().stats;
+    // Daemons that speak 31 tell how much they deleted where it is more than nothing.
+    let newer = report.dialect.as_ref().is_some_and(|dialect| dialect.protocol >= Protocol::V31);
+    let deletes = newer || args.push.server.deletes() || args.push.server.delete_missing_args;
+    if level > 0 {
         screen.line("");
+    }
+    if level > 1 {
+        let (listed, created) = (screen.listed, screen.created);
         screen.line(&stats::full(report, listed, created, deletes, listing, numbers));
     }
-    if args.given.output.verbose > 0 || args.given.output.stats {
-        if !args.given.output.stats {
-            screen.line("");
-        }
+    if level > 0 {
         let dry = if args.push.server.dry_run { " (DRY RUN)" } else { "" };
         screen.line(&format!("{}{dry}", stats::summary(report, taken, numbers)));
     }
+    screen.mouth.note(stats::logged(report));
 }
 
 fn target(args: &Args) -> Result<Target, Stop> {
@@ -323,9 +358,20 @@ fn check_owner(meta: &std::fs::Metadata) -> Result<(), Stop> {
     Ok(())
 }
 
-async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
+/// Waits for the end of the work, of the user's patience, or of the time that is left.
+async fn unless_ended<T>(
+    work: impl Future<Output = Result<T, Stop>>,
+    left: Option<Duration>,
+) -> Result<T, Stop> {
+    let limit = async {
+        match left {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         done = work => done,
+        () = limit => Err(Stop { code: ExitCode::TIMEOUT, text: "stopping at requested limit".to_owned() }),
         () = interrupted() => Err(Stop { code: ExitCode::SIGNAL, text: "interrupted".to_owned() }),
     }
 }
@@ -345,15 +391,15 @@ async fn interrupted() {
 
 /// Says how an incomplete session ended.
 fn verdict(code: ExitCode) -> ExitCode {
-    let grade = if code == ExitCode::VANISHED { "warning" } else { "error" };
     if code != ExitCode::OK {
-        eprintln!(
-            "rsync {grade}: {} (code {code}) [ebbtide-send {}]",
-            code.meaning(),
-            env!("CARGO_PKG_VERSION")
-        );
+        eprintln!("{}", last_line(code));
     }
     code
+}
+
+fn last_line(code: ExitCode) -> String {
+    let grade = if code == ExitCode::VANISHED { "warning" } else { "error" };
+    format!("rsync {grade}: {} (code {code}) [ebbtide-send {}]", code.meaning(), env!("CARGO_PKG_VERSION"))
 }
 
 fn ending(stop: &Stop) -> ExitCode {

@@ -20,12 +20,16 @@ pub(super) struct Selection {
     pub(super) source: Source,
     pub(super) list: FileListInput,
     pub(super) problems: Vec<Problem>,
+    /// The directories that names start from, as they were given.
+    pub(super) roots: Vec<PathBuf>,
 }
 
 /// What is sent with a list that comes directory by directory.
 pub(super) struct Streamed {
     pub(super) source: Arc<Source>,
     pub(super) walk: TreeWalk,
+    /// The directories that names start from, as they were given.
+    pub(super) roots: Vec<PathBuf>,
 }
 
 /// Walks below what was named, while the session runs.
@@ -92,7 +96,7 @@ pub(super) fn stream(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io
     let top = Listing { dir: Box::default(), entries: missing_first(entries), problems, broken: false };
     let one_file_system = server.one_file_system;
     let walk = TreeWalk { source: Arc::clone(&source), kinds: rules.kinds, one_file_system, top, pending };
-    Ok(Some(Streamed { source, walk }))
+    Ok(Some(Streamed { source, walk, roots: roots.given }))
 }
 
 /// How arguments become entries.
@@ -128,7 +132,7 @@ pub(super) fn select(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io
     let entries = missing_first(without_orphans(entries, &mut walk));
     let io_errors = walk.io_errors();
     let problems = mem::take(&mut walk.problems);
-    Ok(Selection { source, list: FileListInput { entries, io_errors }, problems })
+    Ok(Selection { source, list: FileListInput { entries, io_errors }, problems, roots: roots.given })
 }
 
 /// Which symlinks are followed.
@@ -151,6 +155,8 @@ fn open(args: &Args, filters: &Arc<Filters>, roots: &Roots) -> io::Result<Source
 #[derive(Default)]
 struct Roots {
     paths: Vec<PathBuf>,
+    /// The same as they were given.
+    given: Vec<PathBuf>,
     numbers: HashMap<PathBuf, Option<u16>>,
     problems: Vec<Problem>,
 }
@@ -164,12 +170,14 @@ impl Roots {
         let number = match Source::open(&path) {
             Ok(_) => u16::try_from(self.paths.len()).ok(),
             Err(error) => {
-                self.problems.push(Problem { path: path.clone(), kind: ProblemKind::Root(error) });
+                let kind = ProblemKind::Root(error);
+                self.problems.push(Problem { path: path.clone(), name: b".".to_vec(), kind });
                 None
             }
         };
         if number.is_some() {
             self.paths.push(path);
+            self.given.push(root.clone());
         }
         self.numbers.insert(root.clone(), number);
         number

@@ -54,7 +54,7 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    fn bytes(self, number: u64) -> String {
+    pub(super) fn bytes(self, number: u64) -> String {
         let unit = match self.human {
             0 => return number.to_string(),
             1 => return grouped(number),
@@ -96,7 +96,9 @@ pub(super) fn full(
     line("Total transferred file size", format!("{} bytes", numbers.bytes(totals.size_sent)));
     line("Literal data", format!("{} bytes", numbers.bytes(totals.literal)));
     line("Matched data", format!("{} bytes", numbers.bytes(totals.matched)));
+    line("File list size", numbers.bytes(totals.list_bytes));
     line("File list generation time", format!("{:.3} seconds", listing.as_secs_f64()));
+    line("File list transfer time", format!("{:.3} seconds", totals.list_time.as_secs_f64()));
     line("Total bytes sent", numbers.bytes(report.bytes_written));
     line("Total bytes received", numbers.bytes(report.bytes_read));
     out
@@ -105,7 +107,8 @@ pub(super) fn full(
 /// The two lines that `-v` ends with.
 pub(super) fn summary(report: &Report, taken: Duration, numbers: Numbers) -> String {
     let moved = report.bytes_written + report.bytes_read;
-    let rate = moved as f64 / (0.5 + taken.as_secs_f64());
+    // Whole seconds, as rsync counts them.
+    let rate = moved as f64 / (0.5 + taken.as_secs() as f64);
     let speedup = report.totals.size_listed as f64 / moved.max(1) as f64;
     let rate = if numbers.human > 1 { numbers.bytes(rate as u64) } else { with_fraction(rate) };
     format!(
@@ -114,6 +117,14 @@ pub(super) fn summary(report: &Report, taken: Duration, numbers: Numbers) -> Str
         numbers.bytes(report.bytes_read),
         numbers.bytes(report.totals.size_listed),
         with_fraction(speedup),
+    )
+}
+
+/// The last line of a log.
+pub(super) fn logged(report: &Report) -> String {
+    format!(
+        "sent {} bytes  received {} bytes  total size {}",
+        report.bytes_written, report.bytes_read, report.totals.size_listed
     )
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::session::{Observer, Outcome, Text, TextKind};
+use crate::session::{Entry, Observer, Outcome, Text, TextKind};
 
 /// What a session showed of single entries.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,7 @@ impl Witness {
 }
 
 impl Observer for Witness {
-    fn stored(&mut self, index: usize) {
+    fn stored(&mut self, index: usize, _entry: &Entry) {
         self.stored.insert(index);
     }
 
@@ -78,7 +78,7 @@ mod tests {
         witness.answered(1, &Outcome::ChangedWhileRead);
         witness.answered(2, &Outcome::Sent);
         for index in [0, 1, 2] {
-            witness.stored(index);
+            witness.stored(index, &Entry::missing(*b"a"));
         }
         assert_eq!([0, 1, 2].map(|index| witness.has(index)), [true, false, true]);
     }

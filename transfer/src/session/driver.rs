@@ -10,7 +10,7 @@ use ebbtide_wire::ErrorKind;
 use ebbtide_wire::answer::{Piece, Pieces};
 use ebbtide_wire::flist::FileList;
 use ebbtide_wire::proto::Dialect;
-use ebbtide_wire::sender::{self, Client, Event, Ndx, Request, ValuesRequest};
+use ebbtide_wire::sender::{self, Client, Event, Iflags, Ndx, Request, ValuesRequest};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -331,7 +331,7 @@ impl<'a> Driver<'a> {
             Event::Finished(outcome) => self.finished = Some(outcome),
             Event::Success(ndx) => {
                 if let Some(spot) = self.lists.spot(ndx) {
-                    self.observer.stored(spot.index);
+                    self.observer.stored(spot.index, spot.entry());
                 }
             }
             Event::ListDone(_) => {
@@ -375,6 +375,9 @@ impl<'a> Driver<'a> {
         }
         let link_name = item.xname.as_deref();
         let (index, entry) = (spot.index, spot.entry());
+        if self.options.server.dry_run && item.iflags.has(Iflags::TRANSFER) {
+            self.tally.would_send(entry.meta.size);
+        }
         self.observer.item(&Item { index, entry, flags: item.iflags, link_name });
     }
 

@@ -124,7 +124,7 @@ pub trait Observer: Send {
     /// The daemon has this entry, by its position in the list, in its place. Only with
     /// [`ServerOptions::acknowledge_files`](ebbtide_wire::proto::ServerOptions::acknowledge_files), and never for
     /// directories.
-    fn stored(&mut self, _index: usize) {}
+    fn stored(&mut self, _index: usize, _entry: &Entry) {}
 
     /// What came of the data of an entry that the daemon asked for, as far as this side knows.
     fn answered(&mut self, _index: usize, _outcome: &Outcome) {}

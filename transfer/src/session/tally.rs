@@ -49,6 +49,12 @@ impl Tally {
         self.totals.matched += end.size.saturating_sub(end.literal);
     }
 
+    /// A dry run counts what it would send.
+    pub(super) fn would_send(&mut self, size: u64) {
+        self.totals.files_sent += 1;
+        self.totals.size_sent += size;
+    }
+
     pub(super) fn deleted(&mut self, stats: DeleteStats) {
         self.totals.deleted = Some(stats);
     }

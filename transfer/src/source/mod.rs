@@ -7,6 +7,7 @@ mod ids;
 mod links;
 mod map;
 mod meta;
+mod remove;
 mod root;
 mod rules;
 mod steps;

@@ -172,6 +172,10 @@ pub struct ServerOptions {
     pub report_all: bool,
     /// `--log-format=%i`: itemize changes; implied by `report_all`.
     pub itemize: bool,
+    /// `--log-format=%o`: deletions are reported too; implied by the two above.
+    pub report_operations: bool,
+    /// `--log-format=X`: what changes is reported though nothing else asks for it; implied by all of the above.
+    pub report_names: bool,
     /// `--stats`.
     pub stats: bool,
     /// `--preallocate`; 3.1.0 and later.
@@ -359,6 +363,10 @@ impl ServerOptions {
             add("--log-format=%i%I");
         } else if self.itemize {
             add("--log-format=%i");
+        } else if self.report_operations {
+            add("--log-format=%o");
+        } else if self.report_names {
+            add("--log-format=X");
         }
         self.delete_options().into_iter().for_each(&mut add);
         for (on, name) in self.long_switches() {

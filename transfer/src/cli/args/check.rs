@@ -162,14 +162,4 @@ const NO_CRTIMES: &str = "--crtimes (-N): nothing on Linux can set a creation ti
 /// An option, and whether it was asked for.
 type Unfinished = (&'static str, fn(&Given) -> bool);
 
-const UNFINISHED: &[Unfinished] = &[
-    ("--copy-devices", |given| given.attributes.copy_devices),
-    ("--stop-after", |given| given.data.stop.is_some()),
-    ("--remove-source-files", |given| given.update.remove_source_files),
-    ("--info", |given| !given.output.info.is_empty()),
-    ("--debug", |given| !given.output.debug.is_empty()),
-    ("--progress", |given| given.output.progress),
-    ("--out-format", |given| given.output.out_format.is_some()),
-    ("--log-file", |given| given.output.log_file.is_some()),
-    ("--list-only", |given| given.output.list_only),
-];
+const UNFINISHED: &[Unfinished] = &[("--copy-devices", |given| given.attributes.copy_devices)];

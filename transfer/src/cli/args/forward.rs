@@ -147,11 +147,19 @@ fn forward_deletion(given: &Given, options: &mut ServerOptions) {
     options.max_delete = delete.max;
 }
 
+/// How much the receiver reports of each entry: all that the format asks for, and at least that there is one.
 fn forward_reports(given: &Given, options: &mut ServerOptions) {
     let output = &given.output;
-    options.report_all = output.itemize > 1 || output.itemize > 0 && output.verbose > 1;
-    options.itemize = output.itemize > 0;
+    let format = output.out_format.as_deref().map(super::super::format::Format::parse);
+    let has = |letters: &[u8]| format.as_ref().is_some_and(|format| format.has(letters));
+    let items = if format.is_some() { has(b"i") } else { output.itemize > 0 };
+    options.report_all = items && (output.itemize > 1 || output.itemize > 0 && output.verbose > 1);
+    options.itemize = items;
+    options.report_operations = has(b"o");
+    options.report_names =
+        output.verbose == 0 && (format.is_some() || output.progress || !output.info.is_empty());
     options.stats = output.stats;
+    options.acknowledge_files = given.update.remove_source_files;
 }
 
 fn chmod(given: &Given) -> Result<Chmod, UsageError> {
