@@ -273,7 +273,11 @@ impl Observer for Screen {
             self.waiting.insert(item.index, (item.flags, item.link_name.map(<[u8]>::to_vec)));
             return;
         }
-        let facts = self.facts(item.entry, item.flags, item.link_name);
+        let mut facts = self.facts(item.entry, item.flags, item.link_name);
+        if item.flags.has(Iflags::TRANSFER) {
+            // A dry run knows none, and rsync shows it so.
+            facts.checksum = vec![0; self.checksum_width / 2];
+        }
         self.tell(&facts);
     }
 

@@ -575,7 +575,8 @@ impl<'a> Driver<'a> {
 
     fn tell_sent(&mut self, ndx: Ndx, end: &End, checksum: &[u8]) {
         let (Some(sums), Some(spot)) = (self.asked.remove(&ndx), self.lists.spot(ndx)) else { return };
-        let (index, place, entry) = (spot.index, ndx.0 as usize, spot.entry());
+        let (index, entry) = (spot.index, spot.entry());
+        let place = self.lists.place(ndx).unwrap_or(index);
         let (size, written) = (end.size, self.answer_bytes);
         self.observer.sent(&Sent { index, place, entry, size, written, sums, checksum });
     }

@@ -146,6 +146,12 @@ impl Parts {
         Some(Spot { index: part.index + at, entries: Arc::clone(&part.entries), at })
     }
 
+    /// How many entries stand before this one in all lists.
+    pub(super) fn place(&self, ndx: Ndx) -> Option<usize> {
+        let part = &self.sent[self.part_of(ndx)?];
+        Some(part.index + ndx.0.saturating_sub(part.first) as usize)
+    }
+
     pub(super) fn outcome(&mut self, ndx: Ndx) -> Option<&mut Outcome> {
         let at = self.part_of(ndx)?;
         let part = &mut self.sent[at];
@@ -183,6 +189,14 @@ pub(super) enum Lists {
 }
 
 impl Lists {
+    /// How many entries stand before this one, in the order in which they went out.
+    pub(super) fn place(&self, ndx: Ndx) -> Option<usize> {
+        match self {
+            Lists::Whole(_) => Some(ndx.0 as usize),
+            Lists::Parts(parts) => parts.place(ndx),
+        }
+    }
+
     /// Where the entry with this index is.
     pub(super) fn spot(&self, ndx: Ndx) -> Option<Spot> {
         match self {

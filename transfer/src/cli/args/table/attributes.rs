@@ -11,7 +11,7 @@ pub(super) const LINKS: &[Spec] = &[
         given.links.copy = on;
     }),
     switch(None, &["copy-unsafe-links"], &[], "only \"unsafe\" symlinks are transformed", |given, on| {
-        given.links.copy_unsafe = on
+        given.links.copy_unsafe = on;
     }),
     switch(None, &["safe-links"], &[], "ignore symlinks that point outside the tree", |given, on| {
         given.links.safe = on;
@@ -58,7 +58,7 @@ pub(super) const SPECS: &[Spec] = &[
         given.attributes.perms |= on;
     }),
     switch(Some('X'), &["xattrs"], &["no-xattrs", "no-X"], "preserve extended attributes", |given, on| {
-        count(&mut given.attributes.xattrs, on)
+        count(&mut given.attributes.xattrs, on);
     }),
     switch(Some('o'), &["owner"], &["no-owner", "no-o"], "preserve owner (super-user only)", |given, on| {
         given.attributes.owner = on;
@@ -67,10 +67,10 @@ pub(super) const SPECS: &[Spec] = &[
         given.attributes.group = on;
     }),
     switch(None, &["devices"], &["no-devices"], "preserve device files (super-user only)", |given, on| {
-        given.attributes.devices = on
+        given.attributes.devices = on;
     }),
     switch(None, &["copy-devices"], &[], "copy device contents as a regular file", |given, on| {
-        given.attributes.copy_devices = on
+        given.attributes.copy_devices = on;
     }),
     switch(
         None,
@@ -93,7 +93,7 @@ pub(super) const SPECS: &[Spec] = &[
         given.attributes.times = on;
     }),
     switch(Some('U'), &["atimes"], &["no-atimes", "no-U"], "preserve access (use) times", |given, on| {
-        count(&mut given.attributes.atimes, on)
+        count(&mut given.attributes.atimes, on);
     }),
     switch(
         None,
@@ -124,7 +124,7 @@ pub(super) const SPECS: &[Spec] = &[
         |given, on| given.attributes.omit_link_times = on,
     ),
     switch(None, &["super"], &["no-super"], "receiver attempts super-user activities", |given, on| {
-        given.attributes.superuser = Some(on)
+        given.attributes.superuser = Some(on);
     }),
     switch(
         None,

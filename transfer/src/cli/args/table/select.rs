@@ -96,7 +96,7 @@ pub(super) const SPECS: &[Spec] = &[
         Ok(())
     }),
     switch(Some('C'), &["cvs-exclude"], &[], "auto-ignore files in the same way CVS does", |given, _| {
-        given.select.filters.push(FilterOption::CvsExclude)
+        given.select.filters.push(FilterOption::CvsExclude);
     }),
     switch(
         None,

@@ -8,7 +8,7 @@ use super::{Spec, count, switch, value};
 
 pub(super) const SPECS: &[Spec] = &[
     switch(Some('u'), &["update"], &[], "skip files that are newer on the receiver", |given, on| {
-        given.update.newer_only = on
+        given.update.newer_only = on;
     }),
     switch(
         None,
@@ -21,7 +21,7 @@ pub(super) const SPECS: &[Spec] = &[
         given.update.ignore_existing = on;
     }),
     switch(Some('I'), &["ignore-times"], &[], "don't skip files that match size and time", |given, on| {
-        given.update.ignore_times = on
+        given.update.ignore_times = on;
     }),
     switch(None, &["size-only"], &[], "skip files that match in size", |given, on| {
         given.update.size_only = on;
@@ -44,7 +44,7 @@ pub(super) const SPECS: &[Spec] = &[
         |given, on| given.update.checksum = on,
     ),
     switch(None, &["inplace"], &["no-inplace"], "update destination files in-place", |given, on| {
-        given.update.inplace = on
+        given.update.inplace = on;
     }),
     switch(None, &["append"], &["no-append"], "append data onto shorter files", |given, on| {
         given.update.append = if on { Append::On } else { Append::Off };
@@ -60,7 +60,7 @@ pub(super) const SPECS: &[Spec] = &[
         |given, on| given.update.sparse = on,
     ),
     switch(None, &["preallocate"], &[], "allocate dest files before writing them", |given, on| {
-        given.update.preallocate = on
+        given.update.preallocate = on;
     }),
     switch(None, &["fsync"], &["no-fsync"], "fsync every written file", |given, on| {
         given.update.fsync = on;
@@ -141,7 +141,7 @@ pub(super) const DELETING: &[Spec] = &[
         when(given, DeleteMode::Before);
     }),
     switch(None, &["delete-during", "del"], &[], "receiver deletes during the transfer", |given, _| {
-        when(given, DeleteMode::During)
+        when(given, DeleteMode::During);
     }),
     switch(None, &["delete-delay"], &[], "find deletions during, delete after", |given, _| {
         when(given, DeleteMode::Delay);
