@@ -162,7 +162,7 @@ fn push(args: &mut Args, frame: &Frame<'_>, screen: &mut Screen) -> Result<ExitC
         let outcome = push_once(args, frame, screen, &mut refused);
         let Some(spare) = refused else { return outcome };
         spare.leave_out(&mut args.push);
-        screen.mouth.complain(&format!(
+        screen.mouth.complain(format!(
             "ebbtide-send: {} refuses {}: going on without it",
             frame.target,
             spare.name()
