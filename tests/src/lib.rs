@@ -52,7 +52,7 @@ pub use skip::{Skip, report};
 pub use sshd::Sshd;
 pub use tls::{Authority, Identity, TlsProxy};
 pub use tree::{Tree, bytes, name};
-pub use twins::{Pair, Twins};
+pub use twins::{Pair, Twins, beyond_stock};
 
 /// `n` KiB in bytes.
 pub const fn kib(n: usize) -> usize {

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 
@@ -163,6 +163,19 @@ impl Rsyncd {
         fs::write(&path, format!("{password}\n")).expect("a scratch folder is writable");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
         path
+    }
+
+    /// Whether it is of this release (major and minor number) or a newer one: old ones may stand in for it.
+    ///
+    /// # Panics
+    /// When it does not tell its version.
+    pub fn is_since(&self, release: (u32, u32)) -> bool {
+        let output = crate::run(Command::new(&self.program).arg("--version")).stdout;
+        let text = String::from_utf8_lossy(&output);
+        let version = text.split_whitespace().nth(2).expect("rsync  version X.Y.Z");
+        let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+        let (major, minor) = numbers.next().zip(numbers.next()).expect("X.Y.Z are numbers");
+        (major, minor) >= release
     }
 
     /// What it wrote to its log.

@@ -15,6 +15,9 @@ fn push_twice(release: Release, chroot: bool, password: bool, compression: &[&st
         module = module.password("alice", "a secret with spaces");
     }
     let daemon = Rsyncd::start(release, [module])?;
+    if compression == ["--compress-choice=zstd"] && !daemon.is_since((3, 2)) {
+        return Ok(());
+    }
     let mut arguments: Vec<String> = vec!["-aH".into(), "--delete".into(), "--numeric-ids".into()];
     arguments.extend(compression.iter().map(|&o| o.to_owned()));
     if password {
@@ -29,7 +32,9 @@ fn push_twice(release: Release, chroot: bool, password: bool, compression: &[&st
         // An unconfined daemon stores symlinks that lead out of the module with another target.
         referee = referee.without("/kinds/absolute").without("/kinds/upwards");
     }
-    referee.clone().to_the_nanosecond().expect_equal(&source, &destination);
+    // Protocol 30 has whole seconds only.
+    let exact = if daemon.is_since((3, 1)) { referee.clone().to_the_nanosecond() } else { referee.clone() };
+    exact.expect_equal(&source, &destination);
 
     let mut changed = bytes(1, mib(2));
     changed[mib(1)] ^= 0xff;
