@@ -167,6 +167,11 @@ impl Lists {
         Some(self.done - 1)
     }
 
+    /// What the numbers of sets of extended attributes in the oldest list begin with.
+    pub(super) fn first_set(&self) -> Option<u32> {
+        self.sent.front().map(|sent| sent.first_set)
+    }
+
     /// Where an index leads; `None` when it leads nowhere any more or yet.
     pub(super) fn place(&self, ndx: Ndx) -> Option<Place> {
         let (at, sent) = self.find(ndx)?;

@@ -217,8 +217,8 @@ impl Client {
     /// The entry's set of attributes; what is wanted of it becomes an event.
     fn ask_values(&mut self, ndx: Ndx, numbers: Vec<u32>) -> Result<u32, ErrorKind> {
         let Some((set, xattrs)) = self.lists.xattrs(ndx) else { return Ok(0) };
-        if !numbers.is_empty() {
-            let names = self.transfer.values.ask(set, xattrs, numbers)?;
+        let names = self.transfer.values.ask(set, xattrs, numbers)?;
+        if !names.is_empty() {
             self.events.push_back(Event::Values(ValuesRequest { ndx, names }));
         }
         Ok(set)
@@ -305,6 +305,9 @@ impl Client {
         }
         if let Some(number) = self.lists.pop() {
             self.events.push_back(Event::ListDone(number));
+        }
+        if let Some(set) = self.lists.first_set() {
+            self.transfer.values.forget_below(set);
         }
         if self.lists.is_empty() {
             return Ok(false);

@@ -120,7 +120,19 @@ impl Transfer {
 
     /// Forgets a request whose answer was not begun. `false` when there is none.
     pub(super) fn drop_request(&mut self, ndx: Ndx) -> bool {
-        self.open != Some(ndx.0) && self.forget(ndx.0)
+        let set = self.requests.get(&ndx.0).and_then(|waiting| waiting.xattrs);
+        let dropped = self.open != Some(ndx.0) && self.forget(ndx.0);
+        if let Some(set) = set.filter(|set| dropped && self.values.owes(*set) && !self.is_awaited(*set)) {
+            self.values.lose(set);
+        }
+        dropped
+    }
+
+    /// Whether an item with this set of extended attributes is still to go out.
+    fn is_awaited(&self, set: u32) -> bool {
+        let answers = self.requests.iter().filter(|(ndx, _)| self.open != Some(**ndx));
+        let held = |held: &Held| matches!(held, Held::Item(item) if item.xattrs == Some(set));
+        answers.into_iter().any(|(_, waiting)| waiting.xattrs == Some(set)) || self.held.iter().any(held)
     }
 
     /// Repeats an item that wants no data, now or once the open answer is complete and all values are there.

@@ -2,9 +2,10 @@
 //!
 //! Entries with equal attributes share one set, and the daemon asks for a value once, with the first item that needs
 //! it. Answers may go out in another order, and that item may get none, so values belong to the set: they travel with
-//! whichever of its items goes out next.
+//! whichever of its items goes out next. Where that would be none for now, they are forgotten and read again for the
+//! next one: nothing is held for files that are not sent.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use crate::error::ErrorKind;
 use crate::flist::Xattrs;
@@ -20,18 +21,22 @@ pub(super) struct Values {
     /// Bytes of those values.
     owed_bytes: usize,
     /// What was asked for, by set and number.
-    asked: HashSet<(u32, u32)>,
+    asked: BTreeSet<(u32, u32)>,
+    /// What was asked for and found no way to the receiver: numbers by set.
+    lost: HashMap<u32, Vec<u32>>,
 }
 
 impl Values {
-    /// Takes a request and tells the names of what is wanted.
+    /// Takes the request that came with an item of the set, and tells the names of what is wanted: nothing, mostly.
     pub(super) fn ask(
         &mut self,
         set: u32,
         xattrs: &Xattrs,
         numbers: Vec<u32>,
     ) -> Result<Vec<Vec<u8>>, ErrorKind> {
-        let mut names = Vec::with_capacity(numbers.len());
+        let lost = self.lost.remove(&set).unwrap_or_default();
+        let mut names: Vec<_> =
+            lost.iter().filter_map(|number| xattrs.abbreviated(*number)).map(<[u8]>::to_vec).collect();
         for &number in &numbers {
             let wrong = match xattrs.abbreviated(number) {
                 None => "has no such attribute, or it was sent whole",
@@ -44,7 +49,9 @@ impl Values {
             let found = format!("number {number} of set {set} {wrong}");
             return Err(ErrorKind::misbehaved("request for extended attributes", found));
         }
-        self.pending.push_back((set, numbers));
+        if !names.is_empty() {
+            self.pending.push_back((set, [lost, numbers].concat()));
+        }
         Ok(names)
     }
 
@@ -62,12 +69,34 @@ impl Values {
         let Some((set, numbers)) = self.pending.pop_front() else { return false };
         let owed = self.owed.entry(set).or_default();
         for (number, value) in numbers.into_iter().zip(values) {
-            if let Some(value) = value {
-                self.owed_bytes += value.len();
-                owed.push((number, value));
+            match value {
+                Some(value) => {
+                    self.owed_bytes += value.len();
+                    owed.push((number, value));
+                }
+                None => self.lost.entry(set).or_default().push(number),
             }
         }
         true
+    }
+
+    /// Whether values of this set wait.
+    pub(super) fn owes(&self, set: u32) -> bool {
+        self.owed.contains_key(&set)
+    }
+
+    /// No item of the set is about to go out: its values are asked for again with the next one.
+    pub(super) fn lose(&mut self, set: u32) {
+        for (number, value) in self.owed.remove(&set).unwrap_or_default() {
+            self.owed_bytes -= value.len();
+            self.lost.entry(set).or_default().push(number);
+        }
+    }
+
+    /// The daemon is done with all sets below this one.
+    pub(super) fn forget_below(&mut self, set: u32) {
+        self.asked = self.asked.split_off(&(set, 0));
+        self.lost.retain(|lost, _| *lost >= set);
     }
 
     /// Appends what an item of the set takes along.
@@ -121,12 +150,29 @@ mod unit {
     }
 
     #[test]
-    fn a_value_that_cannot_be_read_is_left_out() {
+    fn a_value_that_cannot_be_read_is_left_out_and_tried_with_the_next_item() {
         let mut values = Values::default();
         values.ask(7, &set(), vec![1, 3]).unwrap();
         assert!(!values.give(vec![None]));
         assert!(values.give(vec![None, Some(b"3".to_vec())]));
         assert_eq!(sent(&mut values, 7), *b"\x03\x013\0");
+        assert_eq!(values.ask(7, &set(), Vec::new()).unwrap(), [b"user.a"]);
+        assert!(values.give(vec![Some(b"1".to_vec())]));
+        assert_eq!(sent(&mut values, 7), *b"\x01\x011\0");
+        assert!(values.ask(7, &set(), Vec::new()).unwrap().is_empty() && !values.is_pending());
+    }
+
+    #[test]
+    fn nothing_is_held_for_sets_that_nobody_waits_for() {
+        let mut values = Values::default();
+        values.ask(7, &set(), vec![1]).unwrap();
+        values.give(vec![Some(vec![0; 1000])]);
+        assert!(values.owes(7) && values.retained() == 1000);
+        values.lose(7);
+        assert!(!values.owes(7) && values.retained() == 0);
+        assert_eq!(values.ask(7, &set(), vec![3]).unwrap(), [b"user.a", b"user.c"]);
+        values.forget_below(8);
+        assert!(values.asked.is_empty());
     }
 
     #[test]

@@ -85,8 +85,23 @@ fn a_file_that_is_not_sent_leaves_its_value_to_the_next_one() {
     client.give_values(vec![Some(VALUE.to_vec())]).unwrap();
     client.no_send(Ndx(0), NoSend::Gone).unwrap();
     assert!(written(&mut client).is_empty());
-    hear(&mut client, b"\x01\x00\x01\x00").unwrap();
+    let events = hear(&mut client, b"\x01\x00\x01\x00").unwrap();
+    assert_eq!(asked(&events), [(Ndx(1), vec![b"user.long".to_vec()])]);
+    client.give_values(vec![Some(VALUE.to_vec())]).unwrap();
     assert_eq!(written(&mut client), [&b"\x02\x00\x01\x01\x28"[..], VALUE, &[0]].concat());
+}
+
+#[test]
+fn one_that_waits_for_its_answer_already_gets_the_value_of_one_that_is_not_sent() {
+    let mut client = modern();
+    hear(&mut client, &WISHES[..WISHES.len() - 4]).unwrap();
+    client.give_values(vec![Some(VALUE.to_vec())]).unwrap();
+    hear(&mut client, b"\x01\x00\xa1\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0").unwrap();
+    client.no_send(Ndx(0), NoSend::Gone).unwrap();
+    client.begin_answer(Ndx(1)).unwrap();
+    client.push_pieces(&mut Pieces::default(), &(Arc::new(b"") as Source)).unwrap();
+    client.end_answer().unwrap();
+    assert_eq!(written(&mut client), [&b"\x02\x00\xa1\x01\x28"[..], VALUE, &[0]].concat());
 }
 
 #[test]
