@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ebbtide_tests::{Client, Release, Tree, Twins, needs};
+use ebbtide_tests::{Client, Release, Twins, needs};
 
 fn world(release: Release) -> Result<Twins, ebbtide_tests::Skip> {
     let twins = Twins::new(release)?;

@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 
 use crate::flags::Flags;
 use crate::local::Chain;
-use crate::pattern::{Pattern, Query, Test};
+use crate::pattern::{Ends, Pattern, Query, Test};
 use crate::rule::{Rule, What};
 
 /// What else a list leads to.
@@ -35,6 +35,8 @@ pub(crate) struct List {
 
 #[derive(Clone, Debug)]
 struct Step {
+    /// What a name's last component must begin and end with; most rules are passed over by this alone.
+    ends: Ends,
     place: usize,
     /// It is about names of extended attributes.
     xattr: bool,
@@ -56,7 +58,9 @@ impl List {
         let mut list = List::default();
         for (place, rule) in rules.iter().enumerate().filter(|(_, rule)| !rule.flags.receiver_only()) {
             let xattr = rule.flags.contains(Flags::XATTR);
-            list.steps.push(Step { place, xattr, what: rule.what.clone(), verdict: verdict(rule.flags) });
+            let what = rule.what.clone();
+            let ends = if let What::Pattern(pattern) = &what { pattern.ends() } else { Ends::default() };
+            list.steps.push(Step { ends, place, xattr, what, verdict: verdict(rule.flags) });
         }
         list.index();
         list
@@ -83,7 +87,11 @@ impl List {
     pub(crate) fn check(&self, query: &Query<'_>, linked: Linked<'_>) -> Option<Verdict> {
         let named = self.named(query);
         let end = named.map_or(usize::MAX, |named| named.place);
+        let (first, last) = (query.base.first(), query.base.last());
         for step in self.steps.iter().take_while(|step| step.place < end) {
+            if !step.ends.allow(first, last) {
+                continue;
+            }
             let said = match &step.what {
                 What::Pattern(pattern) => {
                     (step.xattr == query.xattr && pattern.applies(query)).then_some(step.verdict)

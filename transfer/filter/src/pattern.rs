@@ -34,6 +34,21 @@ pub(crate) struct Pattern {
     pub(crate) negated: bool,
 }
 
+/// The first and the last byte that a last component must have to match, where only one will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ends {
+    first: Option<u8>,
+    last: Option<u8>,
+}
+
+impl Ends {
+    /// Whether a component with these ends may match.
+    pub(crate) fn allow(self, first: Option<&u8>, last: Option<&u8>) -> bool {
+        (self.first.is_none() || self.first.as_ref() == first)
+            && (self.last.is_none() || self.last.as_ref() == last)
+    }
+}
+
 /// Which names match.
 #[derive(Clone, Debug)]
 pub(crate) enum Test {
@@ -92,6 +107,11 @@ impl Pattern {
         Pattern { test, dirs_only: flags.contains(Flags::DIRECTORY), negated: flags.contains(Flags::NEGATE) }
     }
 
+    /// What can be asked before anything else.
+    pub(crate) fn ends(&self) -> Ends {
+        if self.negated { Ends::default() } else { self.test.ends() }
+    }
+
     /// Whether the rule applies. A rule for directories says nothing of a file; negated, it applies to each.
     pub(crate) fn applies(&self, query: &Query<'_>) -> bool {
         ((query.dir || !self.dirs_only) && self.test.fits(query)) != self.negated
@@ -99,6 +119,17 @@ impl Pattern {
 }
 
 impl Test {
+    fn ends(&self) -> Ends {
+        match self {
+            Test::Base(name) => Ends { first: name.first().copied(), last: name.last().copied() },
+            Test::Affix(first, last) => Ends { first: first.first().copied(), last: last.last().copied() },
+            Test::BaseGlob(glob) => glob.ends(),
+            Test::Whole(name) | Test::Tail(name) => Ends { first: None, last: name.last().copied() },
+            Test::Path(path) if path.slashed => Ends::default(),
+            Test::Path(path) => Ends { first: None, ..path.glob.ends() },
+        }
+    }
+
     fn fits(&self, query: &Query<'_>) -> bool {
         match self {
             Test::Base(name) => *query.base == **name,
@@ -112,6 +143,21 @@ impl Test {
             Test::Tail(tail) => ends_in(query.name, tail),
             Test::Path(path) => path.fits(query),
         }
+    }
+}
+
+impl Glob {
+    /// The first and the last byte of each text that matches, where only one will do.
+    fn ends(&self) -> Ends {
+        let first = match self.ops().first() {
+            Some(Op::Literal(text)) => text.first().copied(),
+            _ => None,
+        };
+        let last = match self.ops().last() {
+            Some(Op::Literal(text)) => text.last().copied(),
+            _ => None,
+        };
+        Ends { first, last }
     }
 }
 
