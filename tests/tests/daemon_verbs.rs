@@ -287,3 +287,33 @@ fn watch_tells_programs_every_byte_of_a_name() {
     let fact: Value = serde_json::from_str(&line).expect("each line is JSON");
     assert_eq!(fact["path_bytes"], serde_json::json!(b"in\xffvalid"), "{line}");
 }
+
+#[test]
+fn check_tells_what_a_module_refuses_and_what_that_means() {
+    ours_only!();
+    let fs = needs!(FileSystem::new(Kind::Ext4));
+    let source = fs.dir("source").display().to_string();
+    let path = fs.beside("d");
+    Tree::at(&path).file("stays", b"here");
+    let module = |refused: &str| Module::new("m", &path).refuse(refused);
+    for release in Release::ALL {
+        let rsyncd = needs!(Rsyncd::start(release, [module("compress log-format delete-missing-args")]));
+        let output = ebbtide(&["check", "--json", "--source", &source, "--delete", "--to", &rsyncd.url("m")]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = &found["destinations"][0];
+        // Debian's 3.2.7 greets like 3.4, whose security fixes it has.
+        assert!(found["release"].as_str().is_some_and(|release| release.contains("3.")), "{found:#}");
+        let mut refused: Vec<&str> =
+            found["capabilities"]["refused"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        refused.sort_unstable();
+        assert_eq!(refused, ["--compress", "--delete-missing-args", "--log-format"], "{found:#}");
+        assert_eq!(found["notes"].as_array().unwrap().len(), 3, "{found:#}");
+        let rsyncd = needs!(Rsyncd::start(release, [module("delete")]));
+        let page = ebbtide(&["check", "--source", &source, "--delete", "--to", &rsyncd.url("m")]);
+        assert_eq!(page.status.code(), Some(1), "{page:?}");
+        let said = String::from_utf8_lossy(&page.stdout).into_owned();
+        assert!(said.contains("set `delete = false`"), "{said}");
+    }
+    assert!(path.join("stays").exists());
+}

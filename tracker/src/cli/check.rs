@@ -151,6 +151,11 @@ fn write_destination(out: &mut impl Write, finding: &serde_json::Value) -> std::
     writeln!(out, "destination {}", text(finding, "url"))?;
     let Some(fields) = finding.as_object() else { return Ok(()) };
     for (key, value) in fields.iter().filter(|(key, value)| *key != "url" && !value.is_null()) {
+        if let Some(lines) = value.as_array() {
+            let lines = lines.iter().filter_map(serde_json::Value::as_str);
+            lines.into_iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+            continue;
+        }
         let said = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         writeln!(out, "  {key}: {said}")?;
     }

@@ -9,11 +9,12 @@ use ebbtide_feed::{DestinationSpec, MirrorSpec};
 use ebbtide_filter::Filters;
 use ebbtide_wire::proto::{Checksum, CompressWish, Compression, DeleteMode, ServerOptions};
 
+use super::refusal::Refusal;
 use super::witness::Witness;
 use crate::options::PushOptions;
 use crate::plan::list::Lane;
 use crate::session::{self, Entry, FileListInput, Report, SessionError, SessionErrorKind, Stage};
-use crate::source::Source;
+use crate::source::{Meta, Source};
 use crate::transport::{Password, Scheme, Target, TlsFiles};
 
 /// How a list is to be treated.
@@ -51,6 +52,15 @@ pub(crate) struct Broken {
     pub(crate) error: SessionError,
     /// What it showed of single entries until then.
     pub(crate) witness: Witness,
+}
+
+/// What a daemon answered when it was asked for all that a mirror may need.
+#[derive(Debug)]
+pub(crate) struct Probed {
+    /// The report of the session that stood.
+    pub(crate) report: Report,
+    /// What the daemon refuses.
+    pub(crate) refused: Vec<Refusal>,
 }
 
 /// Carries lists to one destination.
@@ -129,12 +139,45 @@ impl Daemon {
         })
     }
 
-    /// Connects and learns the daemon's dialect; nothing is changed there.
+    /// Asks for all that a mirror may need, and finds out what the daemon refuses of it; nothing is changed there.
     ///
     /// # Errors
-    /// As [`session::probe`].
-    pub(crate) async fn probe(&self) -> Result<Report, SessionError> {
-        session::probe(&self.target()?, &self.options).await
+    /// The daemon cannot be reached, lets us not in, or cannot be written to.
+    pub(crate) async fn probe(&self) -> Result<Probed, SessionError> {
+        let lane = Lane { ignore_times: true, complete: true };
+        let orders =
+            Orders { lane, removes: self.deletes, report: true, acknowledge: true, ..Orders::default() };
+        let mut options = self.options(orders);
+        options.server.dry_run = true;
+        let mut refused = Vec::new();
+        loop {
+            let mut witness = Witness::default();
+            let pushed = self.try_options(&options, &mut witness).await;
+            let refusal = pushed.as_ref().err().and_then(Refusal::of);
+            match (pushed, refusal) {
+                (Ok(report), _) => {
+                    refused.extend(witness.spares_missing.then_some(Refusal::MissingArgs));
+                    return Ok(Probed { report, refused });
+                }
+                (Err(_), Some(refusal))
+                    if !refused.contains(&refusal) && leave_out(refusal, &mut options) =>
+                {
+                    refused.push(refusal);
+                }
+                (Err(error), _) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_options(
+        &self,
+        options: &PushOptions,
+        witness: &mut Witness,
+    ) -> Result<Report, SessionError> {
+        let root = Entry::new(*b".", Meta { mode: 0o040_755, ..Meta::MISSING });
+        let nothing = options.server.delete_missing_args.then(|| Entry::missing(*b".ebbtide-check"));
+        let list = FileListInput::new(nothing.into_iter().chain([root]).collect());
+        session::push(&self.target()?, options, list, Arc::new(Source::none()), witness).await
     }
 
     /// The target with the password that the file holds now.
@@ -169,6 +212,18 @@ impl Daemon {
         options.eager = orders.eager;
         options
     }
+}
+
+/// Makes options that do without what was refused; tells whether that can be done at all.
+fn leave_out(refusal: Refusal, options: &mut PushOptions) -> bool {
+    let server = &mut options.server;
+    match refusal {
+        Refusal::Spare(spare) => spare.leave_out(options),
+        Refusal::MissingArgs => server.delete_missing_args = false,
+        Refusal::Delete => (server.delete, server.delete_missing_args, server.force) = (None, false, false),
+        Refusal::Entry | Refusal::ReadOnly | Refusal::Option => return false,
+    }
+    true
 }
 
 fn checksum(choice: Option<&str>) -> Result<Option<Checksum>, String> {

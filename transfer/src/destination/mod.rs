@@ -14,7 +14,7 @@ mod judge;
 mod known;
 pub(crate) mod mirror;
 mod pause;
-mod refusal;
+pub(crate) mod refusal;
 mod suspects;
 mod witness;
 mod work;

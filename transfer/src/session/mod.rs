@@ -23,7 +23,6 @@ mod tally;
 
 use std::sync::Arc;
 
-use ebbtide_wire::proto::ServerOptions;
 use ebbtide_wire::sender::{Client, Config, Peer};
 
 pub use entry::{DirRole, Entry, FileListInput, IoErrors};
@@ -34,7 +33,7 @@ pub use skip::SkipCompress;
 pub use spare::Spare;
 
 use crate::options::PushOptions;
-use crate::source::{Meta, Source};
+use crate::source::Source;
 use crate::transport::{Scheme, Target, Wish, connect};
 use driver::{Driver, Input};
 
@@ -97,23 +96,6 @@ async fn push_input(
     Driver::new(stream, client, options, started, input, source, observer).run().await.map_err(|end| {
         SessionError { destination: target.to_string(), stage: end.stage, kind: end.kind, texts: end.texts }
     })
-}
-
-/// Connects, authenticates and learns the daemon's dialect; nothing is changed there.
-///
-/// # Errors
-/// The daemon cannot be reached, refuses, or could not be written to.
-pub async fn probe(target: &Target, options: &PushOptions) -> Result<Report, SessionError> {
-    let mut options = options.clone();
-    options.server = ServerOptions {
-        dry_run: true,
-        dirs: true,
-        compress: options.server.compress,
-        timeout: options.server.timeout,
-        ..ServerOptions::default()
-    };
-    let root = Entry::new(*b".", Meta { mode: 0o040_755, ..Meta::MISSING });
-    push(target, &options, FileListInput::new(vec![root]), Arc::new(Source::none()), &mut Silent).await
 }
 
 /// Asks for the listing of modules; the lines come through the observer.
