@@ -88,6 +88,12 @@ impl Scope {
         self.roots[mirror as usize].sends(path)
     }
 
+    /// Whether no mirror that this is an entry of sends it.
+    pub fn excludes(&self, place: &Place, name: &Name) -> bool {
+        let mut entries = place.entry(name).peekable();
+        entries.peek().is_some() && entries.all(|(mirror, path)| !self.sends(mirror, &path))
+    }
+
     /// Whether a file system is mounted over this path or over a directory between it and `root`.
     fn is_hidden(&self, dir: &[u8], root: &[u8]) -> bool {
         self.mount_points.iter().any(|point| {

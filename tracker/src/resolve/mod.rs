@@ -404,12 +404,6 @@ impl<L: Look> Pass<'_, L> {
         true
     }
 
-    /// Whether no mirror that this is an entry of sends it.
-    fn is_excluded(&self, place: &Place, name: &Name) -> bool {
-        let mut entries = place.entry(name).peekable();
-        entries.peek().is_some() && entries.all(|(mirror, path)| !self.scope.sends(mirror, &path))
-    }
-
     fn entry(&mut self, mirror: MirrorId, path: RelPath, seen: Seen) {
         if seen.intersects(Seen::NAMES) {
             // The root's own name is not part of the mirror; whether it still is the root is checked elsewhere.
@@ -523,7 +517,7 @@ impl<L: Look> Pass<'_, L> {
                     continue;
                 }
             };
-            if place.is_outside() || self.is_excluded(&place, name) {
+            if place.is_outside() || self.scope.excludes(&place, name) {
                 outside |= self.is_still(about, dir, name);
                 continue;
             }
