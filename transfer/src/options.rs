@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::time::Duration;
 
-use ebbtide_wire::proto::{Checksum, Protocol, ServerOptions};
+use ebbtide_wire::proto::{Checksum, Dialect, Protocol, ServerOptions};
 
 use crate::chmod::Chmod;
 use crate::session::SkipCompress;
@@ -35,6 +35,10 @@ pub struct PushOptions {
     pub protocol: Protocol,
     /// `--early-input`: bytes for the daemon's early exec hook.
     pub early_input: Vec<u8>,
+    /// What an earlier session with the same target and the same options agreed on, and that ran to its end: saves
+    /// two round trips. Forget it after any failure; one of kind [`Changed`](ebbtide_wire::ErrorKind::Changed) means
+    /// that the daemon is another one now.
+    pub known: Option<Dialect>,
     /// How the destination is reached.
     pub way: Way,
     /// Send the arguments without waiting for the daemon's OK: a round trip less, where a session stood before. If the
@@ -63,6 +67,7 @@ impl PushOptions {
             contimeout: None,
             protocol: Protocol::V32,
             early_input: Vec::new(),
+            known: None,
             way: Way::default(),
             eager: false,
         }

@@ -75,6 +75,9 @@ pub enum ErrorKind {
     },
     /// The daemon ended the session with `@ERROR: …`; this is the text behind the colon.
     DaemonError(Vec<u8>),
+    /// The daemon no longer speaks as in the earlier session that was taken for granted: begin anew without
+    /// [`Config::known`](crate::sender::Config::known).
+    Changed,
     /// The module wants a password and none was given.
     PasswordRequired,
     /// The daemon ended the session with an error code.
@@ -99,7 +102,7 @@ impl Error {
         match self.kind {
             ErrorKind::Malformed { .. } => Blame::Malformed,
             ErrorKind::PeerMisbehaved { .. } => Blame::PeerMisbehaved,
-            ErrorKind::Unsupported { .. } => Blame::Unsupported,
+            ErrorKind::Unsupported { .. } | ErrorKind::Changed => Blame::Unsupported,
             ErrorKind::DaemonError(_) | ErrorKind::PasswordRequired | ErrorKind::RemoteExit { .. } => {
                 Blame::Refused
             }
@@ -112,7 +115,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self.kind {
             ErrorKind::Malformed { .. } | ErrorKind::PeerMisbehaved { .. } => ExitCode::PROTOCOL,
-            ErrorKind::Unsupported { .. } => ExitCode::UNSUPPORTED,
+            ErrorKind::Unsupported { .. } | ErrorKind::Changed => ExitCode::UNSUPPORTED,
             ErrorKind::DaemonError(_) | ErrorKind::PasswordRequired => ExitCode::START_CLIENT,
             ErrorKind::RemoteExit { code, .. } => ExitCode(code),
             ErrorKind::Closed { .. } => ExitCode::STREAM,
@@ -184,6 +187,9 @@ impl fmt::Display for ErrorKind {
             }
             ErrorKind::Unsupported { what, found } => write!(f, "no common {what}: {found}"),
             ErrorKind::DaemonError(text) => write!(f, "daemon answered @ERROR: {}", Shown(text)),
+            ErrorKind::Changed => {
+                f.write_str("daemon no longer speaks as it did before; a session that asks first will do")
+            }
             ErrorKind::PasswordRequired => f.write_str("module wants a password and none was given"),
             ErrorKind::RemoteExit { code, text } if text.is_empty() => {
                 write!(f, "daemon exited with code {code}")

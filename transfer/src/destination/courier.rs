@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use ebbtide_feed::{DestinationSpec, MirrorSpec};
 use ebbtide_filter::Filters;
+use ebbtide_wire::ErrorKind;
 use ebbtide_wire::proto::{Checksum, CompressWish, Compression, DeleteMode, ServerOptions};
 
+use super::memory::Memory;
 use super::refusal::Refusal;
 use super::witness::Witness;
 use crate::options::PushOptions;
@@ -86,6 +88,8 @@ pub(crate) struct Daemon {
     /// The mirror has filter rules.
     filtered: bool,
     options: PushOptions,
+    /// What the daemon spoke in sessions that went well.
+    memory: Memory,
 }
 
 impl Daemon {
@@ -136,6 +140,7 @@ impl Daemon {
             deletes: mirror.delete,
             filtered: !rules.is_empty(),
             options,
+            memory: Memory::default(),
         })
     }
 
@@ -241,6 +246,9 @@ fn compression(choice: Option<&str>) -> Result<CompressWish, String> {
     }
 }
 
+/// Lists up to this length may go out ahead of the daemon's answers.
+const MAX_AHEAD: usize = 10_000;
+
 impl Courier for Daemon {
     async fn push(
         &self,
@@ -248,14 +256,31 @@ impl Courier for Daemon {
         entries: Vec<Entry>,
         source: Arc<Source>,
     ) -> Result<Delivery, Box<Broken>> {
-        let mut witness = Witness::new(self.options.server.temp_dir.is_some());
-        let pushed = match self.target() {
-            Ok(target) => {
-                let (options, list) = (self.options(orders), FileListInput::new(entries));
-                session::push(&target, &options, list, source, &mut witness).await
-            }
-            Err(error) => Err(error),
+        let witness = || Witness::new(self.options.server.temp_dir.is_some());
+        let target = match self.target() {
+            Ok(target) => target,
+            Err(error) => return Err(Box::new(Broken { error, witness: witness() })),
         };
+        let mut options = self.options(orders);
+        // A long list is not kept twice, and takes longer than the round trips that are saved.
+        let ahead = options.eager && entries.len() <= MAX_AHEAD;
+        options.known = self.memory.recall(&options.server).filter(|_| ahead);
+        let again = options.known.is_some().then(|| entries.clone());
+        let mut seen = witness();
+        let list = FileListInput::new(entries);
+        let mut pushed = session::push(&target, &options, list, Arc::clone(&source), &mut seen).await;
+        if let (Err(error), Some(entries)) = (&pushed, again)
+            && matches!(error.kind, SessionErrorKind::Wire(ErrorKind::Changed))
+        {
+            options.known = None;
+            seen = witness();
+            pushed = session::push(&target, &options, FileListInput::new(entries), source, &mut seen).await;
+        }
+        match pushed.as_ref().ok().and_then(|report| report.dialect.clone()) {
+            Some(dialect) => self.memory.learn(options.server, dialect),
+            None => self.memory.forget(),
+        }
+        let witness = seen;
         match pushed {
             Ok(report) => Ok(Delivery { report, witness }),
             Err(error) => Err(Box::new(Broken { error, witness })),

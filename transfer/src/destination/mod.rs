@@ -12,6 +12,7 @@ mod fake;
 mod findings;
 mod judge;
 mod known;
+mod memory;
 pub(crate) mod mirror;
 mod pause;
 pub(crate) mod refusal;

@@ -120,6 +120,7 @@ fn config(target: &Target, options: &PushOptions) -> Config {
     config.checksum = options.checksum;
     config.compress_level = options.compress_level;
     config.protocol = options.protocol;
+    config.known.clone_from(&options.known);
     config.early_input.clone_from(&options.early_input);
     config.eager = options.eager;
     if target.scheme == Scheme::Shell {

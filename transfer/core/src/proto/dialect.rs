@@ -154,6 +154,15 @@ pub struct Dialect {
     pub seed: i32,
 }
 
+impl Dialect {
+    /// Whether a session of this dialect looks the same to a daemon that speaks `other`: all but the seed, and what
+    /// the daemon could speak besides.
+    pub(crate) fn is_spoken_by(&self, other: &Dialect) -> bool {
+        (self.protocol, self.compat, self.checksum, self.compression)
+            == (other.protocol, other.compat, other.checksum, other.compression)
+    }
+}
+
 impl fmt::Display for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "protocol {}, {}, {}", self.protocol.0, self.checksum.name(), self.compression.name())

@@ -63,6 +63,12 @@ pub struct Config {
     /// the daemon's OK: one round trip less. If the daemon then refuses the module, its words may be lost with the connection, so
     /// use it where a session went well before.
     pub eager: bool,
+    /// The dialect of an earlier session with this module and the same options, which went well: the list then goes
+    /// out behind the arguments, unasked, and the daemon's first requests come with its greeting or, after a
+    /// challenge, with its OK. A session in which the daemon turns out to speak otherwise fails with
+    /// [`ErrorKind::Changed`]; begin anew without this then. Forget it after any other failure, too, and when an option
+    /// changes. Of no use with [`ServerOptions::incremental`], and to a [`Peer::Server`]. Implies `eager`.
+    pub known: Option<Dialect>,
 }
 
 impl Config {
@@ -82,6 +88,7 @@ impl Config {
             early_input: Vec::new(),
             secluded: false,
             eager: false,
+            known: None,
         }
     }
 }
@@ -528,6 +535,13 @@ impl Client {
         self.output.seal();
     }
 
+    /// A list that went out ahead of the handshake does not end it.
+    fn enter_transfer(&mut self) {
+        if self.state == State::Frames {
+            self.stage = Stage::Transfer;
+        }
+    }
+
     fn refill(&mut self) {
         while self.output.len() < LIST_AHEAD {
             let List::Sending(list, encoder) = &mut self.list else { return };
@@ -541,7 +555,7 @@ impl Client {
                 }
                 self.lists.add_whole(Arc::clone(list));
                 self.list = List::Sent;
-                self.stage = Stage::Transfer;
+                self.enter_transfer();
                 self.events.push_back(Event::ListSent);
             }
             self.output.seal();

@@ -1,7 +1,7 @@
 //! From the first line to the seed (protocol note, sections 1 and 2).
 
 use super::Event;
-use super::client::{Client, Config, Peer, State};
+use super::client::{Client, Config, List, Peer, State};
 use crate::error::{ErrorKind, Shown};
 use crate::proto::auth::AuthDigest;
 use crate::proto::greeting::{self, Greeting, PREFIX};
@@ -156,10 +156,41 @@ impl Client {
         }
         out.extend_from_slice(&self.config.module);
         out.push(b'\n');
-        if self.config.eager && self.config.password.is_none() {
-            out.append(&mut self.handshake.arguments);
-        }
         self.output.raw(out);
+        if self.config.password.is_none() && !self.config.module.is_empty() {
+            self.run_ahead();
+        }
+    }
+
+    /// Sends the arguments, and what follows them if the daemon does as it did before.
+    fn run_ahead(&mut self) {
+        if !self.config.eager && self.config.known.is_none() {
+            return;
+        }
+        self.output.raw(std::mem::take(&mut self.handshake.arguments));
+        let Some(known) = self.config.known.clone().filter(|_| !self.config.options.incremental) else {
+            return;
+        };
+        if known.compat.has(CompatFlags::VARINT_FLIST_FLAGS) {
+            self.put_names(known.checksum, known.compression);
+        }
+        self.dialect = Some(known);
+        self.begin_list();
+    }
+
+    /// Names what was chosen from the daemon's lists.
+    fn put_names(&mut self, checksum: Checksum, compression: Compression) {
+        let mut names = Vec::new();
+        put_vstring(&mut names, checksum.name().as_bytes());
+        if self.compresses() {
+            put_vstring(&mut names, compression.name().as_bytes());
+        }
+        self.output.raw(names);
+    }
+
+    /// Whether a compression is agreed on.
+    fn compresses(&self) -> bool {
+        !matches!(self.config.options.compress, CompressWish::Off | CompressWish::Only(Compression::None))
     }
 
     pub(super) fn handle_handshake(&mut self, bytes: &[u8]) -> Result<(), ErrorKind> {
@@ -251,9 +282,7 @@ impl Client {
         let user = self.config.user.as_deref().unwrap_or(b"nobody");
         let response = digest.respond(password, challenge);
         self.output.raw([user, b" ", response.as_bytes(), b"\n"].concat());
-        if self.config.eager {
-            self.output.raw(std::mem::take(&mut self.handshake.arguments));
-        }
+        self.run_ahead();
         Ok(())
     }
 
@@ -298,21 +327,20 @@ impl Client {
     /// Both lists, if compression is on; then one name each.
     fn negotiate(&mut self) -> Result<bool, ErrorKind> {
         let wish = self.config.options.compress;
-        let compresses = !matches!(wish, CompressWish::Off | CompressWish::Only(Compression::None));
+        let compresses = self.compresses();
         let read = self.handshake.read("negotiated names", |reader| {
             let checksums = vstring(reader, MAX_NAMES)?.to_vec();
             let compressions = if compresses { Some(vstring(reader, MAX_NAMES)?.to_vec()) } else { None };
             Ok((checksums, compressions))
         })?;
         let Some((checksums, compressions)) = read else { return Ok(false) };
-        let mut reply = Vec::new();
         self.handshake.checksum = negotiate::checksum(&checksums, self.config.checksum)?;
-        put_vstring(&mut reply, self.handshake.checksum.name().as_bytes());
         if let Some(compressions) = compressions {
             self.handshake.compression = negotiate::compression(&compressions, wish)?;
-            put_vstring(&mut reply, self.handshake.compression.name().as_bytes());
         }
-        self.output.raw(reply);
+        if self.dialect.is_none() {
+            self.put_names(self.handshake.checksum, self.handshake.compression);
+        }
         self.handshake.step = Step::Seed;
         Ok(true)
     }
@@ -334,9 +362,12 @@ impl Client {
             compression: handshake.compression,
             seed,
         };
+        if self.dialect.as_ref().is_some_and(|known| !known.is_spoken_by(&dialect)) {
+            return Err(ErrorKind::Changed);
+        }
         self.dialect = Some(dialect.clone());
         self.state = State::Frames;
-        self.stage = Stage::List;
+        self.stage = if matches!(self.list, List::Sent) { Stage::Transfer } else { Stage::List };
         self.events.push_back(Event::Ready(dialect));
         self.begin_list();
         Ok(true)
