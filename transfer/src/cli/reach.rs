@@ -77,8 +77,8 @@ fn way(args: &Args, scheme: Scheme) -> Result<Way, Stop> {
 
 /// Peer: rsync's clientserver.c asks the same two variables.
 fn user() -> Option<String> {
-    let named = ["USER", "LOGNAME"].into_iter().find_map(|name| env::var(name).ok());
-    named.filter(|user| !user.is_empty())
+    let mut named = ["USER", "LOGNAME"].into_iter().filter_map(|name| env::var(name).ok());
+    named.find(|user| !user.is_empty())
 }
 
 fn proxy() -> Result<Option<Proxy>, Stop> {
