@@ -54,6 +54,9 @@ impl Client {
                 Some(Part::Message(code, payload)) => {
                     // In the order of arrival: what was said before the message comes first.
                     self.read_stream()?;
+                    if self.state == State::Finished {
+                        break;
+                    }
                     self.handle_message(code, payload)?;
                 }
             }
