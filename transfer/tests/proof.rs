@@ -216,17 +216,17 @@ fn a_file_that_is_too_large_for_the_disk_holds_up_nobody() {
     world.start_sender();
     world.settle();
     write(&world, 2);
-    fs::write(world.src("d50/huge"), vec![7; 64 << 20]).unwrap();
-    world.send(all().into_iter().chain([data("d50/huge")]).collect());
-    let status = await_failing(&world, &["d50/huge".to_owned()]);
+    fs::write(world.src("d40/huge"), vec![7; 64 << 20]).unwrap();
+    world.send(all().into_iter().chain([data("d40/huge")]).collect());
+    let status = await_failing(&world, &["d40/huge".to_owned()]);
     assert!(status.failing_names[0].1.contains("No space left"), "{status:?}");
     assert_good_ones_are_equal(&world, |_| false);
     // Tried again and again, it costs the others nothing.
     forget_log(&world);
     wait_until("it is tried again", || destination(&world).failures > status.failures + 1);
     assert!(received(&world).is_empty());
-    fs::remove_file(world.src("d50/huge")).unwrap();
-    world.send(vec![gone("d50/huge")]);
+    fs::remove_file(world.src("d40/huge")).unwrap();
+    world.send(vec![gone("d40/huge")]);
     world.settle();
     world.assert_same();
 }
