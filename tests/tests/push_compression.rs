@@ -56,6 +56,7 @@ fn a_mixture_of_texts_and_noise_arrives_with_each_compression() {
             &["-az", "--compress-level=9"],
             &["-a", "--compress-choice=zlib"],
             &["-a", "--compress-choice=zlibx"],
+            &["-a", "--compress-choice=lz4"],
         ] {
             let twins = needs!(Twins::new(release));
             mixture(&twins);

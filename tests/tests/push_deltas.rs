@@ -59,6 +59,28 @@ fn inserted_and_removed_bytes_do_not_cost_what_follows_them() {
 }
 
 #[test]
+fn in_place_no_block_is_used_that_was_overwritten_before() {
+    for release in Release::ALL {
+        for options in
+            [&["-a", "--inplace"][..], &["-az", "--inplace"], &["-a", "--inplace", "--block-size=2000"]]
+        {
+            let twins = needs!(Twins::new(release));
+            let content = bytes(6, mib(1));
+            let block = content[..10_000].repeat(30);
+            twins.source().file("back", &content).file("forth", &content).file("again", &block).aged();
+            twins.in_sync();
+            // What stood in front is needed behind, where it is gone by then; the other way round it is still there.
+            let back = [&content[700_000..], &content[..700_000]].concat();
+            let forth = [&content[1_000..], b"end"].concat();
+            let again = [&block[..155_000], b"in between", &block[155_000..]].concat();
+            twins.source().file("back", back).file("forth", forth).file("again", again);
+            twins.expect_same(options);
+            twins.expect_synced();
+        }
+    }
+}
+
+#[test]
 fn an_append_costs_what_was_appended() {
     let twins = needs!(Twins::new(Release::Old));
     let mut content = bytes(7, mib(4));

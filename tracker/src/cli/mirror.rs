@@ -55,7 +55,7 @@ pub(super) struct MirrorArguments {
     /// A filter rule in rsync's language, such as `- *.tmp`; may be given several times, the first that applies decides.
     #[arg(long, value_name = "RULE", conflicts_with = "config", allow_hyphen_values = true)]
     filter: Vec<String>,
-    /// zstd, zlibx or none; by default the best that both ends know.
+    /// zstd, lz4, zlibx or none; by default the best that both ends know.
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     compress_choice: Option<String>,
     /// Compression level of that method.

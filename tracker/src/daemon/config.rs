@@ -285,7 +285,7 @@ fn check_folder(key: &str, path: Option<&str>) -> Result<(), Invalid> {
 
 const CHECKSUMS: [&str; 5] = ["xxh128", "xxh3", "xxh64", "md5", "sha1"];
 
-const COMPRESSIONS: [&str; 3] = ["zstd", "zlibx", "none"];
+const COMPRESSIONS: [&str; 4] = ["zstd", "lz4", "zlibx", "none"];
 
 /// zstd has negative levels; rsync passes them on.
 const LEVELS: std::ops::RangeInclusive<i32> = -131_072..=22;

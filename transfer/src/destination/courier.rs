@@ -240,9 +240,9 @@ fn compression(choice: Option<&str>) -> Result<CompressWish, String> {
     match choice {
         None | Some("auto") => Ok(CompressWish::Best),
         Some("none") => Ok(CompressWish::Off),
-        Some(name) => Compression::from_name(name.as_bytes())
-            .map(CompressWish::Only)
-            .ok_or_else(|| format!("unknown compression {name:?}, known are zstd, zlibx, zlib and none")),
+        Some(name) => Compression::from_name(name.as_bytes()).map(CompressWish::Only).ok_or_else(|| {
+            format!("unknown compression {name:?}, known are zstd, lz4, zlibx, zlib and none")
+        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: ebbtide and its peers, measured in turns in the same run.
 
 mod latency;
+mod limits;
 mod mark;
 mod peers;
 mod report;
@@ -57,6 +58,8 @@ enum Scenario {
     Latency,
     /// What pushes cost, beside the stock rsync client.
     Transfer,
+    /// What memory, loopback, checksum and compressor give by themselves.
+    Limits,
 }
 
 impl Scenario {
@@ -66,6 +69,7 @@ impl Scenario {
             Self::Start => "start",
             Self::Latency => "latency",
             Self::Transfer => "transfer",
+            Self::Limits => "limits",
         }
     }
 }
@@ -93,7 +97,7 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
     let bench =
         Bench { ebbtide: ebbtide::program(built)?, scratch: scratch.clone(), options: options.clone() };
     let mut trees = Trees::new(&scratch);
-    let all = [Scenario::Mark, Scenario::Start, Scenario::Latency, Scenario::Transfer];
+    let all = [Scenario::Mark, Scenario::Start, Scenario::Latency, Scenario::Transfer, Scenario::Limits];
     let wanted = if options.scenarios.is_empty() { &all[..] } else { &options.scenarios };
     for &scenario in wanted {
         let mut run = Run::new(scenario.name());
@@ -102,6 +106,7 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
             Scenario::Start => start::measure(&bench, &mut trees, &mut run)?,
             Scenario::Latency => latency::measure(&bench, &mut trees, &mut run)?,
             Scenario::Transfer => transfer::measure(&bench, &mut trees, &mut run)?,
+            Scenario::Limits => limits::measure(&bench, &mut run)?,
         }
         if !options.dry {
             run.save()?;

@@ -17,6 +17,7 @@ use super::{Bench, median, turns};
 use crate::world::process;
 use crate::world::table::{Table, bytes, three_digits, time};
 pub(super) use case::Case;
+pub(super) use data::Text;
 use world::World;
 
 /// Who pushes.

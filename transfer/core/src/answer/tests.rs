@@ -71,6 +71,12 @@ impl Receiver {
     }
 
     fn decompress(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        if self.context.compression == Compression::Lz4 {
+            // What receivers have room for.
+            let block = lz4_flex::block::decompress(chunk, 32_912).unwrap();
+            assert!(!block.is_empty(), "read as the end of the file");
+            return out.extend_from_slice(&block);
+        }
         let mut buffer = vec![0; 1 << 20];
         if self.context.compression == Compression::Zstd {
             let mut input = InBuffer::around(chunk);
@@ -99,7 +105,7 @@ impl Receiver {
 
     /// Puts back what ends a flush; with zlib the decoder must be at such a place.
     fn sync(&mut self, out: &mut Vec<u8>) {
-        if self.context.compression != Compression::Zstd {
+        if !matches!(self.context.compression, Compression::Zstd | Compression::Lz4) {
             let before = out.len();
             self.decompress(&[0, 0, 0xff, 0xff], out);
             assert_eq!(out.len(), before, "data was not flushed");
@@ -200,8 +206,8 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-const COMPRESSIONS: [Compression; 4] =
-    [Compression::None, Compression::Zlib, Compression::Zlibx, Compression::Zstd];
+const COMPRESSIONS: [Compression; 5] =
+    [Compression::None, Compression::Zlib, Compression::Zlibx, Compression::Zstd, Compression::Lz4];
 
 #[test]
 fn one_encoder_serves_many_files_of_all_sizes_in_one_session() {
@@ -301,6 +307,49 @@ fn appending_sends_the_tail_and_sums_what_it_should() {
         expected.extend_from_slice(&[0; 4]);
         expected.extend_from_slice(file_digest(Checksum::Md5, summed).as_bytes());
         assert!(answer == expected);
+    }
+}
+
+#[test]
+fn frames_of_several_makers_and_the_stream_of_small_files_follow_each_other() {
+    let context = context(Checksum::Xxh128, Compression::Zstd);
+    let (mut encoder, mut receiver) = (context.encoder().unwrap(), Receiver::new(&context));
+    let mut framers = [context.framer().unwrap(), context.framer().unwrap()];
+    let file: Vec<u8> = (0..400_000_u32).flat_map(|n| (n / 3 * 7919).to_le_bytes()).collect();
+    for _ in 0..2 {
+        let request = request(BlockSums::none());
+        let (small, large) = (&file[..3000], &file[..]);
+        encoder.start(&request, small.len()).unwrap();
+        let mut pieces = Pieces::default();
+        while encoder.step(small, &mut pieces).unwrap() == Progress::More {}
+        assert_eq!(receiver.receive(&bytes_of(&pieces, small), &[]).unwrap(), small);
+
+        encoder.start(&request, large.len()).unwrap();
+        let range = encoder.frames().unwrap();
+        let mut pieces = Pieces::default();
+        encoder.begin_frames(large, &mut pieces).unwrap();
+        let middle = range.end / 2;
+        for (at, part) in [range.start..middle, middle..range.end].into_iter().enumerate() {
+            framers[at].encode(large, part.clone(), false, &mut pieces).unwrap();
+            encoder.pass(&large[part]);
+        }
+        encoder.end_frames(&mut pieces).unwrap();
+        assert_eq!(encoder.literal_bytes(), large.len() as u64);
+        assert!(receiver.receive(&bytes_of(&pieces, large), &[]).unwrap() == large);
+    }
+}
+
+#[test]
+fn only_whole_files_go_as_frames() {
+    let basis = vec![7; 10_000];
+    for compression in COMPRESSIONS {
+        let context = context(Checksum::Xxh128, compression);
+        let mut encoder = context.encoder().unwrap();
+        assert_eq!(encoder.frames(), None);
+        encoder.start(&request(BlockSums::none()), 9).unwrap();
+        assert_eq!(encoder.frames().is_some(), compression == Compression::Zstd);
+        encoder.start(&request(sums(&context, &basis, 700, 8)), 9).unwrap();
+        assert_eq!(encoder.frames(), None);
     }
 }
 

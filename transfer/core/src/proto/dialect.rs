@@ -85,11 +85,14 @@ pub enum Compression {
     Zlibx,
     /// Zstandard.
     Zstd,
+    /// LZ4 blocks.
+    Lz4,
 }
 
 impl Compression {
     /// All that compress, the one we like best first.
-    pub const ALL: [Compression; 3] = [Compression::Zstd, Compression::Zlibx, Compression::Zlib];
+    pub const ALL: [Compression; 4] =
+        [Compression::Zstd, Compression::Lz4, Compression::Zlibx, Compression::Zlib];
 
     /// rsync's name for it.
     pub fn name(self) -> &'static str {
@@ -98,6 +101,7 @@ impl Compression {
             Compression::Zlib => "zlib",
             Compression::Zlibx => "zlibx",
             Compression::Zstd => "zstd",
+            Compression::Lz4 => "lz4",
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod compressed;
 mod deflate;
+mod lz4;
 mod noise;
 mod plain;
 #[cfg(test)]
@@ -25,6 +26,7 @@ enum Kind {
     Plain,
     Deflate(compressed::Writer<deflate::Deflate>),
     Zstd(compressed::Writer<zstd::Zstd>),
+    Lz4(compressed::Writer<lz4::Lz4>),
 }
 
 impl TokenWriter {
@@ -38,6 +40,7 @@ impl TokenWriter {
             Compression::Zlib | Compression::Zlibx => {
                 Kind::Deflate(compressed::Writer::new(deflate::Deflate::new(level)))
             }
+            Compression::Lz4 => Kind::Lz4(compressed::Writer::new(lz4::Lz4::new())),
             Compression::Zstd => Kind::Zstd(compressed::Writer::new(zstd::Zstd::new(level)?)),
         }))
     }
@@ -51,6 +54,7 @@ impl TokenWriter {
             Kind::Plain => Ok(()),
             Kind::Deflate(writer) => writer.start(literal_len),
             Kind::Zstd(writer) => writer.start(literal_len),
+            Kind::Lz4(writer) => writer.start(literal_len),
         }
     }
 
@@ -64,6 +68,7 @@ impl TokenWriter {
             (Kind::Plain, Run::Blocks { first, count }) => plain::blocks(*first, *count, out),
             (Kind::Deflate(writer), run) => return writer.run(run, file, out),
             (Kind::Zstd(writer), run) => return writer.run(run, file, out),
+            (Kind::Lz4(writer), run) => return writer.run(run, file, out),
         }
         Ok(())
     }
@@ -89,6 +94,7 @@ impl TokenWriter {
             Kind::Plain => out.put(&[0; 4]),
             Kind::Deflate(writer) => return writer.end(out),
             Kind::Zstd(writer) => return writer.end(out),
+            Kind::Lz4(writer) => return writer.end(out),
         }
         Ok(())
     }

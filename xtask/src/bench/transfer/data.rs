@@ -14,13 +14,13 @@ pub(super) const PAGE: usize = 4096;
 const STOCK: usize = 16 << 20;
 
 /// Pages of text, and how to make new ones of them.
-pub(super) struct Text {
+pub(in crate::bench) struct Text {
     stock: Vec<u8>,
 }
 
 impl Text {
     /// Makes the stock.
-    pub(super) fn new() -> Self {
+    pub(in crate::bench) fn new() -> Self {
         let mut random = Random(1);
         let words: Vec<String> = (0..3000).map(|_| random.word()).collect();
         let mut stock = Vec::with_capacity(STOCK + 200);
@@ -48,6 +48,11 @@ impl Text {
         let stamp = format!("{number:012x}.{version:03x}");
         page[..stamp.len()].copy_from_slice(stamp.as_bytes());
         page
+    }
+
+    /// The first `length` bytes of version 0.
+    pub(in crate::bench) fn pages(&self, length: usize) -> Vec<u8> {
+        (0..length.div_ceil(PAGE) as u64).flat_map(|number| self.page(number, 0)).take(length).collect()
     }
 
     /// Writes `mib` MiB. In every version but 0, one page of a hundred is another one than in version 0.
