@@ -8,18 +8,15 @@ use ebbtide_tests::{FileSystem, Kind, Module, Referee, Release, Rsyncd, Setup, T
 /// Whether the file system keeps both.
 fn keeps_attributes(root: &Path) -> bool {
     let file = root.join("tried");
-    std::fs::write(&file, "").unwrap();
-    let kept = [["setfacl", "-m", "u:1:r"], ["setfattr", "-n", "user.a"]].into_iter().all(
-        |[program, option, what]| {
-            Command::new(program)
-                .args([option, what])
-                .arg(&file)
-                .status()
-                .is_ok_and(|status| status.success())
-        },
-    );
-    std::fs::remove_file(file).unwrap();
-    kept
+    if std::fs::write(&file, "").is_err() {
+        return false;
+    }
+    let sets = |[program, option, what]: [&str; 3]| {
+        let status = Command::new(program).args([option, what]).arg(&file).status();
+        status.is_ok_and(|status| status.success())
+    };
+    let kept = [["setfacl", "-m", "u:1:r"], ["setfattr", "-n", "user.a"]].into_iter().all(sets);
+    std::fs::remove_file(&file).is_ok() && kept
 }
 
 fn set(program: &str, arguments: &[&str], path: &Path) {
