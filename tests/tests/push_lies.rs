@@ -163,7 +163,7 @@ fn a_lie_in_the_farewell() {
         (
             "talk after the exit",
             Stage::Items,
-            vec![Step::frame(86, &11_i32.to_le_bytes()), Step::SayForever(vec![0, 0, 0, 7].repeat(9_000))],
+            vec![Step::frame(86, &11_i32.to_le_bytes()), Step::SayForever([0, 0, 0, 7].repeat(9_000))],
             PROTOCOL,
             "gave up",
         ),

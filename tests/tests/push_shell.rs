@@ -33,8 +33,8 @@ impl World {
     fn shell(&self, body: &str) -> String {
         let path = self.path("shell.sh");
         let start = "#!/bin/sh\n[ \"$1\" = -l ] && shift 2\nhost=$1; shift\n";
-        fs::write(&path, format!("{start}{body}\n")).unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        fs::write(&path, format!("{start}{body}\n")).expect("scratch is writable");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("it is ours");
         path.display().to_string()
     }
 
@@ -268,6 +268,6 @@ fn connector(scratch: &Scratch, port: &str) -> String {
         s.shutdown(socket.SHUT_WR)\n\
         threading.Thread(target=up, daemon=True).start()\n\
         while True:\n    b = s.recv(65536)\n    if not b: break\n    os.write(1, b)\n";
-    fs::write(&path, text).unwrap();
+    fs::write(&path, text).expect("scratch is writable");
     format!("python3 {} %H {port}", path.display())
 }
