@@ -81,7 +81,7 @@ fn a_tree_goes_through_either_proxy_and_arrives_whole() {
         let hosts =
             if Client::under_test().is_ours() { &["localhost", "127.0.0.1"][..] } else { &["localhost"] };
         for host in hosts {
-            Tree::at(&world.scratch.path().join("source")).file(&format!("{name} {host}"), b"another");
+            Tree::at(&world.scratch.path().join("source")).file(format!("{name} {host}"), b"another");
             let url = proxy.url(host, "m");
             world.push(&url, Some(authority.certificate()), None, &["-aH", "--delete"]).expect(0);
             let (source, destination) = (world.scratch.path().join("source"), world.scratch.path().join("d"));

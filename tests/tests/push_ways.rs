@@ -1,6 +1,8 @@
 //! Ways to a daemon other than a plain connection: a web proxy, chosen addresses and socket options, a limit of the
 //! rate, and input for the daemon's hook.
 
+#![allow(clippy::unwrap_used, reason = "what fails in a helper of a test fails the test")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
