@@ -207,7 +207,6 @@ impl Drop for Small {
 }
 
 #[test]
-#[ignore = "the others are not all settled within the test's patience"]
 fn a_file_that_is_too_large_for_the_disk_holds_up_nobody() {
     let mut world = World::new();
     world.stop_daemon();

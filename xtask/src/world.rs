@@ -4,6 +4,7 @@
 pub(crate) mod ebbtide;
 pub(crate) mod image;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod rsyncd;
 pub(crate) mod table;
 pub(crate) mod wait;

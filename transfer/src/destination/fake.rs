@@ -71,7 +71,8 @@ impl State {
             self.cut = self.cut.saturating_sub(1);
             return Err(self.cut_short(orders, &entries[..self.cut_at.min(entries.len())]));
         }
-        if let Some(at) = names.iter().position(|name| self.fatal.contains(name)) {
+        let is_fatal = |(entry, name): (&Entry, &String)| self.fatal.contains(name) && !entry.withheld;
+        if let Some(at) = entries.iter().zip(&names).position(is_fatal) {
             let mut broken = self.cut_short(orders, &entries[..at]);
             let said = format!("rsync: [receiver] write failed on \"/{}\" (in m): No space left", names[at]);
             broken.witness.text(&Text { kind: TextKind::TransferError, bytes: said.into_bytes() });
@@ -121,6 +122,9 @@ impl State {
             };
             texts.push(said);
             return Outcome::NotReported;
+        }
+        if entry.withheld {
+            return Outcome::Failed("kept back".to_owned());
         }
         if entry.meta.mode == 0 {
             self.held.retain(|held, _| held != name && !held.starts_with(&format!("{name}/")));

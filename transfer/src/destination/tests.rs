@@ -297,6 +297,20 @@ async fn an_entry_that_fails_in_a_tree_goes_on_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_breaks_the_comparison_of_its_directory_goes_on_by_itself() {
+    let mut world = World::new(true);
+    for name in ["a/b", "a/huge", "a/z"] {
+        world.write(name, "1");
+    }
+    world.fake.with(|state| state.fatal.insert("a/huge".into()));
+    world.same(&["a/b", "a/z"]).await;
+    world.wait(|world| world.fails("a/huge")).await;
+    world.fake.with(|state| state.fatal.clear());
+    world.settle().await;
+    world.same(&["a/huge"]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn something_extraneous_that_cannot_be_removed_keeps_its_directory_waiting() {
     let mut world = World::new(true);
     world.write("a/b", "1");

@@ -32,6 +32,9 @@ const FEW: usize = 64;
 /// So many sessions are spent on finding out which removals of one list fail.
 const REMOVAL_SESSIONS: usize = 64;
 
+/// So often the files that broke the session of one list are kept back and the rest is tried again.
+const KEPT_BACK: usize = 16;
+
 /// What of a take is settled so far.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -330,8 +333,8 @@ impl<C: Courier> Work<C> {
             return Ok(());
         }
         let orders = Orders { lane: chunk.list.lane, ..Orders::default() };
+        let delivery = self.compare(orders, &mut chunk.list.entries).await?;
         let entries = &chunk.list.entries;
-        let delivery = self.push(orders, entries.clone()).await?;
         let mut judgement = judge(entries, orders, &delivery);
         let open: Vec<usize> = positions_of(&judgement.verdicts, &Verdict::Unknown).collect();
         if !open.is_empty() {
@@ -342,6 +345,28 @@ impl<C: Courier> Work<C> {
         }
         findings.judge(&chunk, entries, &judgement);
         Ok(self.ledger.note_links(self.mirror, &chunk.notes)?)
+    }
+
+    /// One session with a list of directories. A file that breaks it, such as one too large for the destination's
+    /// disk, is kept back from the next try and goes on by itself: what is in the same directories need not wait.
+    async fn compare(&mut self, orders: Orders, entries: &mut [Entry]) -> Result<Delivery, Failure> {
+        for _ in 0..KEPT_BACK {
+            let broken = match self.push(orders, entries.to_vec()).await {
+                Ok(delivery) => return Ok(delivery),
+                Err(broken) => broken,
+            };
+            let accused = accused_entries(entries, &broken.witness);
+            let may_break = |at: &&usize| entries[**at].meta.is_file() && !entries[**at].withheld;
+            let fresh: Vec<usize> = accused.keys().filter(may_break).copied().collect();
+            if fresh.is_empty() {
+                return Err(broken.into());
+            }
+            for at in fresh {
+                tracing::debug!(name = %shown(&entries[at].name), why = %broken.error, "a file is kept back");
+                entries[at].withheld = true;
+            }
+        }
+        Ok(self.push(orders, entries.to_vec()).await?)
     }
 }
 

@@ -153,6 +153,10 @@ impl Worker {
     fn answer(&mut self, job: &Job) -> Result<(), Unwanted> {
         let ndx = job.request.ndx;
         let entry = job.spot.entry();
+        if entry.withheld {
+            let (why, error) = (NoSend::Withheld, ErrorKind::Other.into());
+            return self.add(Part::NoSend { ndx, why, error }, 0);
+        }
         let opened = self.steps.open_file(&self.source, entry.root, &entry.name);
         let read = opened.and_then(|file| file.content(Vec::new()).map(|content| (file, Arc::new(content))));
         match read {

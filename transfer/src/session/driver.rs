@@ -551,7 +551,7 @@ impl<'a> Driver<'a> {
             }
             Part::NoSend { ndx, why, error } => {
                 self.answered(ndx, unsent(why, &error));
-                if let Some(spot) = self.lists.spot(ndx) {
+                if let Some(spot) = self.lists.spot(ndx).filter(|_| why != sender::NoSend::Withheld) {
                     self.observer.unreadable(spot.entry(), &error);
                 }
                 self.client.no_send(ndx, why).map_err(wire)?;
@@ -730,6 +730,7 @@ fn unsent(why: sender::NoSend, error: &io::Error) -> Outcome {
     match why {
         sender::NoSend::Gone => Outcome::Vanished,
         sender::NoSend::Other => Outcome::Failed(OsError(error).to_string()),
+        sender::NoSend::Withheld => Outcome::Failed("its content was kept back".to_owned()),
     }
 }
 

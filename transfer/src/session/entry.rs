@@ -40,6 +40,8 @@ pub struct Entry {
     pub root: u16,
     /// What `lstat` does not tell, if it was asked for and there is something.
     pub details: Option<Arc<Details>>,
+    /// Its content is not sent, even if the daemon asks for it; the list has it so that the receiver keeps what it has.
+    pub withheld: bool,
 }
 
 impl Entry {
@@ -52,6 +54,7 @@ impl Entry {
             dir: DirRole::Plain,
             root: 0,
             details: None,
+            withheld: false,
         }
     }
 

@@ -60,6 +60,11 @@ impl Rsyncd {
         format!("rsync://127.0.0.1:{}/m/", self.port)
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The present end of its log.
     pub(crate) fn mark(&self) -> Mark {
         Mark(fs::metadata(&self.log).map_or(0, |metadata| metadata.len()))

@@ -463,6 +463,7 @@ impl Client {
         self.add_io_errors(match why {
             NoSend::Gone => IoErrors::VANISHED,
             NoSend::Other => IoErrors::GENERAL,
+            NoSend::Withheld => IoErrors::NONE,
         });
         self.output.message(Code::NoSend, &ndx.0.to_le_bytes());
         let result = self.read_stream();

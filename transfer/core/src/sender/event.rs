@@ -195,6 +195,8 @@ pub enum NoSend {
     Gone,
     /// It could not be read: the session ends with 23.
     Other,
+    /// The caller keeps it back: no error.
+    Withheld,
 }
 
 /// The end of a session that ran to its end.

@@ -22,6 +22,8 @@ pub(in crate::bench) enum Case {
     Named,
     /// One small file has changed and is named.
     One,
+    /// The same, to a daemon that is 50 ms away.
+    Far,
     /// A large tree that the destination does not have.
     FirstSync,
     /// A large tree that the destination has.
@@ -30,8 +32,9 @@ pub(in crate::bench) enum Case {
 
 impl Case {
     /// All, cheap ones first.
-    pub(super) const ALL: [Case; 9] = [
+    pub(super) const ALL: [Case; 10] = [
         Case::One,
+        Case::Far,
         Case::NewFile,
         Case::NewFileZstd,
         Case::NoiseZstd,
@@ -52,6 +55,7 @@ impl Case {
             Case::TextsZstd => "texts-zstd",
             Case::Named => "named",
             Case::One => "one",
+            Case::Far => "far",
             Case::FirstSync => "first-sync",
             Case::NothingToDo => "nothing-to-do",
         }
@@ -69,6 +73,7 @@ impl Case {
             Case::TextsZstd => format!("{files} new texts, zstd"),
             Case::Named => format!("{files} changed files, named"),
             Case::One => format!("1 changed file of {files}, named"),
+            Case::Far => format!("1 changed file of {files}, named, 50 ms each way"),
             Case::FirstSync => format!("first sync of {files} files"),
             Case::NothingToDo => format!("nothing to do in {files} files"),
         }
@@ -84,6 +89,7 @@ impl Case {
             Case::TextsZstd => "sent 1.02x",
             Case::Named => "processor 0.25x",
             Case::One => "clock 20 ms",
+            Case::Far => "no wait but the protocol's",
             Case::FirstSync => "processor 0.4x, memory 64 MB",
             Case::NothingToDo => "processor 0.7x",
         }
@@ -93,6 +99,7 @@ impl Case {
     pub(super) fn rounds(self) -> usize {
         match self {
             Case::One => 20,
+            Case::Far => 5,
             Case::FirstSync | Case::NothingToDo => 2,
             _ => 3,
         }
@@ -103,7 +110,7 @@ impl Case {
         match self {
             Case::NewFile | Case::NewFileZstd | Case::NoiseZstd | Case::Delta => 0,
             Case::TextsZstd => (bench.options.named / 5).max(1),
-            Case::Named | Case::One => bench.options.named,
+            Case::Named | Case::One | Case::Far => bench.options.named,
             Case::FirstSync | Case::NothingToDo => bench.options.files.iter().copied().max().unwrap_or(0),
         }
     }
@@ -111,7 +118,9 @@ impl Case {
     /// The options that both clients get.
     pub(super) fn options(self) -> &'static [&'static str] {
         match self {
-            Case::NewFile | Case::FirstSync | Case::NothingToDo | Case::Named | Case::One => &["-a"],
+            Case::NewFile | Case::FirstSync | Case::NothingToDo | Case::Named | Case::One | Case::Far => {
+                &["-a"]
+            }
             Case::NewFileZstd | Case::NoiseZstd | Case::Delta | Case::TextsZstd => {
                 &["-a", "-z", "--compress-choice=zstd"]
             }

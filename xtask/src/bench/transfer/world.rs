@@ -15,10 +15,14 @@ use super::{Cost, Tool};
 use crate::bench::Bench;
 use crate::bench::trees::{self, Stage, Trees};
 use crate::world::process;
+use crate::world::relay::Relay;
 use crate::world::rsyncd::Rsyncd;
 use crate::world::wait;
 
 const LIMIT: Duration = Duration::from_secs(900);
+
+/// How long a byte takes to a daemon that is far away, and as long back.
+const FAR: Duration = Duration::from_millis(50);
 
 /// A case, ready to be pushed again and again.
 pub(super) struct World {
@@ -30,6 +34,8 @@ pub(super) struct World {
     /// Removed in the end.
     scratch: PathBuf,
     daemon: Rsyncd,
+    /// The long way to it.
+    relay: Option<Relay>,
     tree: Option<Stage>,
     /// The list of `--files-from`.
     list: Option<PathBuf>,
@@ -46,7 +52,7 @@ impl World {
             fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         }
         let tree = match case {
-            Case::Named | Case::One | Case::FirstSync | Case::NothingToDo => {
+            Case::Named | Case::One | Case::Far | Case::FirstSync | Case::NothingToDo => {
                 Some(trees.stage(case.files(bench))?)
             }
             _ => None,
@@ -57,7 +63,12 @@ impl World {
             fs::create_dir_all(&destination).context("create the destination")?;
         }
         let daemon = Rsyncd::start(&bench.scratch, "transfer", &destination)?;
-        let mut world = Self { case, source, destination, scratch, daemon, tree, list: None, pushes: 0 };
+        let relay = match case {
+            Case::Far => Some(Relay::start(daemon.port(), FAR)?),
+            _ => None,
+        };
+        let mut world =
+            Self { case, source, destination, scratch, daemon, relay, tree, list: None, pushes: 0 };
         world.fill(bench)?;
         Ok(world)
     }
@@ -86,7 +97,7 @@ impl World {
                 })
             }
             Case::Named => self.name(0..self.case.files(bench)),
-            Case::One => self.name(std::iter::once(self.case.files(bench) / 3)),
+            Case::One | Case::Far => self.name(std::iter::once(self.case.files(bench) / 3)),
             Case::FirstSync | Case::NothingToDo => Ok(()),
         }
     }
@@ -108,7 +119,7 @@ impl World {
             }
             // The other version is at the destination.
             Case::Delta | Case::NothingToDo => Ok(()),
-            Case::Named | Case::One => self.change_named(),
+            Case::Named | Case::One | Case::Far => self.change_named(),
         }
     }
 
@@ -137,13 +148,20 @@ impl World {
         if let Some(list) = &self.list {
             arguments.push(format!("--files-from={}", list.display()));
         }
-        arguments.extend([slashed(&self.pushed()), self.daemon.url()]);
+        arguments.extend([slashed(&self.pushed()), self.url()]);
         // What preparation wrote goes to the disk before the clock starts.
         rustix::fs::sync();
         let mark = self.daemon.mark();
         let cost = Cost::of(&tool.program(bench), &arguments)?;
         let traffic = self.daemon.settled(mark, 1, LIMIT)?;
         Ok(Cost { sent: traffic.received as f64, ..cost })
+    }
+
+    fn url(&self) -> String {
+        match &self.relay {
+            Some(relay) => format!("rsync://127.0.0.1:{}/m/", relay.port()),
+            None => self.daemon.url(),
+        }
     }
 
     /// The folder that this push sends.
