@@ -10,7 +10,7 @@ use crate::{layers, setup, test};
 pub(crate) fn run() -> Result<()> {
     process::run(cargo().args(["fmt", "--all", "--check"]), "`cargo fmt --all` mends this")?;
     layers::run()?;
-    setup::run()?;
+    setup::for_tests()?;
     // The tracker's build takes in the programs, so they come before the lints.
     build::run(Profile::Debug)?;
     process::run(

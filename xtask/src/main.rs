@@ -88,7 +88,10 @@ fn main() -> Result<()> {
             world::enter()?;
             demo::run_demo(&built, folder.as_deref())
         }
-        Verb::Test { filter } => test::run(&ready(Profile::Debug)?, filter.as_deref()),
+        Verb::Test { filter } => {
+            setup::for_tests()?;
+            test::run(&ready(Profile::Debug)?, filter.as_deref())
+        }
         Verb::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Verb::Layers => layers::run(),
         Verb::Ci => ci::run(),

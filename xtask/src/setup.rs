@@ -10,15 +10,56 @@ use crate::process::{self, as_root, cargo};
 use crate::toolchain::{self, Toolchain};
 use crate::world;
 
-/// Installs what is missing; quick when nothing is.
+/// Installs what is missing for everything but the tests of servers; quick when nothing is.
 pub(crate) fn run() -> Result<()> {
-    packages()?;
+    packages(&PACKAGES)?;
     let toolchain = toolchain::find().context(
         "no compiler for eBPF: install Debian's rustc-web and rust-web-src, \
          or a rustup toolchain with `rustup component add rust-src`",
     )?;
     install_linker(&toolchain)?;
     old_rsync()
+}
+
+/// Installs what the tests need besides: servers, which are neither started now nor at the next boot.
+pub(crate) fn for_tests() -> Result<()> {
+    run()?;
+    let guard = NoStart::new()?;
+    let new = packages(&SERVERS)?;
+    drop(guard);
+    if on_path("systemctl") {
+        let units = SERVERS.iter().zip(UNITS).filter(|((name, ..), _)| new.contains(name));
+        for (_, unit) in units {
+            // Where systemd does not run there is nothing to disable.
+            let _ = as_root("systemctl").args(["disable", "--quiet", unit]).stderr(Stdio::null()).status();
+        }
+    }
+    Ok(())
+}
+
+/// While this lives, packages do not start their services: `invoke-rc.d` asks this program, and 101 means no.
+struct NoStart(Option<PathBuf>);
+
+impl NoStart {
+    fn new() -> Result<Self> {
+        let path = PathBuf::from("/usr/sbin/policy-rc.d");
+        // A policy that is there is the administrator's.
+        if path.exists() || !on_path("apt-get") {
+            return Ok(NoStart(None));
+        }
+        let script =
+            "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d";
+        process::run(as_root("sh").args(["-c", script]), "root may write /usr/sbin/policy-rc.d")?;
+        Ok(NoStart(Some(path)))
+    }
+}
+
+impl Drop for NoStart {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _ = as_root("rm").arg("-f").arg(path).status();
+        }
+    }
 }
 
 /// Where tools of our own are.
@@ -31,15 +72,19 @@ pub(crate) fn bpf_linker() -> Result<PathBuf> {
     Ok(tools()?.join("bin/bpf-linker"))
 }
 
-fn packages() -> Result<()> {
+/// What a package is called, a program in it (or nothing), and what it is for.
+type Package = (&'static str, &'static str, &'static str);
+
+/// Installs those that are missing, and tells which.
+fn packages(wanted: &[Package]) -> Result<Vec<&'static str>> {
     if !on_path("apt-get") {
-        return without_apt();
+        return without_apt(wanted).map(|()| Vec::new());
     }
-    let installed = installed();
-    let missing: Vec<_> =
-        PACKAGES.iter().filter(|(name, ..)| !installed.iter().any(|it| it == name)).collect();
+    let installed = installed(wanted);
+    let missing: Vec<_> = wanted.iter().filter(|(name, ..)| !installed.iter().any(|it| it == name)).collect();
+    let names = missing.iter().map(|(name, ..)| *name).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(names);
     }
     println!("setup: these packages are missing and will be installed with apt-get:");
     missing.iter().for_each(|(name, _, why)| println!("  {name}: {why}"));
@@ -52,13 +97,14 @@ fn packages() -> Result<()> {
     let mut install = apt();
     install.args(["install", "-q", "-y", "--no-install-recommends"]);
     install.args(missing.iter().map(|(name, ..)| name));
-    process::run(&mut install, "install these packages by hand, then run setup again")
+    process::run(&mut install, "install these packages by hand, then run setup again")?;
+    Ok(names)
 }
 
 /// Not Debian or its kin: looks for the programs themselves.
-fn without_apt() -> Result<()> {
+fn without_apt(wanted: &[Package]) -> Result<()> {
     let missing: Vec<_> =
-        PACKAGES.iter().filter(|(_, program, _)| !program.is_empty() && !on_path(program)).collect();
+        wanted.iter().filter(|(_, program, _)| !program.is_empty() && !on_path(program)).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -68,11 +114,11 @@ fn without_apt() -> Result<()> {
     bail!("there is no apt-get here; install the {} programs above by hand", missing.len())
 }
 
-/// Of [`PACKAGES`], those that are installed.
-fn installed() -> Vec<String> {
+/// Those that are installed.
+fn installed(wanted: &[Package]) -> Vec<String> {
     let query = Command::new("dpkg-query")
         .args(["-W", "-f", "${Package} ${db:Status-Status}\n"])
-        .args(PACKAGES.iter().map(|(name, ..)| name))
+        .args(wanted.iter().map(|(name, ..)| name))
         .stderr(Stdio::null())
         .output();
     let listed = query.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
@@ -155,16 +201,12 @@ fn unpack(download: &Path, to: &Path) -> Result<()> {
 const BPF_LINKER: &str = "0.10.3";
 const OLD_RSYNC: &str = "3.2.7";
 
-/// Package, a program in it (or nothing), and what it is for.
-const PACKAGES: [(&str, &str, &str); 21] = [
+const PACKAGES: [Package; 18] = [
     ("gcc", "cc", "links the binaries, and builds zstd for compression"),
     ("libc6-dev", "", "headers and start files for the linker"),
     ("rustc-web", "", "a compiler that can build for the eBPF target"),
     ("rust-web-src", "", "the sources of its core library, which that target needs"),
     ("rsync", "rsync", "the stock daemon that we mirror to, and the referee of all tests"),
-    ("stunnel4", "stunnel4", "a TLS proxy before daemons in tests"),
-    ("haproxy", "haproxy", "another TLS proxy before daemons in tests"),
-    ("openssh-server", "sshd", "a remote shell in tests"),
     ("lsyncd", "lsyncd", "a peer in the benches"),
     ("inotify-tools", "inotifywait", "a peer in the benches"),
     ("e2fsprogs", "mkfs.ext4", "makes file systems for tests"),
@@ -178,4 +220,13 @@ const PACKAGES: [(&str, &str, &str); 21] = [
     ("mount", "mount", "mounts file systems for tests"),
     ("procps", "ps", "looks at processes in tests"),
     ("ca-certificates", "", "fetches from crates.io"),
+];
+
+/// The services of [`SERVERS`], as systemd names them.
+const UNITS: [&str; 3] = ["stunnel4", "haproxy", "ssh"];
+
+const SERVERS: [Package; 3] = [
+    ("stunnel4", "stunnel4", "a TLS proxy before daemons in tests"),
+    ("haproxy", "haproxy", "another TLS proxy before daemons in tests"),
+    ("openssh-server", "sshd", "a remote shell in tests"),
 ];
