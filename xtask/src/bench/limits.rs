@@ -4,16 +4,20 @@
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, open, openat, statat};
+use rustix::io::pread;
 use rustix::time::{ClockId, clock_gettime};
 use twox_hash::XxHash3_128;
 
 use super::Bench;
 use super::report::Run;
 use super::transfer::Text;
-use crate::world::table::{Table, three_digits};
+use super::trees::Trees;
+use crate::world::table::{Table, count, three_digits};
 
 /// Bytes that each piece of work handles; far more than the caches hold.
 const LENGTH: usize = 256 << 20;
@@ -33,7 +37,7 @@ const ALL: [(&str, &str, Work); 6] = [
 ];
 
 /// Measures and reports.
-pub(super) fn measure(bench: &Bench, run: &mut Run) -> Result<()> {
+pub(super) fn measure(bench: &Bench, trees: &mut Trees, run: &mut Run) -> Result<()> {
     run.columns(&["round", "work", "bytes", "processor_s", "made_bytes"]);
     let text = Text::new().pages(LENGTH);
     let mut table = Table::new(1, &["work", "processor time for 1 GiB", "GB/s", "made of 100 bytes"]);
@@ -57,7 +61,67 @@ pub(super) fn measure(bench: &Bench, run: &mut Run) -> Result<()> {
     }
     run.table("what one processor does by itself", &table);
     run.say(" The best of the rounds. The libraries are those of the sender, or its language's own.");
+    small_files(bench, trees, run)
+}
+
+/// What listing and reading many small files takes, with the fewest system calls that tell what a sender must know.
+fn small_files(bench: &Bench, trees: &mut Trees, run: &mut Run) -> Result<()> {
+    let stage = trees.stage(bench.options.named)?;
+    let mut best = f64::MAX;
+    let mut read = 0;
+    for round in 0..bench.rounds(3) {
+        let before = processor_time();
+        read = read_tree(&stage.source())?;
+        let seconds = processor_time() - before;
+        run.figures(&[
+            round.to_string(),
+            "small-files".to_owned(),
+            read.to_string(),
+            format!("{seconds:.4}"),
+            "0".to_owned(),
+        ]);
+        best = best.min(seconds);
+    }
+    let each = best * 1e6 / read.max(1) as f64;
+    run.say(&format!(
+        " Listing, looking at, opening, looking at, reading and closing {} small files of an ext4 tree, caches warm: {} s, {} us each.",
+        count(read),
+        three_digits(best),
+        three_digits(each)
+    ));
     Ok(())
+}
+
+/// The number of regular files below a folder, each of which was read.
+fn read_tree(root: &Path) -> Result<u64> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut pending = vec![open(root, flags | OFlags::DIRECTORY, Mode::empty()).context("open the tree")?];
+    let mut buffer = vec![0; 64 << 10];
+    let mut files = 0;
+    while let Some(folder) = pending.pop() {
+        for entry in Dir::read_from(&folder).context("list a folder")? {
+            let entry = entry.context("list a folder")?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let seen = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).context("look at a name")?;
+            match FileType::from_raw_mode(seen.st_mode) {
+                FileType::Directory => {
+                    let below = openat(&folder, name, flags | OFlags::DIRECTORY, Mode::empty());
+                    pending.push(below.context("open a folder")?);
+                }
+                FileType::RegularFile => {
+                    let file = openat(&folder, name, flags, Mode::empty()).context("open a file")?;
+                    black_box(fstat(&file).context("look at a file")?);
+                    black_box(pread(&file, &mut buffer, 0).context("read a file")?);
+                    files += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(files)
 }
 
 fn copy(bytes: &[u8]) -> Result<usize> {

@@ -106,7 +106,7 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
             Scenario::Start => start::measure(&bench, &mut trees, &mut run)?,
             Scenario::Latency => latency::measure(&bench, &mut trees, &mut run)?,
             Scenario::Transfer => transfer::measure(&bench, &mut trees, &mut run)?,
-            Scenario::Limits => limits::measure(&bench, &mut run)?,
+            Scenario::Limits => limits::measure(&bench, &mut trees, &mut run)?,
         }
         if !options.dry {
             run.save()?;

@@ -59,8 +59,8 @@ impl World {
         };
         if let Some(tree) = &tree {
             source = tree.source();
-            destination = if case == Case::FirstSync { tree.mirror().join("../new") } else { tree.mirror() };
-            fs::create_dir_all(&destination).context("create the destination")?;
+            // A first sync empties it, and makes it equal again.
+            destination = tree.mirror();
         }
         let daemon = Rsyncd::start(&bench.scratch, "transfer", &destination)?;
         let relay = match case {
@@ -190,7 +190,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if self.tree.is_none() || self.case == Case::FirstSync {
+        if self.tree.is_none() {
             let _ = empty(&self.destination);
         }
         let _ = fs::remove_dir_all(&self.scratch);
