@@ -145,21 +145,13 @@ fn settle_places(given: &Given) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses what is parsed and not yet acted on, so that nothing is ignored silently.
-pub(super) fn refuse_unfinished(given: &Given) -> Result<(), UsageError> {
-    if given.attributes.crtimes {
-        return Err(UsageError::Unsupported(NO_CRTIMES.to_owned()));
+/// `-N` may be taken back by a later `--no-N`, so this is known when all options were read.
+pub(super) fn refuse_creation_times(given: &Given) -> Result<(), UsageError> {
+    match given.attributes.crtimes {
+        true => Err(UsageError::Unsupported(NO_CRTIMES.to_owned())),
+        false => Ok(()),
     }
-    let found = UNFINISHED.iter().find(|(_, asked)| asked(given));
-    found.map_or(Ok(()), |(name, _)| {
-        Err(UsageError::Unsupported(format!("{name}: this sender cannot do that; use rsync for it")))
-    })
 }
 
 const NO_CRTIMES: &str = "--crtimes (-N): nothing on Linux can set a creation time, so rsync daemons on it refuse this \
                           option; leave it out";
-
-/// An option, and whether it was asked for.
-type Unfinished = (&'static str, fn(&Given) -> bool);
-
-const UNFINISHED: &[Unfinished] = &[("--copy-devices", |given| given.attributes.copy_devices)];

@@ -220,8 +220,6 @@ pub struct Attributes {
     pub devices: bool,
     /// `--specials`, the other half.
     pub specials: bool,
-    /// `--copy-devices`.
-    pub copy_devices: bool,
     /// `--write-devices`.
     pub write_devices: bool,
     /// `-t`.

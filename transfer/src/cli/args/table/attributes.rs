@@ -69,9 +69,6 @@ pub(super) const SPECS: &[Spec] = &[
     switch(None, &["devices"], &["no-devices"], "preserve device files (super-user only)", |given, on| {
         given.attributes.devices = on;
     }),
-    switch(None, &["copy-devices"], &[], "copy device contents as a regular file", |given, on| {
-        given.attributes.copy_devices = on;
-    }),
     switch(
         None,
         &["write-devices"],

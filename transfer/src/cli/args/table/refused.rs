@@ -25,6 +25,11 @@ pub(crate) const REFUSED: &[Spec] = &[
     refuse(&["read-batch"], true, "batch files are rsync's own; run rsync --read-batch"),
     refuse(&["write-batch"], true, "batch files are rsync's own; run rsync --write-batch"),
     refuse(&["only-write-batch"], true, "batch files are rsync's own; run rsync --only-write-batch"),
+    refuse(
+        &["copy-devices"],
+        false,
+        "a device's content is no file of the tree; copy it into one and send that",
+    ),
     refuse(&["copy-as"], true, "run ebbtide-send as that user, with sudo -u or setpriv"),
     refuse(
         &["fake-super"],
