@@ -324,6 +324,8 @@ impl Client {
             && !self.lists.complete
             && !self.transfer.is_open()
             && self.lists.ahead() < ENTRIES_AHEAD
+            // What is asked for keeps its list. Where the receiver is slower than the generator, that would become the tree.
+            && self.transfer.unanswered() < ENTRIES_AHEAD
             && self.output.len() < PARTS_AHEAD
     }
 

@@ -278,6 +278,25 @@ fn no_more_lists_are_wanted_than_the_daemon_needs_for_a_while() {
     assert!(client.wants_list());
 }
 
+#[test]
+fn no_more_lists_are_wanted_while_the_daemon_waits_for_as_many_answers() {
+    let mut client = ready(options());
+    client.push_list(None, part("", &[dir(".", 0), dir("a", 0), dir("b", 0)])).unwrap();
+    let names: Vec<String> = (0..10_000).map(|number| format!("a/{number}")).collect();
+    let entries: Vec<_> = names.iter().map(|name| file(name, 0)).collect();
+    client.push_list(Some(1), part("a", &entries)).unwrap();
+    written(&mut client);
+    let request = format!("00a0{}", "00".repeat(16));
+    hear(&mut client, &format!("06{request}"));
+    for _ in 1..10_000 {
+        hear(&mut client, &format!("01{request}"));
+    }
+    assert!(!client.wants_list());
+    client.no_send(Ndx(5), NoSend::Gone).unwrap();
+    written(&mut client);
+    assert!(client.wants_list());
+}
+
 /// A directory that changes while it is read can show a name twice.
 #[test]
 fn of_names_that_come_twice_one_stays_and_a_directory_rather_than_another_entry() {

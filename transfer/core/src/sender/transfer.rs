@@ -118,6 +118,11 @@ impl Transfer {
         }
     }
 
+    /// Requests without an answer.
+    pub(super) fn unanswered(&self) -> usize {
+        self.requests.len()
+    }
+
     /// Forgets a request whose answer was not begun. `false` when there is none.
     pub(super) fn drop_request(&mut self, ndx: Ndx) -> bool {
         let set = self.requests.get(&ndx.0).and_then(|waiting| waiting.xattrs);
