@@ -223,6 +223,8 @@ fn check_tries_the_source_and_each_destination_and_changes_nothing() {
 struct Watch {
     process: Child,
     lines: BufReader<std::process::ChildStdout>,
+    /// Open as long as it may have something to say.
+    _told: BufReader<std::process::ChildStderr>,
 }
 
 impl Watch {
@@ -238,7 +240,7 @@ impl Watch {
             assert!(told.read_line(&mut line).expect("it talks") > 0, "watch ended before it watched");
         }
         let lines = BufReader::new(process.stdout.take().expect("it is a pipe"));
-        Watch { process, lines }
+        Watch { process, lines, _told: told }
     }
 
     /// Reads lines until one holds all of these.

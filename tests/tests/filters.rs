@@ -77,8 +77,10 @@ fn the_same_names_are_deleted_as_by_rsync() {
             let only = |one: &BTreeSet<String>, other: &BTreeSet<String>| {
                 one.difference(other).cloned().collect::<Vec<_>>()
             };
+            // A wrong rule in a directory's file ends both; how much was deleted before is a matter of time.
+            let broke_off = pair.stock.code == 1;
             assert!(
-                stock == ours && pair.stock.code == pair.ours.code,
+                (stock == ours || broke_off) && pair.stock.code == pair.ours.code,
                 "{options:#?}\nonly rsync leaves {:?}\nonly we leave {:?}\nrsync: {}\nwe: {}\n{}",
                 only(&stock, &ours),
                 only(&ours, &stock),

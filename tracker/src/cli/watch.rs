@@ -35,8 +35,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     super::require_privileges()?;
     let mut out = std::io::stdout().lock();
     let started = |plan: &crate::probe::Plan| {
-        eprintln!("watching {}: {plan}", arguments.dir.display());
-        plan.notes.iter().for_each(|note| eprintln!("  note: {note}"));
+        let notes = plan.notes.iter().map(|note| format!("  note: {note}\n"));
+        let text = format!("watching {}: {plan}\n{}", arguments.dir.display(), notes.collect::<String>());
+        // Nobody need listen there.
+        let _ = std::io::stderr().write_all(text.as_bytes());
     };
     let tell = |facts: &[Fact]| {
         for fact in facts {
