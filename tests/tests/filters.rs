@@ -60,8 +60,8 @@ fn the_same_names_are_sent_as_by_rsync() {
 fn the_same_names_are_deleted_as_by_rsync() {
     let mut rng = Rng::with_seed(seed());
     for release in Release::ALL {
-        let twins = needs!(Twins::new(release));
-        let world = World::new(twins.folder(), &mut rng);
+        let mut twins = needs!(Twins::new(release));
+        let mut world = World::new(twins.folder(), &mut rng);
         for _ in 0..PUSHES / 2 {
             let rubbish = rng.u64(..);
             twins.destinations(|tree| fill(tree, &mut Rng::with_seed(rubbish)));
@@ -73,14 +73,19 @@ fn the_same_names_are_deleted_as_by_rsync() {
             let words: Vec<&str> = options.iter().map(String::as_str).collect();
             let pair = twins.push(&words, "source/", "");
             let said = |outcome: &Outcome| format!("code {}\n{}", outcome.code, outcome.stderr);
+            if pair.stock.code == 1 && pair.ours.code == 1 {
+                // A wrong rule in a directory's file ended both. How much was deleted before is a matter of time, and the
+                // daemons may still be at it: the next push goes to others.
+                twins = needs!(Twins::new(release));
+                world = World::new(twins.folder(), &mut rng);
+                continue;
+            }
             let (stock, ours) = (names_below(&twins.stock()), names_below(&twins.ours()));
             let only = |one: &BTreeSet<String>, other: &BTreeSet<String>| {
                 one.difference(other).cloned().collect::<Vec<_>>()
             };
-            // A wrong rule in a directory's file ends both; how much was deleted before is a matter of time.
-            let broke_off = pair.stock.code == 1;
             assert!(
-                (stock == ours || broke_off) && pair.stock.code == pair.ours.code,
+                stock == ours && pair.stock.code == pair.ours.code,
                 "{options:#?}\nonly rsync leaves {:?}\nonly we leave {:?}\nrsync: {}\nwe: {}\n{}",
                 only(&stock, &ours),
                 only(&ours, &stock),
