@@ -1,5 +1,5 @@
-//! `limits`: what this machine's memory, loopback, checksum and compressor give by themselves, on one processor. No sender
-//! can be faster than the sum of those that it needs.
+//! `limits`: what this machine's memory, loopback, checksum, compressor and file system give by themselves, on one processor,
+//! in calls as the harness makes them: the order of magnitude that a sender's costs can be held against.
 
 use std::hint::black_box;
 use std::io::{Read, Write};
