@@ -264,14 +264,20 @@ fn a_daemon_that_recurses_incrementally_without_being_asked_is_refused() {
     assert!(client.handle_input(HANDSHAKE).is_err());
 }
 
-#[test]
-fn no_more_lists_are_wanted_than_the_daemon_needs_for_a_while() {
+/// A session that has sent 10,000 files, from index 5 on, and has another directory to come.
+fn far_ahead() -> Client {
     let mut client = ready(options());
     client.push_list(None, part("", &[dir(".", 0), dir("a", 0), dir("b", 0)])).unwrap();
     let names: Vec<String> = (0..10_000).map(|number| format!("a/{number}")).collect();
     let entries: Vec<_> = names.iter().map(|name| file(name, 0)).collect();
     client.push_list(Some(1), part("a", &entries)).unwrap();
     written(&mut client);
+    client
+}
+
+#[test]
+fn no_more_lists_are_wanted_than_the_daemon_needs_for_a_while() {
+    let mut client = far_ahead();
     assert!(!client.wants_list());
     // The daemon speaks of an entry of that list.
     hear(&mut client, "090800");
@@ -280,12 +286,7 @@ fn no_more_lists_are_wanted_than_the_daemon_needs_for_a_while() {
 
 #[test]
 fn no_more_lists_are_wanted_while_the_daemon_waits_for_as_many_answers() {
-    let mut client = ready(options());
-    client.push_list(None, part("", &[dir(".", 0), dir("a", 0), dir("b", 0)])).unwrap();
-    let names: Vec<String> = (0..10_000).map(|number| format!("a/{number}")).collect();
-    let entries: Vec<_> = names.iter().map(|name| file(name, 0)).collect();
-    client.push_list(Some(1), part("a", &entries)).unwrap();
-    written(&mut client);
+    let mut client = far_ahead();
     let request = format!("00a0{}", "00".repeat(16));
     hear(&mut client, &format!("06{request}"));
     for _ in 1..10_000 {
