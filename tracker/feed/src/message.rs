@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::Fact;
 
 /// Version of these messages. Both binaries come from one build; a mismatch means a half-done upgrade.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Index of a mirror in [`Start::mirrors`].
 pub type MirrorId = u32;
