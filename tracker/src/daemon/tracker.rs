@@ -418,6 +418,7 @@ fn plan(mount: &Mount) -> Plan {
         content: Via::Fanotify,
         attributes: Via::Fanotify,
         mapped: Via::Nothing,
+        directories: Via::Fanotify,
         notes: Vec::new(),
     }
 }

@@ -145,6 +145,7 @@ fn improve(plan: &mut Plan, coverage: Coverage) {
     let writes = coverage.inodes && coverage.direct_writes;
     if coverage.inodes {
         plan.attributes = Via::Ebpf;
+        plan.directories = Via::Ebpf;
     }
     if writes {
         plan.content = Via::Ebpf;

@@ -44,6 +44,9 @@ pub struct Plan {
     pub attributes: Via,
     /// Stores through a shared mapping.
     pub mapped: Via,
+    /// Directories whose entries change, as inodes: what finds them again when name events were lost. Without a bit for
+    /// each, only a look at the whole tree does.
+    pub directories: Via,
     /// Why it is not more, and what stays unseen.
     pub notes: Vec<String>,
 }
