@@ -40,6 +40,8 @@ pub(crate) mod flag {
     pub(crate) const ACLS: u32 = 16;
     /// `xattrs` was on.
     pub(crate) const XATTRS: u32 = 32;
+    /// A digest of the filter rules.
+    pub(crate) const RULES: u32 = !0xff;
 }
 
 /// The store and what it held, fitted to the configuration.
@@ -141,9 +143,9 @@ fn fit(database: Database, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError>
     // Reading a table needs it to exist.
     transaction.open_table(LINKS)?;
     transaction.open_table(NAMES)?;
-    transaction.commit()?;
 
-    let store = Store::new(database, Ids::new(&used));
+    // All in one transaction: a destination that is on record and its first comparison not would never get it.
+    let store = Store::within(database, transaction, Ids::new(&used));
     let mut opened = Opened { store, mirrors: numbers, destinations: rows, pending, served, dialects };
     opened.forget_unheld(used)?;
     opened.compare_whole(&fresh)?;
@@ -275,20 +277,41 @@ fn fit_destinations(
             let settings = settings(mirror);
             let old = known.remove(&key);
             let number = old.map_or_else(|| taken.next(), |(number, _)| number);
-            let same = old.filter(|(_, flags)| flags & !flag::FIRST_SYNC_DONE == settings);
-            if same.is_none() {
+            let old_flags = old.map(|(_, flags)| flags);
+            let why = why_compare(old_flags, settings);
+            if let Some(why) = why {
+                tracing::info!(to = %destination.url, why, "a destination is compared as a whole");
                 fitted.fresh.push(fitted.rows.len());
             }
-            let flags = same.map_or(settings, |(_, flags)| flags);
+            let synced = old_flags.filter(|_| why.is_none()).unwrap_or_default() & flag::FIRST_SYNC_DONE;
+            let flags = settings | synced;
             table.insert(&*key, (number, flags))?;
             fitted.served.push(old.is_some());
             fitted.rows.push(Row { mirror: at, key, number: DestinationNumber(number), flags });
         }
     }
     for key in known.keys() {
+        let url = key.get(size_of::<u32>()..).unwrap_or_default();
+        tracing::info!(to = %url.escape_ascii(), "a destination is not configured any more: what it lacked is forgotten");
         table.remove(&**key)?;
     }
     Ok(fitted)
+}
+
+/// Why a destination with these flags on record must be compared as a whole now that its mirror has these settings;
+/// `None` when it need not. What is merely not sent or not removed any more leaves nothing behind to be compared.
+fn why_compare(old: Option<u32>, settings: u32) -> Option<&'static str> {
+    let Some(old) = old else { return Some("nothing is on record for it") };
+    let is_new = |flag| settings & flag != 0 && old & flag == 0;
+    let reasons = [
+        (is_new(flag::DELETE), "delete was turned on"),
+        ((settings ^ old) & flag::NUMERIC_IDS != 0, "numeric-ids was changed"),
+        (is_new(flag::HARD_LINKS), "hard-links was turned on"),
+        (is_new(flag::ACLS), "acls was turned on"),
+        (is_new(flag::XATTRS), "xattrs was turned on"),
+        ((settings ^ old) & flag::RULES != 0, "its filter rules were changed"),
+    ];
+    reasons.into_iter().find_map(|(changed, why)| changed.then_some(why))
 }
 
 fn settings(mirror: &MirrorSpec) -> u32 {

@@ -126,9 +126,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Takes an opened database whose tables exist.
-    pub(crate) fn new(database: Database, ids: Ids) -> Self {
-        Store { database: Arc::new(database), transaction: None, ids }
+    /// Takes an opened database, and a transaction of it that made the tables and is to be committed with what
+    /// follows.
+    pub(crate) fn within(database: Database, transaction: WriteTransaction, ids: Ids) -> Self {
+        Store { database: Arc::new(database), transaction: Some(transaction), ids }
     }
 
     /// The ids of these facts, new where a fact is new. Moves have none and are left out.

@@ -89,6 +89,63 @@ fn a_destination_whose_mirror_now_deletes_is_compared_as_a_whole() {
     assert_eq!(waiting(&opened), [[key::whole()]]);
 }
 
+/// Opens a store for this mirror, lets its destination have everything, and opens it again for another one.
+fn waiting_after(before: &MirrorSpec, after: &MirrorSpec) -> Vec<Vec<Fact>> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path(), std::slice::from_ref(before)).unwrap();
+    let row = opened.destinations[0].clone();
+    opened.store.write_chunk(row.number, 0, &RoaringBitmap::new()).unwrap();
+    opened.store.set_flags(&row.key, row.number, row.flags | flag::FIRST_SYNC_DONE).unwrap();
+    opened.store.commit().unwrap();
+    drop(opened);
+    waiting(&open(folder.path(), std::slice::from_ref(after)).unwrap())
+}
+
+#[test]
+fn what_a_mirror_does_not_keep_any_more_needs_no_comparison_and_what_it_keeps_now_does() {
+    type Change = fn(&mut MirrorSpec);
+    let all =
+        |on: bool| MirrorSpec { delete: on, hard_links: on, acls: on, xattrs: on, ..mirror("/s", &["a"]) };
+    let changes: [Change; 4] = [
+        |mirror| mirror.delete ^= true,
+        |mirror| mirror.hard_links ^= true,
+        |mirror| mirror.acls ^= true,
+        |mirror| mirror.xattrs ^= true,
+    ];
+    for (at, change) in changes.into_iter().enumerate() {
+        for on in [false, true] {
+            let mut after = all(on);
+            change(&mut after);
+            let expected = if on { vec![] } else { vec![key::whole()] };
+            assert_eq!(waiting_after(&all(on), &after), [expected], "change {at} of {on}");
+        }
+    }
+    for change in
+        [(|mirror| mirror.numeric_ids ^= true) as Change, |mirror| mirror.filters = vec![b"- x".into()]]
+    {
+        let (before, mut after) = (all(true), all(true));
+        change(&mut after);
+        assert_eq!(waiting_after(&before, &after), [[key::whole()]]);
+        assert_eq!(waiting_after(&after, &before), [[key::whole()]]);
+    }
+}
+
+#[test]
+fn a_destination_that_was_removed_and_added_again_is_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path(), &[mirror("/s", &["a", "b"])]).unwrap();
+    for at in 0..2 {
+        opened.pending[at].clear();
+        opened.store.write_chunk(opened.destinations[at].number, 0, &RoaringBitmap::new()).unwrap();
+        record(&mut opened, at, &touched("x"));
+    }
+    opened.store.commit().unwrap();
+    drop(opened);
+    drop(open(folder.path(), &[mirror("/s", &["b"])]).unwrap());
+    let opened = open(folder.path(), &[mirror("/s", &["a", "b"])]).unwrap();
+    assert_eq!(waiting(&opened), [vec![key::whole()], vec![touched("x")]]);
+}
+
 #[test]
 fn the_first_sync_flag_survives() {
     let folder = tempfile::tempdir().unwrap();
