@@ -9,7 +9,9 @@ use std::time::Duration;
 use ebbtide_feed::{DestinationState, DestinationStatus};
 
 use super::Failure;
-use crate::control::{Answer, Client, MirrorStatus, Request, SenderState, Status, TrackerStatus};
+use crate::control::{
+    Answer, BeginningStatus, Client, MirrorStatus, Request, SenderState, Status, TrackerStatus, Way,
+};
 use crate::daemon::config::RUNTIME_DIR;
 
 /// Show how the daemon is: what it watches and how, what is pending where, and why.
@@ -104,6 +106,7 @@ impl Page {
         self.line(format_args!("\n{}{delete}", mirror.source));
         self.line(format_args!("  watched: {}", mirror.plan));
         mirror.plan.notes.iter().for_each(|note| self.line(format_args!("           {note}")));
+        self.line(format_args!("  started: {}", start(&mirror.start)));
         match &mirror.tainted {
             None => self.line(format_args!("  coverage: complete")),
             Some(_) if mirror.root_lost => {
@@ -176,6 +179,15 @@ impl Page {
             self.line(format_args!("  last end: {end}"));
         }
     }
+}
+
+fn start(start: &BeginningStatus) -> String {
+    let way = match start.way {
+        Way::TakenOver => "what was marked before was taken over",
+        Way::Reconcile => "what changed since the last drain was looked for",
+        Way::FirstStart => "nothing was known",
+    };
+    start.reason.as_ref().map_or(way.to_owned(), |reason| format!("{way}, since {reason}"))
 }
 
 fn span(ms: u64) -> String {

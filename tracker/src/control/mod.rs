@@ -8,7 +8,9 @@ mod protocol;
 mod server;
 
 pub use client::{Client, ClientError};
-pub use protocol::{Answer, MirrorStatus, Request, SenderState, Status, TaintStatus, TrackerStatus};
+pub use protocol::{
+    Answer, BeginningStatus, MirrorStatus, Request, SenderState, Status, TaintStatus, TrackerStatus, Way,
+};
 pub use server::{ClientId, Heard, Server};
 
 /// Name of the socket in the runtime folder.

@@ -60,6 +60,8 @@ pub struct MirrorStatus {
     pub source: String,
     /// How its file system is watched.
     pub plan: Plan,
+    /// What was known of it when the daemon started.
+    pub start: BeginningStatus,
     /// Why not everything that changed is known, if so.
     pub tainted: Option<TaintStatus>,
     /// The source directory is not there: the mirror stands still.
@@ -68,6 +70,27 @@ pub struct MirrorStatus {
     pub taints: u64,
     /// Whether the destinations lose what the source does not have.
     pub delete: bool,
+}
+
+/// What was known of a mirror when the daemon started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginningStatus {
+    /// How it was begun.
+    pub way: Way,
+    /// Why nothing could be taken over, where something might have been.
+    pub reason: Option<String>,
+}
+
+/// How a mirror was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// What was marked before was followed up: nothing was compared.
+    TakenOver,
+    /// What changed since the last durable drain was looked for.
+    Reconcile,
+    /// Nothing was known.
+    FirstStart,
 }
 
 /// Why coverage is not complete.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ebbtide_feed::ToSender;
 
+use super::beginning::Beginning;
 use super::tracker::{Loss, Tracker};
 use crate::engine::{Effect, Engine, Event, Reason, Tainted, Waiter};
 use crate::fact::Facts;
@@ -44,13 +45,8 @@ pub(super) enum Out {
 }
 
 impl Core {
-    /// With `history` all that was there before is told as one subtree of each mirror.
-    pub(super) fn new(
-        tracker: Tracker,
-        mirrors: usize,
-        settle: Duration,
-        history: bool,
-    ) -> sys::Result<Self> {
+    /// `beginnings` has one for each mirror.
+    pub(super) fn new(tracker: Tracker, beginnings: &[Beginning], settle: Duration) -> sys::Result<Self> {
         let (poller, queues) = (Poller::new()?, Poller::new()?);
         let settle_timer = Timer::new()?;
         let mount_table =
@@ -64,7 +60,11 @@ impl Core {
         poller.add(queues.as_fd(), QUEUE)?;
         poller.add(settle_timer.as_fd(), SETTLE)?;
         poller.add_priority(mount_table.as_fd(), MOUNTS)?;
-        let engine = Engine::new(mirrors, history.then(|| tainted(Reason::Start)).as_ref());
+        let mut engine = Engine::new(beginnings.len(), None);
+        for (mirror, beginning) in (0..).zip(beginnings) {
+            // Nothing is to be done yet: there is no sender.
+            let _ = beginning.taint().map(|taint| engine.apply(Event::Lost(mirror, taint)));
+        }
         Ok(Core {
             engine,
             tracker,

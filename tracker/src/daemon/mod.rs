@@ -1,5 +1,6 @@
 //! The daemon: listens, drains, resolves, and hands over.
 
+mod beginning;
 pub mod config;
 pub mod config_file;
 mod core;

@@ -12,6 +12,7 @@ use rustix::fs::OFlags;
 
 use ebbtide_feed::{PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
 
+use super::beginning::Beginning;
 use super::config::Config;
 use super::core::{Core, FIRST_FREE, Out};
 use super::sender::{self, Pauses, Sender, SenderError, User};
@@ -127,6 +128,8 @@ fn say_plan(tracker: &Tracker, config: &Config, after: Duration) {
 
 struct Daemon {
     core: Core,
+    /// How each mirror began.
+    beginnings: Vec<Beginning>,
     start: Start,
     user: User,
     binary: PathBuf,
@@ -158,7 +161,8 @@ impl Daemon {
             spec.source.clone_from(tracker.source_path(mirror));
         }
         let start = Start { version: PROTOCOL_VERSION, state_dir: config.state_dir.clone(), mirrors };
-        let core = Core::new(tracker, config.mirrors.len(), config.settle, true)?;
+        let beginnings = vec![Beginning::First; config.mirrors.len()];
+        let core = Core::new(tracker, &beginnings, config.settle)?;
         let socket = config.runtime_dir.join(control::SOCKET);
         let server = Server::listen(&socket).map_err(own("control socket", &socket, "listening"))?;
         let restart = Timer::new()?;
@@ -167,6 +171,7 @@ impl Daemon {
         core.poller.add(server.as_fd(), CONTROL)?;
         Ok(Daemon {
             core,
+            beginnings,
             start,
             user,
             binary,
@@ -387,6 +392,7 @@ impl Daemon {
             control::MirrorStatus {
                 source: spec.source.display().to_string(),
                 plan: self.core.tracker.plan_of(mirror).clone(),
+                start: self.beginnings[mirror as usize].status(),
                 tainted: coverage.tainted().map(|tainted| control::TaintStatus {
                     since_ms: millis(tainted.since.elapsed().unwrap_or_default()),
                     reason: tainted.reason.to_string(),

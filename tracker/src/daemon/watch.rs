@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ebbtide_feed::{Fact, ToSender};
 
+use super::beginning::Beginning;
 use super::core::{Core, FIRST_FREE, Out};
 use super::tracker::{TrackError, Tracker, Wish};
 use crate::engine::Event;
@@ -51,7 +52,7 @@ pub fn watch(
 ) -> Result<(), WatchError> {
     let signals = EndSignals::block()?;
     let tracker = Tracker::start(&[Wish { path: PathBuf::from(dir), extended: true }], choice)?;
-    let mut core = Core::new(tracker, 1, settle, false)?;
+    let mut core = Core::new(tracker, &[Beginning::TakenOver], settle)?;
     core.poller.add(signals.as_fd(), FIRST_FREE)?;
     started(core.tracker.plan_of(0));
     core.apply(Event::SenderReady);

@@ -17,6 +17,9 @@ pub enum Reason {
     /// Tracking has only begun.
     #[error("what changed before tracking began is not known")]
     Start,
+    /// What the last daemon left cannot be taken over.
+    #[error("what was marked before this start cannot be taken over: {0}")]
+    NotKept(String),
     /// The kernel dropped fanotify events.
     #[error("the kernel's queue of name events overflowed")]
     QueueOverflow,

@@ -1,0 +1,41 @@
+//! How a mirror begins: what is known, when the daemon starts, of what changed before.
+
+use std::time::SystemTime;
+
+use crate::control;
+use crate::engine::{Reason, Tainted};
+
+/// How a mirror begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// Marks and names outlived the last daemon: they are followed up, and nothing is made up.
+    TakenOver,
+    /// The last daemon drained up to some moment, but what was marked since is not to be trusted, for this reason:
+    /// what changed since that moment is looked for.
+    #[allow(dead_code, reason = "made once state is kept between starts")]
+    Reconcile(Reason),
+    /// Nothing is known of it.
+    First,
+}
+
+impl Beginning {
+    /// What the coverage lacks at the start.
+    pub(super) fn taint(&self) -> Option<Tainted> {
+        let reason = match self {
+            Beginning::TakenOver => return None,
+            Beginning::Reconcile(reason) => reason.clone(),
+            Beginning::First => Reason::Start,
+        };
+        Some(Tainted { since: SystemTime::now(), reason })
+    }
+
+    /// As `ebbtide status` tells it.
+    pub(super) fn status(&self) -> control::BeginningStatus {
+        let (way, reason) = match self {
+            Beginning::TakenOver => (control::Way::TakenOver, None),
+            Beginning::Reconcile(reason) => (control::Way::Reconcile, Some(reason.to_string())),
+            Beginning::First => (control::Way::FirstStart, None),
+        };
+        control::BeginningStatus { way, reason }
+    }
+}
