@@ -51,7 +51,12 @@ fn answer(
         }
         ToSender::Barrier { token } => codec::write(feed, &ToTracker::Settled { token })?,
         ToSender::StatusRequest { token } => {
-            let status = SenderStatus { pid: std::process::id(), facts: *facts, destinations: Vec::new() };
+            let status = SenderStatus {
+                pid: std::process::id(),
+                facts: *facts,
+                destinations: Vec::new(),
+                notes: Vec::new(),
+            };
             codec::write(feed, &ToTracker::Status { token, status })?;
         }
         ToSender::Start(_) | ToSender::CancelBarrier { .. } | ToSender::Stop => {}

@@ -57,6 +57,11 @@ pub enum ToTracker {
         /// The token of the [`ToSender::Barrier`].
         token: u64,
     },
+    /// The sender cannot go on and ends: its last words.
+    Failed {
+        /// Why, with the causes.
+        why: String,
+    },
     /// Answer to [`ToSender::StatusRequest`].
     Status {
         /// The token of the request.
@@ -163,6 +168,8 @@ pub struct SenderStatus {
     pub facts: u64,
     /// One entry for each destination of each mirror, in the order of the configuration.
     pub destinations: Vec<DestinationStatus>,
+    /// What an administrator should know besides, such as that the ledger was damaged.
+    pub notes: Vec<String>,
 }
 
 /// What a destination is doing.

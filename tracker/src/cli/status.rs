@@ -93,6 +93,8 @@ impl Page {
         page.line(format_args!(""));
         page.tracker(&status.tracker);
         page.sender(&status.sender);
+        let notes = status.transfer.iter().flat_map(|transfer| &transfer.notes);
+        notes.for_each(|note| page.line(format_args!("  {note}")));
         page
     }
 

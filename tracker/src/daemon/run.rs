@@ -138,6 +138,8 @@ struct Daemon {
     restart: Timer,
     deaths: u64,
     last_end: Option<String>,
+    /// Why the sender said that it ends.
+    last_words: Option<String>,
     server: Server,
     /// Who waits for the sender's account, and since when.
     asking: HashMap<u64, (ClientId, Instant)>,
@@ -180,6 +182,7 @@ impl Daemon {
             restart,
             deaths: 0,
             last_end: None,
+            last_words: None,
             server,
             asking: HashMap::new(),
             next_token: 0,
@@ -303,6 +306,7 @@ impl Daemon {
                 self.core.apply(Event::Durable(seq));
             }
             ToTracker::Settled { token } => self.core.apply(Event::Settled(token)),
+            ToTracker::Failed { why } => self.last_words = Some(why),
             ToTracker::Status { token, status } => {
                 if let Some((client, _)) = self.asking.remove(&token) {
                     self.answer_status(client, Some(status));
@@ -315,9 +319,10 @@ impl Daemon {
     fn lose_sender(&mut self, why: &str) -> Result<(), RunError> {
         let Some(sender) = self.sender.take() else { return Ok(()) };
         self.core.poller.remove(sender.as_fd());
-        let end = sender
-            .reap(Duration::from_millis(100))
-            .map_or_else(|| why.to_owned(), |status| say_end(status, why));
+        let words = self.last_words.take();
+        let why = words.as_deref().unwrap_or(why);
+        let grace = if words.is_some() { LAST_STEPS } else { Duration::from_millis(100) };
+        let end = sender.reap(grace).map_or_else(|| why.to_owned(), |status| say_end(status, why));
         self.core.apply(Event::SenderGone);
         for (_, (client, _)) in std::mem::take(&mut self.asking) {
             self.answer_status(client, None);
@@ -549,6 +554,9 @@ const ANSWER: Duration = Duration::from_secs(1);
 
 /// How long the sender may take to end.
 const STOP: Duration = Duration::from_secs(10);
+
+/// How long a sender that said why it ends may take to do so.
+const LAST_STEPS: Duration = Duration::from_secs(1);
 
 /// A second signal is looked for so often while the sender ends.
 const END_STEP: Duration = Duration::from_millis(500);

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebbtide_feed::codec::{self, CodecError, Decoder};
 use ebbtide_feed::{Batch, PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
@@ -13,6 +14,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::timeout;
 
 use crate::destination::Destination;
 use crate::destination::account::Account;
@@ -22,6 +24,9 @@ use crate::ledger::{DestinationId, Ledger, Notice, Started, StoreError, Take};
 
 /// How much of the feed is read at once, in bytes.
 const READ: usize = 256 * 1024;
+
+/// How long the tracker may take to read what is said last.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Why the sender ends before it is told to.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +102,20 @@ async fn serve_stream(stream: UnixStream) -> Result<(), End> {
     if start.version != PROTOCOL_VERSION {
         return Err(End::Version(start.version));
     }
-    let sender = Sender::start(start, write).await?;
-    sender.run(feed).await
+    let (answers, queue) = mpsc::unbounded_channel();
+    let writer = tokio::spawn(write_answers(queue, write));
+    let end = match Sender::start(start, answers.clone()).await {
+        Ok(sender) => sender.run(feed).await,
+        Err(end) => Err(end),
+    };
+    if let Err(end) = &end {
+        // The writer is gone when the tracker is.
+        let _ = answers.send(ToTracker::Failed { why: Chain(end).to_string() });
+    }
+    drop(answers);
+    // A tracker that reads nothing any more is not waited for.
+    let _ = timeout(LAST_WORDS, writer).await;
+    end
 }
 
 /// Whole messages from the tracker.
@@ -135,19 +152,19 @@ struct Sender {
     accounts: Vec<Account>,
     mirrors: usize,
     answers: mpsc::UnboundedSender<ToTracker>,
-    writer: tokio::task::JoinHandle<()>,
+    /// What the status says besides figures.
+    notes: Vec<String>,
     term: Signal,
     interrupt: Signal,
 }
 
 impl Sender {
-    async fn start(start: Start, write: OwnedWriteHalf) -> Result<Self, End> {
+    async fn start(start: Start, answers: mpsc::UnboundedSender<ToTracker>) -> Result<Self, End> {
         let Start { state_dir, mirrors, .. } = start;
         let (started, mirrors) = spawn_blocking(move || (Ledger::start(&state_dir, &mirrors), mirrors))
             .await
             .map_err(|error| End::Task(error.to_string()))?;
-        let Started { ledger, takes, leftovers, dialects, notices, thread } = started?;
-        let (answers, queue) = mpsc::unbounded_channel();
+        let Started { ledger, takes, leftovers, dialects, damage, notices, thread } = started?;
         let mut sender = Sender {
             ledger,
             ledger_thread: thread,
@@ -156,7 +173,7 @@ impl Sender {
             accounts: Vec::new(),
             mirrors: mirrors.len(),
             answers,
-            writer: tokio::spawn(write_answers(queue, write)),
+            notes: damage.into_iter().collect(),
             term: signal(SignalKind::terminate()).map_err(End::Signals)?,
             interrupt: signal(SignalKind::interrupt()).map_err(End::Signals)?,
         };
@@ -249,7 +266,7 @@ impl Sender {
         let status =
             |(at, account): (usize, &Account)| account.status(self.ledger.pending(DestinationId(at as u32)));
         let destinations = self.accounts.iter().enumerate().map(status).collect();
-        SenderStatus { pid: std::process::id(), facts, destinations }
+        SenderStatus { pid: std::process::id(), facts, destinations, notes: self.notes.clone() }
     }
 
     /// Gives up sessions, and writes down what is known.
@@ -265,9 +282,6 @@ impl Sender {
         }
         // The thread said that it is through; a panic of it was told on stderr.
         let _ = self.ledger_thread.join();
-        drop(self.answers);
-        // The tracker may be gone already.
-        let _ = self.writer.await;
         Ok(())
     }
 

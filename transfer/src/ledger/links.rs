@@ -5,7 +5,7 @@
 //! the thread commits it, together with the acknowledgements that were said after it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ebbtide_feed::RelPath;
 use redb::{Database, ReadableDatabase};
@@ -53,12 +53,14 @@ pub(crate) struct Links {
     /// The number of each mirror.
     mirrors: Vec<MirrorNumber>,
     noted: Mutex<Noted>,
+    /// What was met by somebody who read: the thread ends for it.
+    damage: OnceLock<String>,
 }
 
 impl Links {
     /// The table of this store.
     pub(crate) fn new(database: Arc<Database>, mirrors: Vec<MirrorNumber>) -> Self {
-        Links { database, mirrors, noted: Mutex::default() }
+        Links { database, mirrors, noted: Mutex::default(), damage: OnceLock::new() }
     }
 
     /// The names on record for an inode.
@@ -68,7 +70,7 @@ impl Links {
     pub(crate) fn names(&self, mirror: usize, inode: Inode) -> Result<Vec<RelPath>, StoreError> {
         let prefix = inode_key(self.mirrors[mirror], inode);
         let noted = self.lock();
-        let mut names = self.committed_names(&prefix)?;
+        let mut names = self.heed(self.committed_names(&prefix))?;
         for (key, present) in noted.links.range(prefix.clone()..) {
             let Some(path) = key.strip_prefix(&*prefix) else { break };
             names.retain(|name| name.as_bytes() != path);
@@ -95,6 +97,10 @@ impl Links {
     /// # Errors
     /// The store cannot be read.
     pub(crate) fn is_empty(&self, mirror: usize) -> Result<bool, StoreError> {
+        self.heed(self.has_none(mirror))
+    }
+
+    fn has_none(&self, mirror: usize) -> Result<bool, StoreError> {
         let prefix = self.mirrors[mirror].0.to_be_bytes();
         let noted = self.lock();
         if noted.names.keys().any(|key| key.starts_with(&prefix)) {
@@ -110,6 +116,14 @@ impl Links {
     /// # Errors
     /// The store cannot be read.
     pub(crate) fn inodes<'p>(
+        &self,
+        mirror: usize,
+        names: impl Iterator<Item = &'p RelPath>,
+    ) -> Result<Vec<(&'p RelPath, Inode)>, StoreError> {
+        self.heed(self.find_inodes(mirror, names))
+    }
+
+    fn find_inodes<'p>(
         &self,
         mirror: usize,
         names: impl Iterator<Item = &'p RelPath>,
@@ -148,6 +162,19 @@ impl Links {
             noted.names.insert(name_key(number, path), Some(*inode));
         }
         Ok(())
+    }
+
+    /// What somebody who read found to be damaged.
+    pub(super) fn damage(&self) -> Option<String> {
+        self.damage.get().cloned()
+    }
+
+    fn heed<T>(&self, found: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Damaged(why)) = &found {
+            // The first one is told.
+            let _ = self.damage.set(why.clone());
+        }
+        found
     }
 
     /// Everything that is not committed yet.

@@ -5,6 +5,7 @@
 //! ([`worker`]). What follows from what is decided without I/O in [`engine`].
 
 mod barrier;
+mod blocks;
 mod engine;
 mod key;
 mod links;
@@ -81,6 +82,8 @@ pub(crate) struct Started {
     pub(crate) leftovers: Vec<Option<RoaringBitmap>>,
     /// What is known of each destination's daemon.
     pub(crate) dialects: Vec<Option<Vec<u8>>>,
+    /// What became of a store that was damaged.
+    pub(crate) damage: Option<String>,
     /// What the ledger has to say.
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
     /// The thread; ends after [`Ledger::close`], or when the store fails.
@@ -102,7 +105,7 @@ impl Ledger {
     /// # Errors
     /// The store is in use by another process, or the disk fails. A damaged store is no error: see [`open::open`].
     pub(crate) fn start(folder: &Path, mirrors: &[MirrorSpec]) -> Result<Started, StoreError> {
-        let opened = open::open(folder, mirrors)?;
+        let mut opened = open::open(folder, mirrors)?;
         let count = opened.destinations.len();
         let pending: Arc<[AtomicU64]> = std::iter::repeat_with(AtomicU64::default).take(count).collect();
         let (senders, takes) = std::iter::repeat_with(mpsc::unbounded_channel).take(count).unzip();
@@ -111,6 +114,7 @@ impl Ledger {
         let served = opened.served.iter().zip(&opened.pending);
         let leftovers = served.map(|(served, pending)| served.then(|| pending.clone())).collect();
         let dialects = opened.dialects.clone();
+        let damage = opened.damage.take();
         let worker = Worker::new(opened, senders, notice, Arc::clone(&pending), Arc::clone(&links))?;
         let (commands, received) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -122,6 +126,7 @@ impl Ledger {
             takes,
             leftovers,
             dialects,
+            damage,
             notices,
             thread,
         })

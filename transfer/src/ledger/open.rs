@@ -11,6 +11,7 @@ use ebbtide_feed::MirrorSpec;
 use redb::{Database, ReadableTable, WriteTransaction};
 use roaring::RoaringBitmap;
 
+use super::blocks::Blocks;
 use super::key::{self, MirrorNumber};
 use super::store::{
     DESTINATIONS, DIALECTS, DestinationNumber, FACTS, FORMAT, IDS, Ids, LINKS, META, MIRRORS, NAMES, PENDING,
@@ -59,6 +60,10 @@ pub(crate) struct Opened {
     pub(crate) served: Vec<bool>,
     /// What is known of each destination's daemon.
     pub(crate) dialects: Vec<Option<Vec<u8>>>,
+    /// What became of a store that was damaged.
+    pub(crate) damage: Option<String>,
+    /// Where the store is.
+    pub(crate) path: PathBuf,
 }
 
 /// A destination in the store.
@@ -81,21 +86,24 @@ pub(crate) struct Row {
 /// The store is in use, or the disk fails.
 pub(crate) fn open(folder: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
     let path = folder.join(FILE);
-    match open_when_free(&path, mirrors) {
+    // One that was set aside while it was in use leaves none behind.
+    let is_lost = !path.try_exists().unwrap_or(true) && !damaged(&path).is_empty();
+    let (mut opened, said) = match open_when_free(&path, mirrors) {
         Err(StoreError::Damaged(why)) => {
-            let aside = set_aside(&path).map_err(|e| StoreError::Failed(e.into()))?;
-            tracing::error!(
-                why = %why.escape_debug(),
-                kept = %aside.display().to_string().escape_debug(),
-                "the ledger is damaged; it was set aside, and every destination is compared as a whole"
-            );
-            let mut opened = open_when_free(&path, mirrors)?;
-            opened.served.fill(true);
-            Ok(opened)
+            let said = set_aside(&path, &why).map_err(|e| StoreError::Failed(e.into()))?;
+            (open_when_free(&path, mirrors)?, Some(said))
         }
-        other => other,
+        other => (other?, is_lost.then(|| WAS_LOST.to_owned())),
+    };
+    if said.is_some() {
+        opened.served.fill(true);
     }
+    opened.damage = said;
+    Ok(opened)
 }
+
+/// What is said of a store that is not there because the sender before this one set it aside.
+const WAS_LOST: &str = "the ledger was damaged while it was in use; every destination is compared as a whole";
 
 fn open_when_free(path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
     let end = Instant::now() + BUSY;
@@ -112,27 +120,56 @@ fn open_checked(path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, StoreErro
     catch_unwind(AssertUnwindSafe(|| {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE).set_check_integrity_on_open(true);
-        fit(builder.create(path)?, mirrors)
+        fit(builder.create_with_backend(Blocks::open(path)?)?, path, mirrors)
     }))
     .unwrap_or_else(|_| Err(StoreError::Damaged("reading it made the store's code give up".into())))
 }
 
-/// Renames the store to the first free `ledger.redb.damaged-<n>`.
-fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
-    for n in 1u32.. {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".damaged-{n}"));
-        let aside = PathBuf::from(aside);
-        if !aside.try_exists()? {
-            fs::rename(path, &aside)?;
-            return Ok(aside);
-        }
+/// Renames a damaged store to `ledger.redb.damaged-<n>`, with a higher number than any before it, keeps the latest few
+/// of these for the administrator, and tells what is to be told.
+///
+/// # Errors
+/// It cannot be renamed.
+pub(crate) fn set_aside(path: &Path, why: &str) -> std::io::Result<String> {
+    let old = damaged(path);
+    let next = old.last().map_or(1, |(n, _)| n.saturating_add(1));
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!("{DAMAGED}{next}"));
+    fs::rename(path, &aside)?;
+    for (_, oldest) in old.iter().rev().skip(KEPT - 1) {
+        // One that cannot be removed only takes room.
+        let _ = fs::remove_file(oldest);
     }
-    Err(std::io::ErrorKind::AlreadyExists.into())
+    let (why, kept) = (why.escape_debug(), aside.to_string_lossy().escape_debug().to_string());
+    let said = format!(
+        "the ledger is damaged ({why}): it was set aside as {kept}, and every destination is compared as a whole"
+    );
+    tracing::error!("{said}");
+    Ok(said)
 }
 
+/// The stores that were set aside, with their numbers, oldest first.
+fn damaged(path: &Path) -> Vec<(u32, PathBuf)> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let number =
+            name.to_str().and_then(|name| name.strip_prefix(FILE)?.strip_prefix(DAMAGED)?.parse().ok());
+        found.extend(number.map(|number| (number, entry.path())));
+    }
+    found.sort();
+    found
+}
+
+/// Between a store's name and the number of one that was set aside.
+const DAMAGED: &str = ".damaged-";
+
+/// So many damaged stores are kept.
+const KEPT: usize = 3;
+
 /// Checks what the tables hold and makes them fit the configuration.
-fn fit(database: Database, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
+fn fit(database: Database, path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
     let transaction = database.begin_write()?;
     check_format(&transaction)?;
     let used = check_facts(&transaction)?;
@@ -146,7 +183,9 @@ fn fit(database: Database, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError>
 
     // All in one transaction: a destination that is on record and its first comparison not would never get it.
     let store = Store::within(database, transaction, Ids::new(&used));
-    let mut opened = Opened { store, mirrors: numbers, destinations: rows, pending, served, dialects };
+    let path = path.to_owned();
+    let mut opened =
+        Opened { store, mirrors: numbers, destinations: rows, pending, served, dialects, damage: None, path };
     opened.forget_unheld(used)?;
     opened.compare_whole(&fresh)?;
     opened.store.commit()?;

@@ -47,6 +47,9 @@ pub(crate) enum StoreError {
     /// It is not what this program wrote.
     #[error("the ledger is damaged: {0}")]
     Damaged(String),
+    /// There is no room for it.
+    #[error("the disk of the ledger is full, and nothing is recorded until it has room: free some")]
+    Full(#[source] io::Error),
     /// The disk or the file system failed.
     #[error("the ledger cannot be used")]
     Failed(#[source] redb::Error),
@@ -60,6 +63,9 @@ impl From<redb::Error> for StoreError {
             E::Corrupted(what) => StoreError::Damaged(what),
             E::Io(e) if matches!(e.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
                 StoreError::Damaged(e.to_string())
+            }
+            E::Io(e) if matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                StoreError::Full(e)
             }
             E::UpgradeRequired(_)
             | E::RepairAborted
@@ -188,8 +194,13 @@ impl Store {
     /// Reads facts back, in the order of their ids.
     pub(crate) fn facts(&self, ids: &RoaringBitmap) -> Result<Vec<(u32, Fact)>, StoreError> {
         match &self.transaction {
-            Some(transaction) => read_facts(&transaction.open_table(FACTS)?, ids),
-            None => read_facts(&self.database.begin_read()?.open_table(FACTS)?, ids),
+            Some(transaction) => {
+                read_facts(&transaction.open_table(FACTS)?, &transaction.open_table(IDS)?, ids)
+            }
+            None => {
+                let transaction = self.database.begin_read()?;
+                read_facts(&transaction.open_table(FACTS)?, &transaction.open_table(IDS)?, ids)
+            }
         }
     }
 
@@ -282,8 +293,10 @@ impl Store {
     }
 }
 
+/// Both tables must say the same: a name that is not the one that was recorded would be sent in its stead.
 fn read_facts(
     table: &impl ReadableTable<u32, &'static [u8]>,
+    by_key: &impl ReadableTable<&'static [u8], u32>,
     ids: &RoaringBitmap,
 ) -> Result<Vec<(u32, Fact)>, StoreError> {
     let mut facts = Vec::new();
@@ -291,6 +304,9 @@ fn read_facts(
         let row = table.get(id)?.ok_or_else(|| StoreError::Damaged(format!("fact {id} is missing")))?;
         let (_, fact) = key::decode(row.value())
             .ok_or_else(|| StoreError::Damaged(format!("fact {id} has a key that means nothing")))?;
+        if by_key.get(row.value())?.map(|id| id.value()) != Some(id) {
+            return Err(StoreError::Damaged(format!("fact {id} does not match its key")));
+        }
         facts.push((id, fact));
     }
     Ok(facts)

@@ -3,6 +3,7 @@
 //! Everything that touches the disk happens here, so that no session ever waits for it. A batch is handed to
 //! destinations that wait for work before it is committed, and called durable after.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::engine::{DestinationId, Effect, Engine, Event, TakeNumber, TakeResult};
 use super::key;
 use super::links::Links;
-use super::open::{Opened, flag};
+use super::open::{self, Opened, flag};
 use super::store::StoreError;
 use super::{Notice, Take, TakeReport};
 
@@ -98,13 +99,28 @@ impl Worker {
 
     /// Works until the handle closes or is dropped, or the store fails; then says why.
     pub(crate) fn run(mut self, commands: &Receiver<Command>) {
-        let end = self.work(commands).and_then(|()| self.flush());
+        // A page that makes no sense can make the store's code panic.
+        let end = catch_unwind(AssertUnwindSafe(|| self.work(commands).and_then(|()| self.flush())));
+        let end =
+            end.unwrap_or_else(|_| Err(StoreError::Damaged("using it made the store's code give up".into())));
         let notice = match end {
             Ok(()) => Notice::Closed,
-            Err(error) => Notice::Failed(error),
+            Err(error) => {
+                if let StoreError::Damaged(why) = &error {
+                    self.set_aside(why);
+                }
+                Notice::Failed(error)
+            }
         };
         // Nobody listens when the process is about to end anyway.
         let _ = self.notices.send(notice);
+    }
+
+    /// The next sender starts with a new store.
+    fn set_aside(&self, why: &str) {
+        if let Err(error) = open::set_aside(&self.opened.path, why) {
+            tracing::error!(%error, "the damaged ledger cannot be set aside");
+        }
     }
 
     fn work(&mut self, commands: &Receiver<Command>) -> Result<(), StoreError> {
@@ -122,6 +138,9 @@ impl Worker {
                     return Ok(());
                 }
                 self.apply(command)?;
+            }
+            if let Some(why) = self.links.damage() {
+                return Err(StoreError::Damaged(why));
             }
             if self.is_commit_due() {
                 self.flush()?;

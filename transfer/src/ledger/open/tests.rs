@@ -217,11 +217,73 @@ fn no_garbled_page_is_ever_trusted() {
 }
 
 #[test]
-fn a_second_damaged_store_gets_a_name_of_its_own() {
+fn the_latest_damaged_stores_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    for n in 1..=2 {
+    for _ in 1..=5 {
         fs::write(folder.path().join(FILE), b"not a ledger").unwrap();
-        open(folder.path(), &[mirror("/s", &["a"])]).unwrap();
-        assert!(folder.path().join(format!("{FILE}.damaged-{n}")).exists());
+        let opened = open(folder.path(), &[mirror("/s", &["a"])]).unwrap();
+        assert!(opened.damage.unwrap().contains("set aside"));
     }
+    let kept: Vec<u32> = damaged(&folder.path().join(FILE)).into_iter().map(|(n, _)| n).collect();
+    assert_eq!(kept, [3, 4, 5]);
+}
+
+#[test]
+fn a_store_of_a_newer_version_is_set_aside_and_said_to_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = open(folder.path(), &[mirror("/s", &["a"])]).unwrap();
+    let transaction = opened.store.database().begin_write().unwrap();
+    transaction.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+    transaction.commit().unwrap();
+    drop(opened);
+    let opened = open(folder.path(), &[mirror("/s", &["a"])]).unwrap();
+    let said = opened.damage.clone().unwrap();
+    assert!(said.contains(&format!("its format is {}", FORMAT + 1)), "{said}");
+    assert_eq!(waiting(&opened), [[key::whole()]]);
+}
+
+#[test]
+fn no_flipped_bit_and_no_cut_ever_loses_a_fact() {
+    let folder = tempfile::tempdir().unwrap();
+    let mirrors = [mirror("/s", &["a", "b"])];
+    let mut opened = open(folder.path(), &mirrors).unwrap();
+    for n in 0..300 {
+        record(&mut opened, n % 2, &touched(&format!("some/where/{n}")));
+    }
+    opened.store.commit().unwrap();
+    let complete = waiting(&opened);
+    drop(opened);
+    let path = folder.path().join(FILE);
+    let (sound, mut random) = (fs::read(&path).unwrap(), 0x9e37_79b9_7f4a_7c15_u64);
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    let in_use: Vec<usize> =
+        (0..sound.len() / 512).filter(|at| sound[at * 512..][..512].iter().any(|byte| *byte != 0)).collect();
+    let mut noticed = 0;
+    for round in 0..100 {
+        let mut bytes = sound.clone();
+        match round % 4 {
+            0 => bytes.truncate(next(sound.len())),
+            1 => bytes[next(1024)] ^= 1 << next(8),
+            _ => bytes[in_use[next(in_use.len())] * 512 + next(512)] ^= 1 << next(8),
+        }
+        fs::write(&path, &bytes).unwrap();
+        let opened = open(folder.path(), &mirrors).unwrap();
+        let waiting = waiting(&opened);
+        noticed += usize::from(opened.damage.is_some());
+        assert!(
+            waiting == complete || (opened.damage.is_some() && is_whole(&waiting)),
+            "round {round}: {} and {} facts, {:?}",
+            waiting[0].len(),
+            waiting[1].len(),
+            opened.damage
+        );
+        drop(opened);
+        damaged(&path).into_iter().for_each(|(_, kept)| fs::remove_file(kept).unwrap());
+    }
+    assert!(noticed > 25, "{noticed}");
 }
