@@ -11,6 +11,7 @@ mod process;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 mod world;
 
 use std::path::PathBuf;
@@ -55,6 +56,22 @@ enum Verb {
         /// Only tests whose names contain this.
         filter: Option<String>,
     },
+    /// Runs the tests of marking under another kernel, Debian's own, in a machine that is emulated in software; or any
+    /// command there.
+    VmTest {
+        /// Only tests whose names contain this.
+        filter: Option<String>,
+        /// Runs this command in the machine's shell instead: `ebbtide`, `ebbtide-send`, rsync, the tools for file
+        /// systems and busybox are there, `/scratch` is an ext4 of its own.
+        #[arg(long, value_name = "COMMAND", conflicts_with = "filter")]
+        run: Option<String>,
+        /// Takes this program along, into `/usr/local/bin`; may be given more than once.
+        #[arg(long = "with", value_name = "PROGRAM")]
+        with: Vec<PathBuf>,
+        /// The Debian package that stands for the kernel.
+        #[arg(long, value_name = "PACKAGE", default_value = vm::KERNEL)]
+        kernel: String,
+    },
     /// Looks for bytes from outside that break a promise; what it finds stays in `fuzz/artifacts`.
     Fuzz {
         /// A file of `fuzz/fuzz_targets`.
@@ -91,6 +108,15 @@ fn main() -> Result<()> {
         Verb::Test { filter } => {
             setup::for_tests()?;
             test::run(&ready(Profile::Debug)?, filter.as_deref())
+        }
+        Verb::VmTest { filter, run, with, kernel } => {
+            setup::for_tests()?;
+            let built = ready(Profile::Debug)?;
+            let guest = vm::Guest { built: &built, with: &with, kernel: &kernel };
+            match run {
+                Some(command) => guest.run(&command),
+                None => test::in_guest(&guest, filter.as_deref()),
+            }
         }
         Verb::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Verb::Layers => layers::run(),

@@ -93,12 +93,39 @@ fn packages(wanted: &[Package]) -> Result<Vec<&'static str>> {
         apt.env("DEBIAN_FRONTEND", "noninteractive");
         apt
     };
-    process::run(apt().args(["update", "-q"]), "check /etc/apt/sources.list and the network")?;
+    update()?;
     let mut install = apt();
     install.args(["install", "-q", "-y", "--no-install-recommends"]);
     install.args(missing.iter().map(|(name, ..)| name));
     process::run(&mut install, "install these packages by hand, then run setup again")?;
     Ok(names)
+}
+
+/// Reads the package lists anew.
+pub(crate) fn update() -> Result<()> {
+    process::run(as_root("apt-get").args(["update", "-q"]), "check /etc/apt/sources.list and the network")
+}
+
+/// Downloads a package and unpacks it into `folder`, without installing it.
+pub(crate) fn download(package: &str, folder: &Path) -> Result<()> {
+    let mut download = folder.as_os_str().to_owned();
+    download.push(".download");
+    let download = PathBuf::from(download);
+    let _ = fs::remove_dir_all(&download);
+    fs::create_dir_all(&download).with_context(|| format!("make {}", download.display()))?;
+    let mut get = Command::new("apt-get");
+    get.args(["download", "-q", package]).current_dir(&download);
+    if process::run(&mut get, "the package lists may be old").is_err() {
+        update()?;
+        process::run(&mut get, "this release of Debian does not have it")?;
+    }
+    unpack(&download, folder)?;
+    fs::remove_dir_all(&download).with_context(|| format!("remove {}", download.display()))
+}
+
+/// Whether packages can be had here.
+pub(crate) fn has_apt() -> bool {
+    on_path("apt-get")
 }
 
 /// Not Debian or its kin: looks for the programs themselves.
@@ -173,21 +200,8 @@ fn old_rsync() -> Result<()> {
         "setup: unpacking rsync {OLD_RSYNC} into {}, the older release that tests run against",
         folder.display()
     );
-    let download = folder.with_extension("download");
-    let _ = fs::remove_dir_all(&download);
-    fs::create_dir_all(&download).with_context(|| format!("make {}", download.display()))?;
-    let package = format!("rsync={OLD_RSYNC}*");
-    let mut get = Command::new("apt-get");
-    get.args(["download", "-q", &package]).current_dir(&download);
-    if process::run(&mut get, "the package lists may be old").is_err() {
-        process::run(
-            as_root("apt-get").args(["update", "-q"]),
-            "check /etc/apt/sources.list and the network",
-        )?;
-        process::run(&mut get, "this release of Debian does not have it: put a rsync 3.2.7 there by hand")?;
-    }
-    unpack(&download, &folder)?;
-    fs::remove_dir_all(&download).with_context(|| format!("remove {}", download.display()))
+    download(&format!("rsync={OLD_RSYNC}*"), &folder)
+        .with_context(|| format!("put a rsync {OLD_RSYNC} into {} by hand", folder.display()))
 }
 
 fn unpack(download: &Path, to: &Path) -> Result<()> {
@@ -222,11 +236,13 @@ const PACKAGES: [Package; 18] = [
     ("ca-certificates", "", "fetches from crates.io"),
 ];
 
-/// The services of [`SERVERS`], as systemd names them.
+/// The services of the first of [`SERVERS`], as systemd names them.
 const UNITS: [&str; 3] = ["stunnel4", "haproxy", "ssh"];
 
-const SERVERS: [Package; 3] = [
+const SERVERS: [Package; 5] = [
     ("stunnel4", "stunnel4", "a TLS proxy before daemons in tests"),
     ("haproxy", "haproxy", "another TLS proxy before daemons in tests"),
     ("openssh-server", "sshd", "a remote shell in tests"),
+    ("qemu-system-x86", "qemu-system-x86_64", "a machine with another kernel for tests"),
+    ("busybox-static", "busybox", "the shell of that machine"),
 ];

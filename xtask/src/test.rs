@@ -4,9 +4,12 @@
 //! and the others still run.
 
 mod count;
+mod guest;
 mod programs;
 mod stuck;
 mod watch;
+
+pub(crate) use guest::in_guest;
 
 use std::fs;
 use std::io::Write;
@@ -34,9 +37,9 @@ pub(crate) fn run(built: &Path, filter: Option<&str>) -> Result<()> {
     world::wait::end_on_signals()?;
     let skips = world::target()?.join("skipped-tests");
     let _ = fs::remove_file(&skips);
-    let Some(programs) = programs::build()? else { return report(&Count::default().ended(false), "") };
+    let Some(programs) = programs::build(&[])? else { return report(&Count::default().ended(false), "") };
     let run = Run { watch: Watch::new(SILENCE), end: Instant::now() + WHOLE, built, skips: &skips, filter };
-    let count = run.programs(&programs)?.plus(&run.documents()?);
+    let count = run.programs(&programs)?.plus(&run.documents()?).plus(&run.guest(&programs)?);
     let skipped = fs::read_to_string(&skips).unwrap_or_default();
     report(&count.with_skips(skipped.lines().count()), &skipped)
 }

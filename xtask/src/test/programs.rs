@@ -19,10 +19,11 @@ pub(super) struct Program {
     pub(super) folder: PathBuf,
 }
 
-/// Builds them all. `None` when that fails; cargo has said why.
-pub(super) fn build() -> Result<Option<Vec<Program>>> {
+/// Builds them all, or those that `which` says to cargo. `None` when that fails; cargo has said why.
+pub(super) fn build(which: &[&str]) -> Result<Option<Vec<Program>>> {
     let built = cargo()
         .args(["test", "--no-run", "--message-format=json-render-diagnostics"])
+        .args(which)
         .stderr(Stdio::inherit())
         .output()
         .context("start cargo test")?;

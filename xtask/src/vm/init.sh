@@ -1,0 +1,25 @@
+#!/usr/bin/busybox sh
+# The first process of the guest: makes it a machine, runs /job, says how that ended on the second serial line, and
+# turns the machine off.
+export PATH=/usr/local/bin:/usr/sbin:/usr/bin HOME=/root TERM=dumb
+mkdir -p /root /scratch /run /tmp
+/usr/bin/busybox --install -s 2>/dev/null
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm /run /tmp /root /scratch
+mount -t devpts pts /dev/pts
+mount -t tmpfs shm /dev/shm
+mount -t tracefs trace /sys/kernel/tracing
+mount -t debugfs debug /sys/kernel/debug
+mount -t bpf bpf /sys/fs/bpf
+ln -sf /proc/self/fd /dev/fd
+ip link set lo up
+modprobe -a virtio_pci virtio_blk loop
+mkfs.ext4 -q -F -E lazy_itable_init=1 /dev/vda && mount /dev/vda /scratch
+stty -F /dev/ttyS1 -opost 2>/dev/null
+echo "guest: up" >/dev/ttyS1
+cd /scratch
+sh /job </dev/null >/dev/ttyS1 2>&1
+echo "guest: ended with $?" >/dev/ttyS1
+poweroff -f
