@@ -35,6 +35,9 @@ pub struct Daemon {
     setup: Setup,
     process: Option<Child>,
     folder: Scratch,
+    /// Where its two programs are, if not where they were built.
+    programs: Option<PathBuf>,
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -104,7 +107,9 @@ impl Setup {
     /// # Panics
     /// When it ends instead, with its log.
     pub fn start(self) -> Daemon {
-        let mut daemon = Daemon { setup: self, process: None, folder: Scratch::new("ebbtide") };
+        let folder = Scratch::new("ebbtide");
+        let mut daemon =
+            Daemon { setup: self, process: None, folder, programs: None, environment: Vec::new() };
         daemon.start_again();
         daemon
     }
@@ -154,14 +159,15 @@ impl Daemon {
             File::options().create(true).append(true).open(self.log_path()).expect("scratch is writable");
         // Its sender is another user, who must be able to pass.
         fs::set_permissions(self.folder.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-        let process = bound_to_us(program("ebbtide"))
+        let process = bound_to_us(self.program("ebbtide"))
             .arg("run")
             .args(self.setup.arguments(self.folder.path()))
             .arg("--state-dir")
             .arg(self.folder.dir("state"))
             .arg("--runtime-dir")
             .arg(self.runtime_dir())
-            .env("EBBTIDE_SEND", program("ebbtide-send"))
+            .env("EBBTIDE_SEND", self.program("ebbtide-send"))
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("descriptors are left"))
             .stderr(log)
@@ -175,6 +181,25 @@ impl Daemon {
             }
             self.ask(&["status", "--json"]).status.success().then_some(())
         });
+    }
+
+    /// From its next start on its programs are those in `folder`; `None` for those that were built.
+    pub fn use_programs(&mut self, folder: Option<&Path>) {
+        self.programs = folder.map(Path::to_owned);
+    }
+
+    /// Variables of its environment, from its next start on, instead of those that were set so before.
+    pub fn set_environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        self.environment = variables.into_iter().collect();
+    }
+
+    /// Whether its process is there; it may be frozen.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.programs.as_ref().map_or_else(|| program(name), |folder| folder.join(name))
     }
 
     /// One more option without a value, from its next start on.

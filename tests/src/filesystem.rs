@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::skip::Skip;
-use crate::{Scratch, mib};
+use crate::{Scratch, mib, run};
 
 /// The file systems that ebbtide is tested on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,8 @@ impl Kind {
     /// All of them.
     pub const ALL: [Kind; 4] = [Kind::Ext4, Kind::Xfs, Kind::Btrfs, Kind::Tmpfs];
 
-    fn name(self) -> &'static str {
+    /// What the kernel calls it.
+    pub fn name(self) -> &'static str {
         match self {
             Kind::Ext4 => "ext4",
             Kind::Xfs => "xfs",
@@ -108,6 +109,26 @@ impl FileSystem {
         Ok(point)
     }
 
+    /// Takes it off its directory, as `umount` does; lazily when somebody still uses it and `lazily` says so.
+    ///
+    /// # Panics
+    /// When it is in use.
+    pub fn unmount(&self, lazily: bool) {
+        let options: &[&str] = if lazily { &["--lazy"] } else { &[] };
+        run(Command::new("umount").args(options).arg(&self.root));
+    }
+
+    /// Puts it back; a tmpfs cannot come back.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn mount_again(&self) {
+        let image = self.scratch.path().join("image");
+        let again =
+            mount(Command::new("mount").args(["-t", self.kind.name(), "-o", "loop"]).arg(image), &self.root);
+        again.expect("it was mounted before");
+    }
+
     /// A folder beside it on the machine's own disk, removed with it.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.scratch.dir(name)
@@ -146,7 +167,6 @@ impl Drop for FileSystem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run;
 
     #[test]
     fn each_file_system_mounts_takes_a_file_and_leaves_no_mount_behind() {

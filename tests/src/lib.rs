@@ -15,6 +15,7 @@
 //! | `CI=true` | a skip is a failure |
 #![deny(unsafe_code)]
 
+mod chaos;
 mod client;
 mod daemon;
 mod filesystem;
@@ -35,6 +36,7 @@ mod tls;
 mod tree;
 mod twins;
 
+pub use chaos::{Chaos, Summary, expect_accounted, work};
 pub use client::{Client, Outcome};
 pub use daemon::{Daemon, Setup};
 pub use filesystem::{FileSystem, Kind};
@@ -43,7 +45,7 @@ pub use machine::{PATIENCE, eventually, run};
 pub use mapped::Mapped;
 pub use mirror::Mirror;
 pub use ops::{Ops, seed};
-pub use programs::{Release, program};
+pub use programs::{Release, program, target_dir};
 pub use proxy::{Proxy, Tap};
 pub use referee::{Referee, Verdict};
 pub use rsyncd::{Module, Rsyncd};

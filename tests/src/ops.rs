@@ -5,6 +5,7 @@
 //! operations is done rather than a bounded time, so a seed means the same on every machine; with one worker it
 //! replays exactly, with several up to their interleaving.
 
+use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -32,8 +33,21 @@ pub fn seed() -> u64 {
 #[derive(Debug)]
 pub struct Ops {
     workers: Vec<Worker>,
-    log: Mutex<Vec<String>>,
+    log: Mutex<Log>,
 }
+
+/// What was done.
+#[derive(Debug, Default)]
+struct Log {
+    /// The last [`MOST_LINES`].
+    lines: VecDeque<String>,
+    done: usize,
+    /// Of them those that the tree's state did not allow.
+    refused: usize,
+}
+
+/// Lines of the log that are kept: about 20 MB.
+const MOST_LINES: usize = 200_000;
 
 impl Ops {
     /// Operations below `root`, by `workers` threads.
@@ -56,8 +70,8 @@ impl Ops {
             for (number, worker) in self.workers.iter_mut().enumerate() {
                 scope.spawn(move || {
                     for _ in 0..count {
-                        let done = worker.one();
-                        log.lock().expect("no worker panicked").push(format!("{number}: {done}"));
+                        let (line, refused) = worker.one();
+                        log.lock().expect("no worker panicked").note(format!("{number}: {line}"), refused);
                     }
                 });
             }
@@ -67,7 +81,7 @@ impl Ops {
     /// What was done, of everything that names `part`; the last thousand lines.
     pub fn log(&self, part: &str) -> String {
         let log = self.log.lock().expect("no worker panicked");
-        let about: Vec<&String> = log.iter().filter(|line| line.contains(part)).collect();
+        let about: Vec<&String> = log.lines.iter().filter(|line| line.contains(part)).collect();
         about.iter().skip(about.len().saturating_sub(1000)).fold(String::new(), |mut text, line| {
             let _ = writeln!(text, "{line}");
             text
@@ -76,7 +90,23 @@ impl Ops {
 
     /// How many operations were done.
     pub fn count(&self) -> usize {
-        self.log.lock().expect("no worker panicked").len()
+        self.log.lock().expect("no worker panicked").done
+    }
+
+    /// How many of them the tree's state did not allow, so that nothing, or only a part, was changed.
+    pub fn refused(&self) -> usize {
+        self.log.lock().expect("no worker panicked").refused
+    }
+}
+
+impl Log {
+    fn note(&mut self, line: String, refused: bool) {
+        self.done += 1;
+        self.refused += usize::from(refused);
+        if self.lines.len() == MOST_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
     }
 }
 
@@ -88,8 +118,8 @@ struct Worker {
 }
 
 impl Worker {
-    /// Does one operation and tells which.
-    fn one(&mut self) -> String {
+    /// Does one operation, and tells which and whether it was refused.
+    fn one(&mut self) -> (String, bool) {
         let total: usize = KINDS.iter().map(|(weight, ..)| weight).sum();
         let kind = self.random.usize(..total);
         let mut passed = 0;
@@ -103,8 +133,9 @@ impl Worker {
         let path = self.path();
         let result = act(self, &path);
         let relative = path.strip_prefix(&self.root).expect("made below the root").as_os_str().as_bytes();
+        let refused = result.is_err();
         let end = result.unwrap_or_else(|e| format!("failed, {e}"));
-        format!("{label} {} {end}", relative.escape_ascii())
+        (format!("{label} {} {end}", relative.escape_ascii()), refused)
     }
 
     /// A name somewhere in the space: up to four directories deep.
@@ -420,7 +451,7 @@ mod tests {
         let log = ops.log.lock().unwrap();
         for (_, label, _) in KINDS {
             let done = |line: &&String| line.contains(&format!(": {label} ")) && !line.contains("failed");
-            assert!(log.iter().any(|line| done(&line)), "{label} never succeeded");
+            assert!(log.lines.iter().any(|line| done(&line)), "{label} never succeeded");
         }
     }
 }

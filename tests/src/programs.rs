@@ -62,7 +62,7 @@ fn build_dir() -> PathBuf {
 }
 
 /// The target folder.
-pub(crate) fn target_dir() -> PathBuf {
+pub fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(path) if Path::new(&path).is_absolute() => PathBuf::from(path),
         _ => {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use crate::server::{Clients, Server};
@@ -26,6 +26,9 @@ struct Shared {
     sent: AtomicU64,
     received: AtomicU64,
     tap: Mutex<Option<Tap>>,
+    /// Nothing passes while this is set.
+    held: Mutex<bool>,
+    freed: Condvar,
 }
 
 impl std::fmt::Debug for Shared {
@@ -93,6 +96,21 @@ impl Proxy {
         self.shared.received.load(Ordering::SeqCst)
     }
 
+    /// Cuts every connection; the next one is served again.
+    pub fn cut(&self) {
+        self.server.cut();
+    }
+
+    /// Swallows everything from now on, of new connections too: a black hole.
+    pub fn hold(&self) {
+        self.shared.set_held(true);
+    }
+
+    /// Lets everything pass again, what was swallowed first.
+    pub fn release(&self) {
+        self.shared.set_held(false);
+    }
+
     /// Connections so far.
     pub fn connections(&self) -> u64 {
         self.server.served()
@@ -105,6 +123,8 @@ impl Proxy {
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             tap: Mutex::new(tap),
+            held: Mutex::new(false),
+            freed: Condvar::new(),
         });
         let server = Server::start({
             let shared = Arc::clone(&shared);
@@ -119,14 +139,25 @@ impl Shared {
         // A daemon that is down: the client sees a connection that closes at once.
         let Ok(daemon) = TcpStream::connect(&self.upstream) else { return };
         clients.count();
-        for stream in [client, &daemon] {
+        let kept = [client, &daemon].map(|stream| {
             let _ = stream.set_nodelay(true);
-            clients.keep(stream);
-        }
+            clients.keep(stream)
+        });
         thread::scope(|scope| {
             scope.spawn(|| self.pump(client, &daemon, true));
             self.pump(&daemon, client, false);
         });
+        kept.into_iter().for_each(|number| clients.forget(number));
+    }
+
+    fn set_held(&self, held: bool) {
+        *self.held.lock().expect("nobody panics with it") = held;
+        self.freed.notify_all();
+    }
+
+    fn wait_while_held(&self) {
+        let held = self.held.lock().expect("nobody panics with it");
+        drop(self.freed.wait_while(held, |held| *held).expect("nobody panics with it"));
     }
 
     fn pump(&self, mut from: &TcpStream, mut to: &TcpStream, upwards: bool) {
@@ -135,6 +166,7 @@ impl Shared {
         let mut stream = Vec::new();
         let mut buffer = vec![0; 64 << 10];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
+            self.wait_while_held();
             counter.fetch_add(count as u64, Ordering::SeqCst);
             let new = stream.len();
             stream.extend_from_slice(&buffer[..count]);
@@ -149,6 +181,13 @@ impl Shared {
             }
         }
         let _ = to.shutdown(Shutdown::Write);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Its threads must end.
+        self.release();
     }
 }
 

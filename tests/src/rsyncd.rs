@@ -127,6 +127,48 @@ impl Rsyncd {
         let _ = process.wait();
     }
 
+    /// Ends the daemon and all its sessions with TERM, so that they remove their temporary files.
+    ///
+    /// # Panics
+    /// When one does not end.
+    pub fn terminate(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        let group = Pid::from_raw(process.id().cast_signed()).expect("process ids are positive");
+        eventually("the daemon and its sessions end after TERM", || {
+            let _ = rustix::process::kill_process_group(group, Signal::TERM);
+            let _ = process.try_wait();
+            rustix::process::test_kill_process_group(group).is_err().then_some(())
+        });
+    }
+
+    /// Stops (or continues) the daemon and all its sessions where they are.
+    pub fn freeze(&self, frozen: bool) {
+        let Some(process) = &self.process else { return };
+        let group = Pid::from_raw(process.id().cast_signed()).expect("process ids are positive");
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        let _ = rustix::process::kill_process_group(group, signal);
+    }
+
+    /// Whether it was started and not stopped.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Another release takes its place at its next start.
+    ///
+    /// # Errors
+    /// It is not on this machine.
+    pub fn become_release(&mut self, release: Release) -> Result<(), Skip> {
+        self.program = daemon_of(release)?;
+        Ok(())
+    }
+
+    /// Other modules take the place of these at its next start; those that a client connects to now are read at once.
+    pub fn set_modules(&mut self, modules: impl IntoIterator<Item = Module>) {
+        self.modules = modules.into_iter().collect();
+        self.write_config();
+    }
+
     /// `host:port`.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -184,13 +226,21 @@ impl Rsyncd {
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    fn try_start(&mut self) -> bool {
+    /// The daemon reads it anew for each client.
+    fn write_config(&self) {
         let folder = self.folder.path();
         let mut config = format!("log file = {}\nreverse lookup = no\n", folder.join("log").display());
         for module in &self.modules {
             module.write(&mut config, folder);
         }
-        fs::write(folder.join("rsyncd.conf"), config).expect("a scratch folder is writable");
+        // In one step: a client may be connecting.
+        fs::write(folder.join("rsyncd.conf.new"), config).expect("a scratch folder is writable");
+        fs::rename(folder.join("rsyncd.conf.new"), folder.join("rsyncd.conf")).expect("it was just written");
+    }
+
+    fn try_start(&mut self) -> bool {
+        self.write_config();
+        let folder = self.folder.path();
         let mut process = bound_to_us(&self.program)
             .args(["--daemon", "--no-detach", "--address=127.0.0.1", "--port", &self.port.to_string()])
             .arg(format!("--config={}", folder.join("rsyncd.conf").display()))

@@ -18,7 +18,8 @@ pub(crate) struct Server {
 pub(crate) struct Clients {
     stopping: AtomicBool,
     served: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
+    open: Mutex<Vec<(u64, TcpStream)>>,
+    next: AtomicU64,
 }
 
 impl Server {
@@ -47,6 +48,11 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Cuts every connection that is open; how many streams that were.
+    pub(crate) fn cut(&self) -> usize {
+        self.clients.cut()
+    }
+
     /// Clients that were counted so far.
     pub(crate) fn served(&self) -> u64 {
         self.clients.served.load(Ordering::SeqCst)
@@ -56,9 +62,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.clients.stopping.store(true, Ordering::SeqCst);
-        for stream in self.clients.open.lock().iter().flat_map(|open| open.iter()) {
-            let _ = stream.shutdown(Shutdown::Both);
-        }
+        self.clients.cut();
         // Wakes the accept.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
         if let Some(thread) = self.thread.take() {
@@ -78,13 +82,32 @@ impl Clients {
         self.served.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Has `stream` closed when the server ends, at once if it is about to.
-    pub(crate) fn keep(&self, stream: &TcpStream) {
+    /// Has `stream` closed when the server ends, at once if it is about to. The number is for [`Clients::forget`].
+    pub(crate) fn keep(&self, stream: &TcpStream) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::SeqCst);
         if let (Ok(copy), Ok(mut open)) = (stream.try_clone(), self.open.lock()) {
-            open.push(copy);
+            open.push((number, copy));
         }
         if self.is_stopping() {
             let _ = stream.shutdown(Shutdown::Both);
         }
+        number
+    }
+
+    /// This stream is done with.
+    pub(crate) fn forget(&self, number: u64) {
+        if let Ok(mut open) = self.open.lock() {
+            open.retain(|(known, _)| *known != number);
+        }
+    }
+
+    /// Shuts down every stream that is kept; how many there were.
+    pub(crate) fn cut(&self) -> usize {
+        let open = self.open.lock();
+        let Ok(open) = open else { return 0 };
+        for (_, stream) in open.iter() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        open.len()
     }
 }

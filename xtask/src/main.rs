@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod ci;
 mod demo;
 mod fuzz;
@@ -72,6 +73,8 @@ enum Verb {
         #[arg(long, value_name = "PACKAGE", default_value = vm::KERNEL)]
         kernel: String,
     },
+    /// Random operations and faults, then the referee, over and over; the summary is one line of JSON.
+    Chaos(chaos::Options),
     /// Looks for bytes from outside that break a promise; what it finds stays in `fuzz/artifacts`.
     Fuzz {
         /// A file of `fuzz/fuzz_targets`.
@@ -117,6 +120,10 @@ fn main() -> Result<()> {
                 Some(command) => guest.run(&command),
                 None => test::in_guest(&guest, filter.as_deref()),
             }
+        }
+        Verb::Chaos(options) => {
+            setup::for_tests()?;
+            chaos::run(&ready(Profile::Debug)?, &options)
         }
         Verb::Fuzz { target, seconds } => fuzz::run(&target, seconds),
         Verb::Layers => layers::run(),

@@ -215,7 +215,7 @@ fn unpack(download: &Path, to: &Path) -> Result<()> {
 const BPF_LINKER: &str = "0.10.3";
 const OLD_RSYNC: &str = "3.2.7";
 
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 20] = [
     ("gcc", "cc", "links the binaries, and builds zstd for compression"),
     ("libc6-dev", "", "headers and start files for the linker"),
     ("rustc-web", "", "a compiler that can build for the eBPF target"),
@@ -228,6 +228,8 @@ const PACKAGES: [Package; 18] = [
     ("btrfs-progs", "mkfs.btrfs", "makes file systems for tests"),
     ("acl", "setfacl", "changes access lists in tests"),
     ("attr", "setfattr", "changes extended attributes in tests"),
+    ("git", "git", "changes a tree in tests as people do"),
+    ("sqlite3", "sqlite3", "changes a database in tests"),
     ("bpftool", "bpftool", "shows the loaded programs and maps"),
     ("iproute2", "ss", "watches sockets in tests and benches"),
     ("util-linux", "unshare", "mount namespaces for tests and benches"),

@@ -1,0 +1,113 @@
+//! Random operations and faults, for as long as is wanted; see `ebbtide_tests::Chaos`. `cargo xtask chaos` builds
+//! everything and runs this.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use ebbtide_tests::{Chaos, Kind, work};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// How long, of each file system.
+    #[arg(long, default_value_t = 2.0, value_name = "N")]
+    minutes: f64,
+    /// Replays the random part of a run.
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// One file system; without it all of them, one after the other.
+    #[arg(long, value_enum)]
+    fs: Option<Fs>,
+    /// How the source is watched.
+    #[arg(long, value_enum, default_value = "auto")]
+    plan: Plan,
+    /// Faults of these kinds only.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Processes with random operations.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    workers: usize,
+    /// Where a failing run leaves its trees and logs [default: chaos in the target folder].
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// One process with random operations.
+    #[command(hide = true)]
+    Work {
+        source: PathBuf,
+        seed: u64,
+        #[arg(long)]
+        mmap: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Fs {
+    Ext4,
+    Xfs,
+    Btrfs,
+    Tmpfs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Plan {
+    /// With whatever this kernel permits.
+    Auto,
+    /// As on a machine without BPF.
+    Fanotify,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Part::Work { source, seed, mmap }) = cli.part {
+        work(&source, seed, mmap);
+        return ExitCode::SUCCESS;
+    }
+    let kinds = cli.fs.map_or(Kind::ALL.to_vec(), |fs| vec![fs.kind()]);
+    let failed = kinds.into_iter().filter(|kind| !run(&cli, *kind)).count();
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether it went well, or cannot be run here.
+fn run(cli: &Cli, kind: Kind) -> bool {
+    let seed = cli.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let keep = cli.keep.clone().unwrap_or_else(|| ebbtide_tests::target_dir().join("chaos"));
+    let chaos = Chaos {
+        kind,
+        fanotify_alone: cli.plan == Plan::Fanotify,
+        length: Duration::from_secs_f64(cli.minutes * 60.0),
+        seed,
+        only: cli.only.clone(),
+        workers: cli.workers,
+        keep: keep.join(format!("{}-{seed}", kind.name())),
+    };
+    eprintln!("{}", chaos.title());
+    let began = Instant::now();
+    match chaos.run() {
+        Ok(summary) => {
+            println!("{}", chaos.json(&summary, began.elapsed().as_secs()));
+            summary.failure.is_none()
+        }
+        Err(skip) => {
+            println!("SKIPPED {}: {}", chaos.title(), skip.0);
+            true
+        }
+    }
+}
+
+impl Fs {
+    fn kind(self) -> Kind {
+        match self {
+            Fs::Ext4 => Kind::Ext4,
+            Fs::Xfs => Kind::Xfs,
+            Fs::Btrfs => Kind::Btrfs,
+            Fs::Tmpfs => Kind::Tmpfs,
+        }
+    }
+}

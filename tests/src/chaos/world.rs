@@ -1,0 +1,204 @@
+//! What a run happens to: a source and a destination on file systems of their own, a stock daemon behind a proxy, and
+//! ebbtide.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use rustix::fs::FallocateFlags;
+
+use super::load::Load;
+use super::{Chaos, identity};
+use crate::programs::program;
+use crate::{Daemon, FileSystem, Kind, Module, Proxy, Referee, Release, Rsyncd, Scratch, Setup, Skip, mib};
+
+/// The fields end in this order.
+pub(super) struct World {
+    pub(super) daemon: Daemon,
+    pub(super) proxy: Proxy,
+    pub(super) rsyncd: Rsyncd,
+    pub(super) from: FileSystem,
+    to: FileSystem,
+    /// Copies of the programs under another path.
+    copies: Scratch,
+    /// The releases of rsync that this machine has.
+    releases: Vec<Release>,
+    story: Vec<String>,
+    began: Instant,
+}
+
+impl World {
+    pub(super) fn new(chaos: &Chaos) -> Result<World, Skip> {
+        let from = FileSystem::sized(chaos.kind, SIZE)?;
+        let to = FileSystem::sized(Kind::Ext4, SIZE)?;
+        let (source, destination) = (from.dir("source"), to.dir("destination"));
+        let module = Module::new("m", &destination).chroot(true);
+        let rsyncd = Rsyncd::start(Release::Installed, [module])?;
+        let proxy = Proxy::to(&rsyncd.address());
+        let url = rsyncd.url_at("m", &proxy.address());
+        let setup = Setup::new(&source).to(url).option("--timeout", "20");
+        let setup = if chaos.fanotify_alone { setup.fanotify_alone() } else { setup };
+        let releases = Release::ALL.into_iter().filter(|release| release.program().is_ok()).collect();
+        let daemon = setup.start();
+        let (copies, began) = (copies(), Instant::now());
+        Ok(World { daemon, proxy, rsyncd, from, to, copies, releases, story: Vec::new(), began })
+    }
+
+    pub(super) fn source(&self) -> PathBuf {
+        self.from.root().join("source")
+    }
+
+    fn destination(&self) -> PathBuf {
+        self.to.root().join("destination")
+    }
+
+    /// For the story of this run.
+    pub(super) fn note(&mut self, what: &str) {
+        self.story.push(format!("{:9.3} {what}", self.began.elapsed().as_secs_f64()));
+    }
+
+    /// Takes all that is left of the destination's disk.
+    pub(super) fn fill(&self) {
+        let free = rustix::fs::statvfs(self.to.root()).map_or(0, |stat| stat.f_bavail * stat.f_frsize);
+        let options = OpenOptions::new().create(true).append(true).open(self.ballast());
+        let ballast = options.expect("an entry fits on any disk");
+        let length = ballast.metadata().map_or(0, |data| data.len());
+        // A part of it may be gone by now; then the next fault tries again.
+        let _ = rustix::fs::fallocate(&ballast, FallocateFlags::empty(), length, free.saturating_sub(LEFT));
+    }
+
+    pub(super) fn empty(&self) {
+        let _ = fs::remove_file(self.ballast());
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.to.root().join("ballast")
+    }
+
+    /// Starts ebbtide if it does not run: at times with the programs' copies, at times with small buffers.
+    pub(super) fn start(&mut self, random: &mut Rng) {
+        if self.daemon.is_running() {
+            return;
+        }
+        let small = |name: &str, value: u32| (name.to_owned(), value.to_string());
+        let mut variables = Vec::new();
+        if random.u8(..3) == 0 {
+            variables.push(small("EBBTIDE_RING_BYTES", 4096 << random.u32(..4)));
+        }
+        if random.u8(..3) == 0 {
+            variables.push(small("EBBTIDE_CHUNKS", random.u32(1..6)));
+        }
+        if random.u8(..4) == 0 {
+            variables.push(small("EBBTIDE_BOUNDED_QUEUE", 1));
+        }
+        let copy = random.u8(..3) == 0;
+        self.note(&format!("start, copy: {copy}, {variables:?}"));
+        self.daemon.set_environment(variables);
+        self.daemon.use_programs(copy.then_some(self.copies.path()));
+        self.daemon.start_again();
+    }
+
+    /// Another release of rsync takes over.
+    pub(super) fn change_release(&mut self, random: &mut Rng) {
+        let release = self.releases[random.usize(..self.releases.len())];
+        self.note(&format!("release {release:?}"));
+        self.rsyncd.become_release(release).expect("it was there");
+    }
+
+    /// No fault is left.
+    pub(super) fn mend(&mut self) {
+        self.note("quiet");
+        self.proxy.release();
+        self.empty();
+        self.rsyncd.freeze(false);
+        if !self.rsyncd.is_running() {
+            self.rsyncd.start_again();
+        }
+        if !self.daemon.is_running() {
+            self.daemon.start_again();
+        }
+    }
+
+    /// What must hold at rest.
+    pub(super) fn judge(&mut self) {
+        let began = Instant::now();
+        while !self.daemon.try_wait(10).success() {
+            assert!(began.elapsed() < PATIENCE, "ebbtide wait does not return:\n{:#}", self.daemon.status());
+        }
+        self.note("settled");
+        let compare = || Referee::default().compare(&self.source(), &self.destination());
+        let verdict = compare();
+        if !verdict.is_equal() {
+            let later = (0..50).any(|_| compare().is_equal());
+            let what = if later { "for a moment: the barrier came too early" } else { "and stays so" };
+            panic!("after everything was acknowledged, the destination differs {what}:\n{verdict}");
+        }
+        identity::expect_accounted(&self.daemon);
+    }
+
+    /// The source's file system goes and comes back while ebbtide is down, or, at times, while it runs. Whether that
+    /// is possible.
+    pub(super) fn remount(&mut self, random: &mut Rng) -> bool {
+        if self.from.kind() == Kind::Tmpfs {
+            return false;
+        }
+        let device =
+            |root: &Path| fs::metadata(root).map(|data| std::os::unix::fs::MetadataExt::dev(&data)).ok();
+        if random.bool() {
+            self.note("remount below ebbtide");
+            let before = device(self.from.root());
+            self.from.unmount(true);
+            self.from.mount_again();
+            assert_eq!(before, device(self.from.root()), "the same file system came back");
+        } else {
+            self.note("remount while ebbtide is down");
+            assert!(self.daemon.terminate().success(), "ebbtide ends cleanly");
+            self.from.unmount(false);
+            self.from.mount_again();
+            self.start(random);
+        }
+        true
+    }
+
+    /// Copies what a failing run leaves, for a person to look at.
+    pub(super) fn keep(&mut self, folder: &Path, load: &Load, why: &str) {
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder).expect("the target folder is writable");
+        fs::write(folder.join("failure"), why).expect("it was just made");
+        fs::write(folder.join("story"), self.story.join("\n")).expect("it was just made");
+        fs::write(folder.join("ebbtide.log"), self.daemon.log()).expect("it was just made");
+        fs::write(folder.join("rsyncd.log"), self.rsyncd.log()).expect("it was just made");
+        let status = self.daemon.ask(&["status", "--json"]).stdout;
+        fs::write(folder.join("status.json"), status).expect("it was just made");
+        load.keep(folder);
+        for (name, tree) in [("source", self.source()), ("destination", self.destination())] {
+            let _ =
+                Command::new("cp").args(["-a", "--sparse=always"]).arg(tree).arg(folder.join(name)).status();
+        }
+        eprintln!("source, destination and logs are in {}", folder.display());
+    }
+}
+
+/// The two programs under another path, as an upgrade puts them.
+fn copies() -> Scratch {
+    let scratch = Scratch::new("programs");
+    for name in ["ebbtide", "ebbtide-send"] {
+        let (from, to) = (program(name), scratch.path().join(name));
+        // Another inode each.
+        fs::copy(&from, &to).expect("there is room for a copy");
+        File::open(&to).and_then(|file| file.sync_all()).expect("it was just written");
+    }
+    // The sender is another user.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(scratch.path(), open).expect("it is ours");
+    scratch
+}
+
+/// Of both file systems.
+const SIZE: usize = mib(1024);
+/// What filling the disk leaves of it, in bytes.
+const LEFT: u64 = 64 << 10;
+/// How long `ebbtide wait` may take after a round.
+const PATIENCE: Duration = Duration::from_secs(240);
