@@ -51,7 +51,7 @@ pub struct Tried {
 /// # Errors
 /// As [`Bpf::load`].
 pub fn try_programs() -> Result<Vec<Tried>, BpfError> {
-    let bpf = Bpf::load(&Options::default())?;
+    let bpf = Bpf::load(&Options::of_this_process())?;
     let tried = bpf.programs().iter().map(|tried| Tried {
         program: tried.hook.name.into(),
         purpose: tried.hook.purpose.into(),
@@ -71,7 +71,7 @@ struct Attached {
 
 impl Attached {
     fn new(plans: &mut [Plan], devices: &[Device]) -> Result<Option<Self>, BpfError> {
-        let mut bpf = Bpf::load(&Options::default())?;
+        let mut bpf = Bpf::load(&Options::of_this_process())?;
         let mut slots = BTreeMap::new();
         for (fs, (plan, device)) in plans.iter_mut().zip(devices).enumerate() {
             let coverage = bpf.coverage(&plan.fs_type);

@@ -87,9 +87,11 @@ impl Names {
     /// # Errors
     /// The kernel refuses; nothing is listened to then.
     pub fn listen(anchor: BorrowedFd<'_>, form: HandleForm, asked: Asked) -> Result<Self, NamesError> {
+        // Tests ask for the kernel's own limit (fs.fanotify.max_queued_events), so that the queue overflows.
+        let limit = std::env::var_os("EBBTIDE_BOUNDED_QUEUE").map_or(FAN_UNLIMITED_QUEUE, |_| 0);
         let flags = FAN_CLASS_NOTIF
             | FAN_REPORT_DFID_NAME_TARGET
-            | FAN_UNLIMITED_QUEUE
+            | limit
             | FAN_UNLIMITED_MARKS
             | FAN_NONBLOCK
             | FAN_CLOEXEC;

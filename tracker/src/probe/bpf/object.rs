@@ -50,6 +50,18 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The defaults, but for what `EBBTIDE_CHUNKS` and `EBBTIDE_RING_BYTES` say: tests have them small, so that they
+    /// overflow.
+    pub fn of_this_process() -> Self {
+        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+        let usual = Options::default();
+        Options {
+            chunks: number("EBBTIDE_CHUNKS").unwrap_or(usual.chunks),
+            ring_bytes: number("EBBTIDE_RING_BYTES").unwrap_or(usual.ring_bytes),
+            ..usual
+        }
+    }
+
     pub(super) fn chunks(&self) -> u32 {
         self.chunks.clamp(1, MAX_CHUNKS)
     }
