@@ -194,8 +194,15 @@ impl Daemon {
     }
 
     /// Whether its process is there; it may be frozen.
-    pub fn is_running(&self) -> bool {
-        self.process.is_some()
+    ///
+    /// # Panics
+    /// When it has ended by itself, with its log.
+    pub fn is_running(&mut self) -> bool {
+        let Some(process) = &mut self.process else { return false };
+        if let Some(status) = process.try_wait().expect("it is our child") {
+            panic!("ebbtide run ended by itself with {status}\n{}", self.log());
+        }
+        true
     }
 
     fn program(&self, name: &str) -> PathBuf {

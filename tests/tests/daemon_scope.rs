@@ -4,8 +4,8 @@ use std::fs;
 use std::process::Command;
 
 use ebbtide_tests::{
-    Kind, Mirror, Module, Ops, Referee, Release, Rsyncd, Scratch, Setup, Skip, Tree, needs, program, seed,
-    skip,
+    Client, Kind, Mirror, Module, Ops, Referee, Release, Rsyncd, Scratch, Setup, Skip, Tree, needs, program,
+    seed, skip,
 };
 
 /// Rules of a mirror: by name, by kind, with an exception, and anchored.
@@ -216,4 +216,24 @@ fn other_rules_than_before_compare_everything_anew() {
     daemon.start_again();
     daemon.wait();
     assert!(arrived("a.tmp") && arrived("b"), "what is excluded now stays");
+}
+
+#[test]
+fn a_source_that_was_unmounted_and_mounted_again_is_followed_as_before() {
+    if !Client::under_test().is_ours() {
+        skip!("stock rsync watches nothing");
+    }
+    let mirror = needs!(Mirror::on(Kind::Ext4));
+    mirror.source().file("a/b", b"before");
+    mirror.expect_synced();
+    mirror.fs().unmount(true);
+    mirror.fs().mount_again();
+    mirror.source().file("a/b", b"after");
+    mirror.expect_synced();
+    // Its directories are found where they are now, so nothing more has to be compared as a whole.
+    let taints = || mirror.daemon().status()["mirrors"][0]["taints"].as_u64().expect("a counter");
+    let before = taints();
+    mirror.source().file("a/c", b"news").file("d/e", b"more").remove("a/b");
+    mirror.expect_synced();
+    assert_eq!(taints(), before, "{}", mirror.daemon().log());
 }

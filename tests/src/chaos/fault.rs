@@ -16,7 +16,6 @@ pub(super) enum Fault {
     Restart,
     FreezeSender,
     FreezeTracker,
-    Reload,
     Cut,
     BlackHole,
     FreezeRsyncd,
@@ -27,14 +26,13 @@ pub(super) enum Fault {
 }
 
 /// How often each comes, and what it is called.
-const KINDS: [(Fault, usize, &str); 14] = [
+const KINDS: [(Fault, usize, &str); 13] = [
     (Fault::KillSender, 4, "kill-sender"),
     (Fault::KillTracker, 4, "kill-tracker"),
     (Fault::KillBoth, 4, "kill-both"),
     (Fault::Restart, 3, "restart"),
     (Fault::FreezeSender, 3, "freeze-sender"),
     (Fault::FreezeTracker, 3, "freeze-tracker"),
-    (Fault::Reload, 2, "reload"),
     (Fault::Cut, 5, "cut"),
     (Fault::BlackHole, 3, "black-hole"),
     (Fault::FreezeRsyncd, 3, "freeze-rsyncd"),
@@ -91,10 +89,6 @@ impl Fault {
                 freeze(sender, random)
             }
             Fault::FreezeTracker => freeze(world.daemon.pid(), random),
-            Fault::Reload => {
-                reload(world);
-                0
-            }
             Fault::Cut => {
                 world.proxy.cut();
                 0
@@ -140,13 +134,6 @@ fn freeze(pid: Option<u32>, random: &mut Rng) -> u64 {
         signal(pid, Signal::CONT);
     }
     0
-}
-
-/// The configuration is read again.
-fn reload(world: &World) {
-    if let Some(pid) = world.daemon.pid() {
-        signal(pid, Signal::HUP);
-    }
 }
 
 /// Whether the process was there.

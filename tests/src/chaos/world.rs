@@ -125,6 +125,7 @@ impl World {
     pub(super) fn judge(&mut self) {
         let began = Instant::now();
         while !self.daemon.try_wait(10).success() {
+            assert!(self.daemon.is_running(), "ebbtide was started");
             assert!(began.elapsed() < PATIENCE, "ebbtide wait does not return:\n{:#}", self.daemon.status());
         }
         self.note("settled");

@@ -74,6 +74,17 @@ impl Source {
         HandleForm::of(&self.mount.fs_type, &self.handle)
     }
 
+    /// Opens it again if its path leads to it through another mount than before: what is open on one that was taken
+    /// away shows no paths any more. `None` if it does not, or leads to something else.
+    pub(super) fn reopened(&self, mounts: &[Mount]) -> Option<Source> {
+        let now = mounts::id_of_path(self.path.as_os_str().as_bytes()).ok()?;
+        if now == self.mount.id {
+            return None;
+        }
+        let again = Source::open(&self.path, mounts).ok()?;
+        ((again.look.dev, again.look.ino) == (self.look.dev, self.look.ino)).then_some(again)
+    }
+
     /// Whether its path still leads to it; otherwise what it leads to.
     pub(super) fn check(&self) -> Result<(), String> {
         match file::look_at_path(self.path.as_os_str().as_bytes()) {

@@ -372,6 +372,7 @@ impl Tracker {
         let Ok(table) = mounts::read() else {
             return self.lose(None, &Reason::Failed("the mount table is not readable".into()), losses);
         };
+        self.reopen(&table, losses);
         let points = self.points_below(&table);
         if points == self.scope.mount_points {
             return;
@@ -386,6 +387,21 @@ impl Tracker {
         }
         self.scope.mount_points = points;
         self.watched.iter_mut().for_each(|watched| watched.resolver.forget());
+    }
+
+    /// A source that was unmounted and mounted again is open on a mount that is no more. What was looked up through it
+    /// meanwhile was taken for something outside.
+    fn reopen(&mut self, table: &[Mount], losses: &mut Vec<Loss>) {
+        for (mirror, source) in self.sources.iter_mut().enumerate() {
+            let Some(again) = source.reopened(table) else { continue };
+            let Ok(fd) = again.fd.try_clone() else { continue };
+            tracing::info!(source = %again.path.display(), "the source was mounted again");
+            let watched = &mut self.watched[self.scope.roots[mirror].fs.0];
+            watched.anchor = Anchor { fd, shows_all: again.mount.shows_all() };
+            watched.resolver.forget();
+            *source = again;
+            losses.push(Loss { mirror: mirror as MirrorId, reason: Reason::RootWasAway });
+        }
     }
 
     fn points_below(&self, table: &[Mount]) -> Vec<Vec<u8>> {

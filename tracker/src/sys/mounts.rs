@@ -1,6 +1,9 @@
 //! The mount table of this process.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use super::{Named, Result};
 
@@ -47,6 +50,17 @@ pub fn read() -> Result<Vec<Mount>> {
 /// the last.
 pub fn of_path<'a>(mounts: &'a [Mount], path: &[u8]) -> Option<&'a Mount> {
     mounts.iter().filter(|m| is_within(path, &m.point)).max_by_key(|m| m.point.len())
+}
+
+/// The number of the mount that an absolute path leads to at present; a symlink at the end is not followed.
+///
+/// # Errors
+/// As `statx(2)`.
+pub fn id_of_path(path: &[u8]) -> Result<u64> {
+    let path = std::ffi::OsStr::from_bytes(path);
+    let asked = StatxFlags::MNT_ID;
+    let found = rustix::fs::statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, asked).named("statx")?;
+    Ok(found.stx_mnt_id)
 }
 
 /// A path with symlinks, `.` and `..` taken out.
