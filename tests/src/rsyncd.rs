@@ -86,6 +86,7 @@ pub struct Rsyncd {
     port: u16,
     process: Option<Child>,
     folder: Scratch,
+    environment: Vec<(String, String)>,
 }
 
 impl Rsyncd {
@@ -100,6 +101,7 @@ impl Rsyncd {
             port: 0,
             process: None,
             folder: Scratch::new("rsyncd"),
+            environment: Vec::new(),
         };
         // Somebody may take the port between our look and the daemon's bind.
         eventually("rsync --daemon found a free port", || {
@@ -161,6 +163,11 @@ impl Rsyncd {
     pub fn become_release(&mut self, release: Release) -> Result<(), Skip> {
         self.program = daemon_of(release)?;
         Ok(())
+    }
+
+    /// One more variable of its environment, from its next start on.
+    pub fn add_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
     }
 
     /// Other modules take the place of these at its next start; those that a client connects to now are read at once.
@@ -245,6 +252,7 @@ impl Rsyncd {
             .args(["--daemon", "--no-detach", "--address=127.0.0.1", "--port", &self.port.to_string()])
             .arg(format!("--config={}", folder.join("rsyncd.conf").display()))
             .current_dir(folder)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .process_group(0)

@@ -14,6 +14,8 @@ pub fn expect_accounted(daemon: &Daemon) {
         let status = daemon.status();
         (status["tracker"]["phase"] != "draining").then_some(status)
     });
+    let account = &status["tracker"]["account"];
+    assert_eq!(account["adds_up"], true, "the counters do not add up: {account:#}");
     if let Some(wrong) = missing(&status["tracker"]) {
         panic!("{wrong}: {:#}", status["tracker"]);
     }

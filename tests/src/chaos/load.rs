@@ -14,8 +14,8 @@ use fastrand::Rng;
 
 use super::programs::Program;
 use super::world::World;
-use crate::Ops;
 use crate::machine::bound_to_us;
+use crate::{Kind, Ops};
 
 /// All of them.
 pub(super) struct Load {
@@ -28,7 +28,9 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn new(world: &World, random: &mut Rng, workers: usize) -> Load {
-        let (source, mmap) = (world.source(), world.daemon.sees_mapped_stores());
+        // Elsewhere there are stores that no program sees.
+        let mmap = world.from.kind() == Kind::Ext4 && world.daemon.sees_mapped_stores();
+        let source = world.source();
         let mut worker = || Worker::start(&source, random.u64(..), mmap);
         let workers = (0..workers).map(|_| worker()).collect();
         Load { source, workers, running: Vec::new(), stop: Arc::default(), programs: 0 }

@@ -10,7 +10,8 @@ use ebbtide_feed::{DestinationState, DestinationStatus};
 
 use super::Failure;
 use crate::control::{
-    Answer, BeginningStatus, Client, MirrorStatus, Request, SenderState, Status, TrackerStatus, Way,
+    AccountStatus, Answer, BeginningStatus, Client, MirrorStatus, Request, SenderState, Status,
+    TrackerStatus, Way,
 };
 use crate::daemon::config::RUNTIME_DIR;
 
@@ -168,6 +169,21 @@ impl Page {
             "  {} looked up = {} told + {} outside + {} gone + {} untraced + {} again; {} folded, {} pending, {} in flight",
             t.drained, t.told, t.outside, t.gone, t.untraced, t.again, t.folded, t.pending, t.in_flight
         ));
+        self.account(&t.account);
+    }
+
+    /// Only what is worth a look.
+    fn account(&mut self, account: &AccountStatus) {
+        let lost = (account.lost_marks, account.lost_records, account.overflows);
+        if lost != (0, 0, 0) {
+            self.line(format_args!(
+                "  lost: {} marks, {} names of marks, {} overflows of the queue; what that concerns was compared",
+                lost.0, lost.1, lost.2
+            ));
+        }
+        if !account.adds_up {
+            self.line(format_args!("  the counters do not add up; please report this, with `status --json`"));
+        }
     }
 
     fn sender(&mut self, sender: &SenderState) {

@@ -9,7 +9,8 @@ mod server;
 
 pub use client::{Client, ClientError};
 pub use protocol::{
-    Answer, BeginningStatus, MirrorStatus, Request, SenderState, Status, TaintStatus, TrackerStatus, Way,
+    AccountStatus, Answer, BeginningStatus, MirrorStatus, Request, SenderState, Status, StepStatus,
+    TaintStatus, TrackerStatus, Way,
 };
 pub use server::{ClientId, Heard, Server};
 

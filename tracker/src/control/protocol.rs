@@ -136,6 +136,46 @@ pub struct TrackerStatus {
     pub batch: u64,
     /// Whether it is durable.
     pub durable: bool,
+    /// What was seen, and what became of it, step by step.
+    pub account: AccountStatus,
+}
+
+/// Everything that was seen is handled, pending, or counted as lost. Each step begins with what the one before handled;
+/// what is lost breaks the coverage of its mirrors, which are then compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountStatus {
+    /// Whether every step adds up at this moment.
+    pub adds_up: bool,
+    /// Inodes marked in the bitmap, each once in each epoch; handled when what they stand for is durable.
+    pub marks: StepStatus,
+    /// Names and inodes noted from events and records; handled when they are drained, or left to a listing.
+    pub hints: StepStatus,
+    /// Lookups; handled when they came to an end.
+    pub lookups: StepStatus,
+    /// Marks lost, because the bitmap was full or its programs could not run.
+    pub lost_marks: u64,
+    /// Records of marks that found no room in the ring: the mark stands, and its name is found otherwise.
+    pub lost_records: u64,
+    /// Times that the kernel's queue of events overflowed.
+    pub overflows: u64,
+}
+
+/// One step. `seen` = `handled` + `pending`; of marks, which come while this is counted, nearly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepStatus {
+    /// Since the start.
+    pub seen: u64,
+    /// Done with.
+    pub handled: u64,
+    /// Still to be done.
+    pub pending: u64,
+}
+
+impl StepStatus {
+    /// Whether nothing is missing.
+    pub fn adds_up(self) -> bool {
+        self.seen == self.handled + self.pending
+    }
 }
 
 /// The sender's process, as its parent sees it.

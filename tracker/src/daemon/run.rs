@@ -445,6 +445,24 @@ impl Daemon {
             in_flight: engine.in_flight(),
             batch,
             durable,
+            account: self.account(),
+        }
+    }
+
+    fn account(&self) -> control::AccountStatus {
+        let (accounts, tally) = (self.core.tracker.accounts(), self.core.tracker.tally());
+        let step = |seen, handled, pending| control::StepStatus { seen, handled, pending };
+        let marks = step(accounts.marks.seen, accounts.marks.handled, accounts.marks.pending);
+        let hints = step(accounts.noted, tally.taken + accounts.folded, accounts.waiting);
+        let lookups = step(tally.drained, tally.looked_up.total(), accounts.open);
+        control::AccountStatus {
+            adds_up: accounts.marks.adds_up() && hints.adds_up() && lookups.adds_up(),
+            marks,
+            hints,
+            lookups,
+            lost_marks: accounts.lost.0,
+            lost_records: accounts.lost.1,
+            overflows: tally.overflows,
         }
     }
 

@@ -14,6 +14,7 @@ use super::source::{self, Source, SourceError};
 use crate::engine::{Fold, Hint, Reason};
 use crate::fact::Facts;
 use crate::id::Fs;
+use crate::probe::bpf::Account;
 use crate::probe::{self, Asked, Device, Marks, Names, NamesError, Plan, ProbeChoice, Via};
 use crate::resolve::{Bits, Counts, Resolver, Work};
 use crate::scope::{Root, Scope};
@@ -77,6 +78,27 @@ pub struct Tally {
     pub drains: u64,
     /// Removed names that were left to a listing of their directory.
     pub folded: u64,
+    /// Names and inodes that were noted in folds that are drained.
+    pub noted: u64,
+    /// Of them taken out, to be looked up.
+    pub taken: u64,
+    /// Times that the kernel dropped events, or told some that were not understood.
+    pub overflows: u64,
+}
+
+/// What was seen and what became of it, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Accounts {
+    /// Inodes in the bitmap.
+    pub(super) marks: Account,
+    /// Names and inodes in the folds: noted ever, left to a listing, and waiting now.
+    pub(super) noted: u64,
+    pub(super) folded: u64,
+    pub(super) waiting: u64,
+    /// What the drain under way is about.
+    pub(super) open: u64,
+    /// Marks, and records of marks, that were lost.
+    pub(super) lost: (u64, u64),
 }
 
 /// Something of a mirror's coverage broke.
@@ -229,6 +251,19 @@ impl Tracker {
         self.watched.iter().map(|watched| watched.fold.items() + watched.resolver.waiting()).sum()
     }
 
+    pub(super) fn accounts(&self) -> Accounts {
+        let folds = || self.watched.iter().map(|watched| &watched.fold);
+        let waiting = folds().map(Fold::items).sum();
+        Accounts {
+            marks: self.marks.as_ref().map(|marks| marks.account()).unwrap_or_default(),
+            noted: self.tally.noted + folds().map(Fold::noted).sum::<u64>(),
+            folded: self.tally.folded + folds().map(Fold::folded).sum::<u64>(),
+            waiting,
+            open: self.drain.iter().flat_map(|drain| &drain.work).map(|(_, work)| work.items()).sum(),
+            lost: self.marks.as_ref().map(|marks| marks.all_lost()).unwrap_or_default(),
+        }
+    }
+
     /// Whether marks are in use, so that a tick of the clock must pass between a flip and the hand-over.
     pub(super) fn has_marks(&self) -> bool {
         self.marks.is_some()
@@ -246,6 +281,7 @@ impl Tracker {
             Ok(pass) => {
                 self.tally.events += pass.events;
                 if pass.lost {
+                    self.tally.overflows += 1;
                     self.lose(Some(fs), &Reason::QueueOverflow, losses);
                 }
                 pass.events
@@ -307,6 +343,8 @@ impl Tracker {
             let bits = self.marks.as_mut().map_or_else(Bits::default, |marks| marks.bits(fs));
             let fold = watched.fold.take_until(epoch);
             self.tally.folded += fold.folded();
+            self.tally.noted += fold.noted();
+            self.tally.taken += fold.items();
             let lookups = watched.resolver.begin(fold, bits);
             self.tally.drained += lookups.items();
             work.push((fs, lookups));

@@ -117,6 +117,8 @@ pub struct Fold {
     pub dirs_moved: bool,
     items: u64,
     folded: u64,
+    /// Items that ever were, those that were folded among them.
+    noted: u64,
 }
 
 /// Both ends of a rename.
@@ -165,6 +167,11 @@ impl Fold {
         self.folded
     }
 
+    /// Everything that was noted anew: what is in it now, and what was folded.
+    pub fn noted(&self) -> u64 {
+        self.noted
+    }
+
     /// Takes a hint.
     pub fn note(&mut self, hint: Hint) {
         match hint {
@@ -178,8 +185,9 @@ impl Fold {
             }
             Hint::Directory { dir } => {
                 let hints = self.dir(dir);
-                let new = !std::mem::replace(&mut hints.itself, true);
-                self.items += u64::from(new);
+                if !std::mem::replace(&mut hints.itself, true) {
+                    self.item();
+                }
             }
             Hint::Inode { inode, seen } => self.inode(inode, seen),
             Hint::Renamed { from, to, directory, child } => self.renamed(from, to, directory, child),
@@ -216,10 +224,12 @@ impl Fold {
         }
         if hints.relist && hint.seen.is_covered_by_listing() {
             self.folded += 1;
+            self.noted += 1;
             return;
         }
         hints.names.insert(name, hint);
         self.items += 1;
+        self.noted += 1;
         if hints.names.len() >= NAMES && !hints.relist {
             let folded = hints.fold();
             self.folded += folded;
@@ -230,6 +240,7 @@ impl Fold {
     fn inode(&mut self, inode: Handle, seen: Seen) {
         let before = self.inodes.entry(inode).or_insert_with(|| {
             self.items += 1;
+            self.noted += 1;
             seen
         });
         *before |= seen;
@@ -245,7 +256,15 @@ impl Fold {
         self.marks = taken.marks.split_off(&epoch.saturating_add(1));
         self.items = self.marks.values().map(|marks| marks.len() as u64).sum();
         taken.items -= self.items;
+        // They are noted where they stay.
+        self.noted = self.items;
+        taken.noted -= self.items;
         taken
+    }
+
+    fn item(&mut self) {
+        self.items += 1;
+        self.noted += 1;
     }
 
     fn stir(&mut self, child: Option<Inode>, seen: Seen) {
@@ -268,7 +287,7 @@ impl Fold {
             }
             None => {
                 marks.insert(marked.ino, marked);
-                self.items += 1;
+                self.item();
             }
         }
     }
@@ -333,7 +352,7 @@ mod tests {
         assert!(hints.relist);
         assert_eq!(hints.names.len(), 100);
         assert!(hints.names.values().all(|hint| hint.seen == Seen::DATA));
-        assert_eq!((fold.items(), fold.folded()), (100, 10_000));
+        assert_eq!((fold.items(), fold.folded(), fold.noted()), (100, 10_000, 10_100));
     }
 
     #[test]
@@ -404,6 +423,7 @@ mod tests {
         }
         let taken = fold.take_until(1);
         assert_eq!((taken.items(), fold.items()), (1, 2));
+        assert_eq!((taken.noted(), fold.noted()), (1, 2));
         assert!(taken.marks[&1].contains_key(&Ino(5)));
         assert!(fold.marks[&2].contains_key(&Ino(5)), "its bit is set on the new side, too");
     }

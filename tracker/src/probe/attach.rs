@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::bpf::{Bpf, BpfError, Coverage, Dev, Options, Place, Record, Slot, State, TaintReason};
+use super::bpf::{Account, Bpf, BpfError, Coverage, Dev, Options, Place, Record, Slot, State, TaintReason};
 use super::marks::{Marks, MarksLost};
 use super::plan::{Plan, Via};
 use crate::engine::Marked;
@@ -125,6 +125,15 @@ impl Marks for Attached {
 
     fn seen(&self) -> u64 {
         self.bpf.counters().marks
+    }
+
+    fn account(&self) -> Account {
+        self.bpf.account()
+    }
+
+    fn all_lost(&self) -> (u64, u64) {
+        let counters = self.bpf.counters();
+        (counters.exhausted + counters.skipped + counters.misses, counters.records_lost)
     }
 
     fn lost(&mut self) -> Vec<MarksLost> {

@@ -112,9 +112,11 @@ impl Bitmap {
         });
     }
 
-    /// Zeroes the side of an ended epoch; `each` is told the chunks that had bits, by index and key.
-    pub(crate) fn clear(&self, epoch: u64, mut each: impl FnMut(u32, u64)) {
+    /// Zeroes the side of an ended epoch; `each` is told the chunks that had bits, by index and key. Returns how many
+    /// marks that were.
+    pub(crate) fn clear(&self, epoch: u64, mut each: impl FnMut(u32, u64)) -> u64 {
         let side = side_of(epoch);
+        let standing = self.standing_on(side);
         self.dirty_chunks(side, |index| {
             for plane in [Plane::Changed, Plane::Data, Plane::Mapped] {
                 self.plane(index, side, plane).iter().for_each(|word| word.store(0, Ordering::Relaxed));
@@ -123,6 +125,21 @@ impl Bitmap {
         });
         self.dirty_side(side).iter().for_each(|word| word.store(0, Ordering::Relaxed));
         fence(Ordering::SeqCst);
+        standing
+    }
+
+    /// Marks that stand on either side.
+    pub(crate) fn standing(&self) -> u64 {
+        (0..SIDES).map(|side| self.standing_on(side)).sum()
+    }
+
+    fn standing_on(&self, side: usize) -> u64 {
+        let mut standing = 0;
+        self.dirty_chunks(side, |index| {
+            let words = self.plane(index, side, Plane::Changed).iter();
+            standing += words.map(|word| u64::from(word.load(Ordering::SeqCst).count_ones())).sum::<u64>();
+        });
+        standing
     }
 
     /// Whether a chunk has bits on either side, as far as programs have got.

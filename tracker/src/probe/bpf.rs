@@ -45,6 +45,8 @@ pub struct Bpf {
     free: Queue<MapData, u32>,
     ring: RingBuf<MapData>,
     seen: Losses,
+    /// Marks that were cleared, because what they stood for is durable.
+    handled: u64,
 }
 
 /// A device as `/proc/self/mountinfo` names it (`super_block.s_dev`; on btrfs that is not `st_dev`).
@@ -81,6 +83,30 @@ pub struct Counters {
     pub skipped: u64,
     /// Marks lost because the kernel would not run the program within itself.
     pub misses: u64,
+}
+
+/// What became of the inodes that were ever marked, each counted once in each epoch. While programs mark, the numbers
+/// move, so there are two of the first: it was `seen_before` when the others began to be read, and `seen` after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Marked before the others were read.
+    pub seen_before: u64,
+    /// Marked.
+    pub seen: u64,
+    /// Cleared: what they stood for is durable.
+    pub handled: u64,
+    /// Standing in the bitmap.
+    pub pending: u64,
+    /// Programs that were at work, each of which may have set a bit that it had not counted yet.
+    pub at_work: u64,
+}
+
+impl Account {
+    /// Whether every mark is either handled or pending.
+    pub fn adds_up(&self) -> bool {
+        let found = self.handled + self.pending;
+        (self.seen_before..=self.seen + self.at_work).contains(&found)
+    }
 }
 
 /// Marks of a device were lost: what changed on it is no longer known.
@@ -121,6 +147,8 @@ impl Bpf {
         }
         let bitmap =
             Bitmap::new(chunks, loaded.cpus, |name, words| object::memory(&loaded.ebpf, name, words))?;
+        // Maps may have been in use before.
+        let handled = bitmap.sum(offset_of!(Cpu, transitions) / WORD).saturating_sub(bitmap.standing());
         let states = object::memory(&loaded.ebpf, ebbtide_abi::maps::SLOTS, MAX_SLOTS as usize * SLOT_WORDS)?;
         Ok(Bpf {
             bitmap,
@@ -138,6 +166,7 @@ impl Bpf {
             ring: object::take(&mut loaded.ebpf, ebbtide_abi::maps::RECORDS)?,
             programs: programs::Attached::attach(loaded, list, options.pin.as_deref())?,
             seen: Losses::default(),
+            handled,
         })
     }
 
@@ -237,7 +266,7 @@ impl Bpf {
     pub fn clear_old(&mut self) -> Result<(), BpfError> {
         let Some(ended) = self.ended.take() else { return Ok(()) };
         let recycler = &mut self.recycler;
-        self.bitmap.clear(ended.0, |index, key| recycler.saw(index, key, ended.0));
+        self.handled += self.bitmap.clear(ended.0, |index, key| recycler.saw(index, key, ended.0));
         self.give_back(ended)?;
         self.retire(ended)
     }
@@ -258,6 +287,20 @@ impl Bpf {
             skipped,
             misses: self.programs.misses(),
         }
+    }
+
+    /// What became of all marks.
+    pub fn account(&self) -> Account {
+        let sum = |offset: usize| self.bitmap.sum(offset / WORD);
+        let both = |offset: usize| sum(offset) + sum(offset + WORD);
+        // A program sets the bit, then counts it, then leaves.
+        let seen_before = sum(offset_of!(Cpu, transitions));
+        let left = both(offset_of!(Cpu, exit));
+        let pending = self.bitmap.standing();
+        let seen = sum(offset_of!(Cpu, transitions));
+        let entered = both(offset_of!(Cpu, enter));
+        let at_work = entered.saturating_sub(left);
+        Account { seen_before, seen, handled: self.handled, pending, at_work }
     }
 
     /// Marks lost since the last call, per device that is on. After one the device must be looked at as a whole,

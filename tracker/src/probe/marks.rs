@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use super::bpf::Account;
 use crate::engine::Marked;
 use crate::id::Fs;
 use crate::resolve::Bits;
@@ -32,6 +33,10 @@ pub trait Marks {
     fn forget(&mut self) -> sys::Result<()>;
     /// Marks seen since the programs were attached.
     fn seen(&self) -> u64;
+    /// What became of the inodes that were marked.
+    fn account(&self) -> Account;
+    /// Marks that were lost, and records of marks that found no room, since the programs were attached.
+    fn all_lost(&self) -> (u64, u64);
     /// Marks lost for good since this was asked last.
     fn lost(&mut self) -> Vec<MarksLost>;
 }
