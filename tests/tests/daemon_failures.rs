@@ -374,11 +374,17 @@ impl Lsyncd {
             "settings {{ nodaemon = true }}\nsync {{ default.rsync, source = {source:?}, target = {url:?}, \
              delay = 0, rsync = {{ archive = true }} }}\n"
         );
-        fs::write(&config, text).unwrap();
-        let log = fs::File::create(scratch.join("lsyncd.log")).unwrap();
+        fs::write(&config, text).expect("scratch is writable");
+        let log = fs::File::create(scratch.join("lsyncd.log")).expect("scratch is writable");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "lsyncd"]).arg(&config);
-        Lsyncd(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().expect("lsyncd is installed"))
+        Lsyncd(
+            command
+                .stdout(log.try_clone().expect("descriptors are left"))
+                .stderr(log)
+                .spawn()
+                .expect("lsyncd is installed"),
+        )
     }
 }
 

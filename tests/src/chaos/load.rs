@@ -170,7 +170,7 @@ pub fn work(source: &Path, seed: u64, mmap: bool) {
 }
 
 /// Between two looks whether it shall stop.
-const OPERATIONS: usize = 20;
+const OPERATIONS: usize = 100;
 
 /// Whether a program is installed.
 pub(super) fn is_installed(program: &str) -> bool {
