@@ -15,6 +15,7 @@ bitflags! {
         const RELIST = 1 << 3;
         const SUBTREE = 1 << 4;
         const REPLACED = 1 << 5;
+        const CONTENTS = 1 << 6;
     }
 }
 
@@ -35,6 +36,7 @@ impl Facts {
             Fact::Relist { dir } => (dir, Said::RELIST),
             Fact::Subtree { dir, replaced: false } => (dir, Said::SUBTREE),
             Fact::Subtree { dir, replaced: true } => (dir, Said::SUBTREE | Said::REPLACED),
+            Fact::Contents { dir } => (dir, Said::SUBTREE | Said::CONTENTS),
             Fact::Moved { from, to } => return self.moves.push((from, to)),
         };
         let all = self.paths.entry(path).or_insert(Said::empty());
@@ -69,7 +71,12 @@ fn spell(path: RelPath, said: Said) -> impl Iterator<Item = Fact> {
     let touched = (said.contains(Said::TOUCHED) && (!subtree || said.contains(Said::DATA)))
         .then(|| Fact::Touched { path: path.clone(), data: said.contains(Said::DATA) });
     let relist = (said.contains(Said::RELIST) && !subtree).then(|| Fact::Relist { dir: path.clone() });
-    let subtree = subtree.then(|| Fact::Subtree { dir: path, replaced: said.contains(Said::REPLACED) });
+    // What is replaced is sent whole; comparing contents implies comparing all else.
+    let contents = said.contains(Said::CONTENTS) && !said.contains(Said::REPLACED);
+    let subtree = subtree.then(|| match contents {
+        true => Fact::Contents { dir: path },
+        false => Fact::Subtree { dir: path, replaced: said.contains(Said::REPLACED) },
+    });
     [gone, touched, relist, subtree].into_iter().flatten()
 }
 

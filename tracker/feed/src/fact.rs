@@ -49,6 +49,12 @@ pub enum Fact {
         /// entries proves nothing.
         replaced: bool,
     },
+    /// As [`Fact::Subtree`] with `replaced`, but what the destination has may well be what is here: nothing is removed
+    /// beforehand, and the content of all files is compared.
+    Contents {
+        /// The directory; the root itself is the empty path.
+        dir: RelPath,
+    },
 }
 
 impl Fact {
@@ -56,7 +62,7 @@ impl Fact {
     pub fn path(&self) -> &RelPath {
         match self {
             Fact::Touched { path, .. } | Fact::Gone { path } | Fact::Moved { to: path, .. } => path,
-            Fact::Relist { dir } | Fact::Subtree { dir, .. } => dir,
+            Fact::Relist { dir } | Fact::Subtree { dir, .. } | Fact::Contents { dir } => dir,
         }
     }
 }

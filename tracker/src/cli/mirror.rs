@@ -97,6 +97,10 @@ pub(super) struct MirrorArguments {
     /// Milliseconds from the first hint until facts are handed over; what changes meanwhile is sent once [default: 10].
     #[arg(long, value_name = "MS")]
     settle: Option<u64>,
+    /// Seconds before the last drain from which on a reconcile looks for changes; five times as many after a reboot
+    /// [default: 120].
+    #[arg(long, value_name = "SECONDS")]
+    reconcile_margin: Option<u32>,
 }
 
 impl MirrorArguments {
@@ -118,6 +122,9 @@ impl MirrorArguments {
         };
         if let Some(ms) = self.settle {
             config.settle = config::check_settle(ms).map_err(invalid)?;
+        }
+        if let Some(seconds) = self.reconcile_margin {
+            config.reconcile_margin = Duration::from_secs(seconds.into());
         }
         for (given, value) in
             [(&self.state_dir, &mut config.state_dir), (&self.runtime_dir, &mut config.runtime_dir)]
@@ -154,6 +161,7 @@ impl MirrorArguments {
             probes: ProbeChoice::Auto,
             user: None,
             settle: Duration::from_millis(config::SETTLE_MS),
+            reconcile_margin: Duration::from_secs(config::RECONCILE_MARGIN_S.into()),
             mirrors,
         })
     }

@@ -10,8 +10,8 @@ use ebbtide_feed::{DestinationState, DestinationStatus};
 
 use super::Failure;
 use crate::control::{
-    AccountStatus, Answer, BeginningStatus, Client, MirrorStatus, Request, SenderState, Status,
-    TrackerStatus, Way,
+    AccountStatus, Answer, BeginningStatus, Client, MirrorStatus, RemedyStatus, Request, ScanStatus,
+    SenderState, Status, TrackerStatus, Way,
 };
 use crate::daemon::config::RUNTIME_DIR;
 
@@ -119,12 +119,30 @@ impl Page {
             }
             Some(taint) => {
                 let since = span(taint.since_ms);
+                let remedy = match taint.remedy {
+                    RemedyStatus::Scan => "what changed since the last drain is looked for",
+                    RemedyStatus::Compare => "the whole mirror is compared",
+                };
                 self.line(format_args!(
-                    "  coverage: incomplete for {since}, since {}; the whole mirror is compared",
+                    "  coverage: incomplete for {since}, since {}; {remedy}",
                     taint.reason
                 ));
             }
         }
+        mirror.scan.iter().for_each(|scan| self.scan(scan));
+    }
+
+    fn scan(&mut self, scan: &ScanStatus) {
+        let state = if scan.running { "looking for changes for" } else { "looked for changes in" };
+        self.line(format_args!(
+            "  scan: {state} {}: {} directories, {} entries, {} told, {} unreadable; since {}",
+            span(scan.ms),
+            scan.directories,
+            scan.entries,
+            scan.picked,
+            scan.unreadable,
+            scan.reason
+        ));
     }
 
     fn destination(&mut self, to: &DestinationStatus) {

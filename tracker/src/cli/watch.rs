@@ -67,6 +67,7 @@ fn write_line(out: &mut impl Write, fact: &Fact) -> std::io::Result<()> {
         Fact::Relist { dir } => writeln!(out, "relist    {dir}"),
         Fact::Subtree { dir, replaced: false } => writeln!(out, "subtree   {dir}"),
         Fact::Subtree { dir, replaced: true } => writeln!(out, "replaced  {dir}"),
+        Fact::Contents { dir } => writeln!(out, "contents  {dir}"),
     }
 }
 
@@ -99,6 +100,7 @@ fn write_json(out: &mut impl Write, fact: &Fact) -> std::io::Result<()> {
         Fact::Relist { .. } => "relist",
         Fact::Subtree { replaced: false, .. } => "subtree",
         Fact::Subtree { replaced: true, .. } => "replaced",
+        Fact::Contents { .. } => "contents",
     };
     let (path, path_bytes) = utf8(fact.path());
     let (from, from_bytes) = match fact {

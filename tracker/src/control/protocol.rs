@@ -64,6 +64,8 @@ pub struct MirrorStatus {
     pub start: BeginningStatus,
     /// Why not everything that changed is known, if so.
     pub tainted: Option<TaintStatus>,
+    /// The latest search for what changed since the last drain.
+    pub scan: Option<ScanStatus>,
     /// The source directory is not there: the mirror stands still.
     pub root_lost: bool,
     /// How often coverage broke, the start included.
@@ -100,6 +102,37 @@ pub struct TaintStatus {
     pub since_ms: u64,
     /// What was lost.
     pub reason: String,
+    /// What makes up for it.
+    pub remedy: RemedyStatus,
+}
+
+/// What makes up for what was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RemedyStatus {
+    /// What changed since the last drain is looked for in the source.
+    Scan,
+    /// The whole mirror is compared with its destinations.
+    Compare,
+}
+
+/// A search through the source for what changed since the last drain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScanStatus {
+    /// Why.
+    pub reason: String,
+    /// Whether it is under way.
+    pub running: bool,
+    /// Milliseconds that it took, until now if it is under way; waiting for the ledger included.
+    pub ms: u64,
+    /// Directories that were read.
+    pub directories: u64,
+    /// Entries that were looked at.
+    pub entries: u64,
+    /// Facts that were told.
+    pub picked: u64,
+    /// Entries that could not be looked at.
+    pub unreadable: u64,
 }
 
 /// Counters since the start. When nothing is being looked up, `drained` = `told` + `outside` + `gone` + `untraced` +

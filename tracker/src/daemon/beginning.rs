@@ -12,8 +12,9 @@ pub(super) enum Beginning {
     TakenOver,
     /// The last daemon drained up to some moment, but what was marked since is not to be trusted, for this reason:
     /// what changed since that moment is looked for.
-    #[allow(dead_code, reason = "made once state is kept between starts")]
     Reconcile(Reason),
+    /// There is a record of how far the last daemon got, but it cannot be used, for this reason.
+    Distrusted(String),
     /// Nothing is known of it.
     First,
 }
@@ -24,9 +25,10 @@ impl Beginning {
         let reason = match self {
             Beginning::TakenOver => return None,
             Beginning::Reconcile(reason) => reason.clone(),
+            Beginning::Distrusted(why) => Reason::Distrusted(why.clone()),
             Beginning::First => Reason::Start,
         };
-        Some(Tainted { since: SystemTime::now(), reason })
+        Some(Tainted { since: SystemTime::now(), remedy: reason.remedy(), reason })
     }
 
     /// As `ebbtide status` tells it.
@@ -34,6 +36,7 @@ impl Beginning {
         let (way, reason) = match self {
             Beginning::TakenOver => (control::Way::TakenOver, None),
             Beginning::Reconcile(reason) => (control::Way::Reconcile, Some(reason.to_string())),
+            Beginning::Distrusted(why) => (control::Way::FirstStart, Some(why.clone())),
             Beginning::First => (control::Way::FirstStart, None),
         };
         control::BeginningStatus { way, reason }

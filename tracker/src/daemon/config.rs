@@ -24,6 +24,8 @@ pub struct Config {
     pub user: Option<String>,
     /// From the first hint until facts are handed over.
     pub settle: Duration,
+    /// How much further than to the last drain a reconcile looks back.
+    pub reconcile_margin: Duration,
     /// At least one.
     pub mirrors: Vec<MirrorSpec>,
 }
@@ -50,6 +52,8 @@ pub const STATE_DIR: &str = "/var/lib/ebbtide";
 pub const RUNTIME_DIR: &str = "/run/ebbtide";
 /// Default settle window in milliseconds.
 pub const SETTLE_MS: u64 = 10;
+/// Default of `reconcile-margin` in seconds.
+pub const RECONCILE_MARGIN_S: u32 = 120;
 /// Longest settle window in milliseconds.
 pub const MAX_SETTLE_MS: u64 = 60_000;
 /// Default of `timeout` in seconds: a peer that is silent for so long is given up.

@@ -97,6 +97,9 @@ fn parse(text: &str) -> Result<Config, Wrong> {
         probes: file.probes,
         user: file.user,
         settle,
+        reconcile_margin: std::time::Duration::from_secs(
+            file.reconcile_margin.unwrap_or(config::RECONCILE_MARGIN_S).into(),
+        ),
         mirrors,
     })
 }
@@ -193,7 +196,8 @@ fn tables<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> impl Iterator<Item = &'a
 }
 
 /// Keys at the top level.
-pub const FILE_KEYS: &[&str] = &["state-dir", "runtime-dir", "probes", "user", "settle", "mirror"];
+pub const FILE_KEYS: &[&str] =
+    &["state-dir", "runtime-dir", "probes", "user", "settle", "reconcile-margin", "mirror"];
 /// Keys of a `[[mirror]]`.
 pub const MIRROR_KEYS: &[&str] = &[
     "source",
@@ -234,6 +238,7 @@ struct File {
     probes: ProbeChoice,
     user: Option<String>,
     settle: Option<Spanned<u64>>,
+    reconcile_margin: Option<u32>,
     #[serde(default)]
     mirror: Vec<Mirror>,
 }

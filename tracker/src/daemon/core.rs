@@ -5,11 +5,14 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use ebbtide_feed::ToSender;
+use ebbtide_feed::{MirrorId, ToSender};
 
 use super::beginning::Beginning;
+use super::scan::{Scans, Search};
+use super::stamp::Stamps;
 use super::tracker::{Loss, Tracker};
-use crate::engine::{Effect, Engine, Event, Reason, Tainted, Waiter};
+use crate::control;
+use crate::engine::{Effect, Engine, Event, Reason, Remedy, Tainted, Waiter};
 use crate::fact::Facts;
 use crate::sys::poll::{Poller, Timer};
 use crate::sys::{self, SysError, file};
@@ -21,6 +24,10 @@ pub(super) struct Core {
     pub(super) poller: Poller,
     /// What the engine wants done by others.
     pub(super) outbox: VecDeque<Out>,
+    pub(super) stamps: Stamps,
+    pub(super) scans: Scans,
+    /// The last batch when the stamps moved last.
+    stamped: u64,
     settle_timer: Timer,
     settle: Duration,
     tick: Duration,
@@ -45,8 +52,13 @@ pub(super) enum Out {
 }
 
 impl Core {
-    /// `beginnings` has one for each mirror.
-    pub(super) fn new(tracker: Tracker, beginnings: &[Beginning], settle: Duration) -> sys::Result<Self> {
+    /// `beginnings` has one for each mirror, and so does `stamps`.
+    pub(super) fn new(
+        tracker: Tracker,
+        beginnings: &[Beginning],
+        stamps: Stamps,
+        settle: Duration,
+    ) -> sys::Result<Self> {
         let (poller, queues) = (Poller::new()?, Poller::new()?);
         let settle_timer = Timer::new()?;
         let mount_table =
@@ -60,6 +72,8 @@ impl Core {
         poller.add(queues.as_fd(), QUEUE)?;
         poller.add(settle_timer.as_fd(), SETTLE)?;
         poller.add_priority(mount_table.as_fd(), MOUNTS)?;
+        let scans = Scans::new(beginnings.len())?;
+        poller.add(scans.as_fd(), SCANS)?;
         let mut engine = Engine::new(beginnings.len(), None);
         for (mirror, beginning) in (0..).zip(beginnings) {
             // Nothing is to be done yet: there is no sender.
@@ -70,6 +84,9 @@ impl Core {
             tracker,
             poller,
             outbox: VecDeque::new(),
+            stamps,
+            scans,
+            stamped: 0,
             settle_timer,
             settle,
             tick: file::clock_tick(),
@@ -94,6 +111,7 @@ impl Core {
                     self.apply(Event::SettleOver);
                 }
                 MOUNTS => self.mounts_changed(),
+                SCANS => self.hear_scans(),
                 other => others.push(other),
             }
         }
@@ -113,7 +131,12 @@ impl Core {
                     Effect::Settle => self.start_settling(),
                     Effect::Drain => events.extend(self.begin_drain()),
                     Effect::Send(message) => self.outbox.push_back(Out::Send(message)),
-                    Effect::Forget => self.tracker.forget(),
+                    Effect::Forget => self.forget(),
+                    Effect::Scan(mirror) => events.extend(self.start_scan(mirror)),
+                    Effect::ScanOn(mirror) => {
+                        self.scans.go_on(mirror);
+                        events.extend(self.found(mirror));
+                    }
                     Effect::Reached(waiter) => self.outbox.push_back(Out::Reached(waiter)),
                 }
             }
@@ -163,9 +186,75 @@ impl Core {
         self.apply(Event::Noted);
     }
 
+    /// The last drain is durable.
+    fn forget(&mut self) {
+        self.tracker.forget();
+        let (batch, _) = self.engine.last_batch();
+        let told = std::mem::replace(&mut self.stamped, batch) != batch;
+        // The casts are lossless: mirrors are counted in thousands.
+        let complete = |mirror: usize| self.engine.coverage(mirror as MirrorId).tainted().is_none();
+        self.stamps.durable(complete, told);
+    }
+
+    /// Begins to look through a source; gives what is to be done instead where that is not possible.
+    fn start_scan(&mut self, mirror: MirrorId) -> Option<Event> {
+        let reason = self.engine.coverage(mirror).tainted().map(|tainted| tainted.reason.to_string());
+        let reason = reason.unwrap_or_default();
+        let source = self.tracker.source_path(mirror).display().to_string();
+        let begun = self.stamps.look_back(mirror as usize).and_then(|since| {
+            let (root, rules) = self.tracker.scope_of(mirror);
+            let search = Search { root, rules, since, reason: reason.clone() };
+            self.scans.start(mirror, search).map_err(|e| format!("{e}: {}", e.source))
+        });
+        match begun {
+            Ok(()) => {
+                tracing::info!(mirror, source, reason, "looking for what changed since the last drain");
+                None
+            }
+            Err(why) => {
+                tracing::warn!(mirror, source, why, "the whole mirror is compared");
+                Some(Event::Lost(mirror, compared(Reason::Scan(why))))
+            }
+        }
+    }
+
+    fn hear_scans(&mut self) {
+        self.scans.silence();
+        for mirror in self.scans.running() {
+            if let Some(event) = self.found(mirror) {
+                self.apply(event);
+            }
+        }
+    }
+
+    /// What a scan found since the last time.
+    fn found(&mut self, mirror: MirrorId) -> Option<Event> {
+        let found = self.scans.take(mirror)?;
+        if let Some(status) = self.scans.status(mirror).filter(|_| found.last) {
+            let source = self.tracker.source_path(mirror).display();
+            let control::ScanStatus { ms, directories, entries, picked, unreadable, .. } = status;
+            tracing::info!(mirror, %source, ms, directories, entries, picked, unreadable, "looked through the source");
+        }
+        if found.failed {
+            let why = Reason::Scan("a thread of the scan ended with a panic".into());
+            return Some(Event::Lost(mirror, compared(why)));
+        }
+        Some(Event::Found(mirror, found.facts, found.last))
+    }
+
+    /// Scans whose answer is not wanted any more.
+    fn end_scans(&mut self) {
+        for mirror in self.scans.running() {
+            if !self.engine.coverage(mirror).is_searching() {
+                self.scans.give_up(mirror);
+            }
+        }
+    }
+
     fn begin_drain(&mut self) -> Vec<Event> {
         let mut losses = Vec::new();
         let mut events = self.check_roots();
+        self.stamps.drain_begins();
         self.tracker.begin_drain(&mut losses);
         self.resolving = true;
         self.noted_at = None;
@@ -176,7 +265,7 @@ impl Core {
         }
         let after = if self.tracker.has_marks() { self.tick } else { Duration::ZERO };
         self.ready = Some((Instant::now() + after, Vec::new()));
-        events.extend(losses.into_iter().map(event));
+        events.extend(losses.into_iter().map(|loss| self.event(loss)));
         events
     }
 
@@ -190,6 +279,7 @@ impl Core {
             let (_, facts) = self.ready.take().expect("just seen");
             self.apply(Event::Drained(facts));
         }
+        self.end_scans();
         if self.roots_checked.elapsed() >= ROOTS {
             let mut losses = Vec::new();
             self.tracker.lost_marks(&mut losses);
@@ -206,6 +296,7 @@ impl Core {
         self.lose(losses);
         if let Some(facts) = done {
             self.resolving = false;
+            self.stamps.drain_ends(self.tracker.postponed() > 0);
             self.check_roots().into_iter().for_each(|event| self.apply(event));
             if let Some((_, ready)) = &mut self.ready {
                 *ready = facts;
@@ -218,7 +309,10 @@ impl Core {
     }
 
     fn lose(&mut self, losses: Vec<Loss>) {
-        losses.into_iter().for_each(|loss| self.apply(event(loss)));
+        for loss in losses {
+            let event = self.event(loss);
+            self.apply(event);
+        }
     }
 
     fn check_roots(&mut self) -> Vec<Event> {
@@ -229,15 +323,33 @@ impl Core {
             .map(|(mirror, found)| match found {
                 Ok(()) => {
                     tracing::info!(mirror, source = %self.tracker.source_path(mirror).display(), "the source directory is back");
-                    Event::RootBack(mirror, tainted(Reason::RootWasAway))
+                    Event::RootBack(mirror, self.tainted(mirror, Reason::RootWasAway))
                 }
                 Err(why) => {
                     let source = self.tracker.source_path(mirror).display();
                     tracing::error!(mirror, %source, why, "the source directory is not the one it was: this mirror stops");
-                    Event::RootLost(mirror, tainted(Reason::Root(why)))
+                    Event::RootLost(mirror, self.tainted(mirror, Reason::Root(why)))
                 }
             })
             .collect()
+    }
+
+    fn event(&self, loss: Loss) -> Event {
+        let Loss { mirror, reason } = loss;
+        let tainted = self.tainted(mirror, reason);
+        let answer = match tainted.remedy {
+            Remedy::Scan => "what changed since the last drain is looked for",
+            Remedy::Compare => "the whole mirror will be compared",
+        };
+        tracing::warn!(mirror, reason = %tainted.reason, "coverage is lost: {answer}");
+        Event::Lost(mirror, tainted)
+    }
+
+    /// A loss with what makes up for it at the least cost.
+    pub(super) fn tainted(&self, mirror: MirrorId, reason: Reason) -> Tainted {
+        let known = self.stamps.look_back(mirror as usize).is_ok();
+        let remedy = if known { reason.remedy() } else { Remedy::Compare };
+        Tainted { since: SystemTime::now(), reason, remedy }
     }
 
     fn mounts_changed(&mut self) {
@@ -250,18 +362,14 @@ impl Core {
     }
 }
 
-fn event(loss: Loss) -> Event {
-    tracing::warn!(mirror = loss.mirror, reason = %loss.reason, "coverage is lost: the whole mirror will be compared");
-    Event::Lost(loss.mirror, tainted(loss.reason))
-}
-
-fn tainted(reason: Reason) -> Tainted {
-    Tainted { since: SystemTime::now(), reason }
+fn compared(reason: Reason) -> Tainted {
+    Tainted { since: SystemTime::now(), reason, remedy: Remedy::Compare }
 }
 
 const QUEUE: u64 = 0;
 const SETTLE: u64 = 1;
 const MOUNTS: u64 = 2;
+const SCANS: u64 = 3;
 /// Tokens from here on are the caller's.
 pub(super) const FIRST_FREE: u64 = 16;
 

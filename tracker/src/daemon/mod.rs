@@ -4,10 +4,13 @@ mod beginning;
 pub mod config;
 pub mod config_file;
 mod core;
+mod known;
 mod look;
 mod run;
+mod scan;
 mod sender;
 mod source;
+mod stamp;
 mod tracker;
 mod watch;
 

@@ -15,10 +15,11 @@ use ebbtide_feed::{PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
 use super::beginning::Beginning;
 use super::config::Config;
 use super::core::{Core, FIRST_FREE, Out};
+use super::known;
 use super::sender::{self, Pauses, Sender, SenderError, User};
 use super::tracker::{TrackError, Tracker, Wish};
 use crate::control::{self, Answer, ClientId, Heard, Request, Server};
-use crate::engine::{Event, Waiter};
+use crate::engine::{Event, Remedy, Waiter};
 use crate::sys::poll::Timer;
 use crate::sys::signal::EndSignals;
 use crate::sys::{self, SysError};
@@ -99,13 +100,13 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let signals = EndSignals::block()?;
     let user = sender::find_user(config.user.as_deref())?;
     let binary = sender::find_binary()?;
-    let _locks = prepare_folders(config, &user)?;
+    let folders = prepare_folders(config, &user)?;
     let wishes: Vec<_> = config.mirrors.iter().map(Wish::of).collect();
     let mut tracker = Tracker::start(&wishes, config.probes)?;
     tracker.follow(&config.mirrors)?;
     let tracking_after = started.elapsed();
     say_plan(&tracker, config, tracking_after);
-    let mut daemon = Daemon::new(config, tracker, user, binary, signals, (started, tracking_after))?;
+    let mut daemon = Daemon::new(config, tracker, folders, user, binary, signals, (started, tracking_after))?;
     daemon.serve()
 }
 
@@ -130,6 +131,8 @@ struct Daemon {
     core: Core,
     /// How each mirror began.
     beginnings: Vec<Beginning>,
+    /// Locked as long as they are open.
+    _folders: [File; 2],
     start: Start,
     user: User,
     binary: PathBuf,
@@ -153,6 +156,7 @@ impl Daemon {
     fn new(
         config: &Config,
         tracker: Tracker,
+        folders: [File; 2],
         user: User,
         binary: PathBuf,
         signals: EndSignals,
@@ -163,8 +167,9 @@ impl Daemon {
             spec.source.clone_from(tracker.source_path(mirror));
         }
         let start = Start { version: PROTOCOL_VERSION, state_dir: config.state_dir.clone(), mirrors };
-        let beginnings = vec![Beginning::First; config.mirrors.len()];
-        let core = Core::new(tracker, &beginnings, config.settle)?;
+        let [_, state] = &folders;
+        let (beginnings, stamps) = known::read(&config.mirrors, &tracker, state, config.reconcile_margin)?;
+        let core = Core::new(tracker, &beginnings, stamps, config.settle)?;
         let socket = config.runtime_dir.join(control::SOCKET);
         let server = Server::listen(&socket).map_err(own("control socket", &socket, "listening"))?;
         let restart = Timer::new()?;
@@ -174,6 +179,7 @@ impl Daemon {
         Ok(Daemon {
             core,
             beginnings,
+            _folders: folders,
             start,
             user,
             binary,
@@ -401,7 +407,12 @@ impl Daemon {
                 tainted: coverage.tainted().map(|tainted| control::TaintStatus {
                     since_ms: millis(tainted.since.elapsed().unwrap_or_default()),
                     reason: tainted.reason.to_string(),
+                    remedy: match tainted.remedy {
+                        Remedy::Scan => control::RemedyStatus::Scan,
+                        Remedy::Compare => control::RemedyStatus::Compare,
+                    },
                 }),
+                scan: self.core.scans.status(mirror),
                 root_lost: coverage.root_lost(),
                 taints: coverage.taints(),
                 delete: spec.delete,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::id::{Handle, HandleForm};
 use crate::sys::file::{self, Kind, Look};
 use crate::sys::mounts::{self, Mount};
+use crate::sys::scan::{file_system_id, sight_of};
 use crate::sys::{self, SysError, handle};
 
 /// The source directory of a mirror.
@@ -83,6 +84,15 @@ impl Source {
         }
         let again = Source::open(&self.path, mounts).ok()?;
         ((again.look.dev, again.look.ino) == (self.look.dev, self.look.ino)).then_some(again)
+    }
+
+    /// What tells this directory from others, in this boot or in another: its file system, its inode with that one's
+    /// generation, and when it was made. Device numbers are given out anew with each boot.
+    pub(super) fn identity(&self) -> sys::Result<String> {
+        let of = file_system_id(self.fd.as_fd())?;
+        let sight = sight_of(self.fd.as_fd())?;
+        let handle: String = self.handle.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("{of} {} {handle} {:?}", sight.ino, sight.times.btime))
     }
 
     /// Whether its path still leads to it; otherwise what it leads to.

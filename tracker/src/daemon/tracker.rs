@@ -18,8 +18,8 @@ use crate::probe::bpf::Account;
 use crate::probe::{self, Asked, Device, Marks, Names, NamesError, Plan, ProbeChoice, Via};
 use crate::resolve::{Bits, Counts, Resolver, Work};
 use crate::scope::{Root, Scope};
-use crate::sys::SysError;
 use crate::sys::mounts::{self, Mount};
+use crate::sys::{self, SysError};
 
 /// Why tracking cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -235,6 +235,23 @@ impl Tracker {
     /// The path of a mirror's source.
     pub(super) fn source_path(&self, mirror: MirrorId) -> &PathBuf {
         &self.sources[mirror as usize].path
+    }
+
+    /// The source directory of a mirror, and what of it counts.
+    pub(super) fn scope_of(&self, mirror: MirrorId) -> (BorrowedFd<'_>, Option<Arc<Sieve>>) {
+        let root = &self.scope.roots[mirror as usize];
+        (self.sources[mirror as usize].fd.as_fd(), root.rules.clone())
+    }
+
+    /// What tells the source directory of a mirror from others that may come to stand at its path, in this boot or in
+    /// another.
+    pub(super) fn identity_of(&self, mirror: MirrorId) -> sys::Result<String> {
+        self.sources[mirror as usize].identity()
+    }
+
+    /// Names and inodes that the last drain left for the next one.
+    pub(super) fn postponed(&self) -> u64 {
+        self.watched.iter().map(|watched| watched.resolver.waiting()).sum()
     }
 
     /// Marks of the eBPF programs.

@@ -8,6 +8,7 @@ use ebbtide_feed::{Fact, ToSender};
 
 use super::beginning::Beginning;
 use super::core::{Core, FIRST_FREE, Out};
+use super::stamp::Stamps;
 use super::tracker::{TrackError, Tracker, Wish};
 use crate::engine::Event;
 use crate::probe::{Plan, ProbeChoice};
@@ -52,7 +53,7 @@ pub fn watch(
 ) -> Result<(), WatchError> {
     let signals = EndSignals::block()?;
     let tracker = Tracker::start(&[Wish { path: PathBuf::from(dir), extended: true }], choice)?;
-    let mut core = Core::new(tracker, &[Beginning::TakenOver], settle)?;
+    let mut core = Core::new(tracker, &[Beginning::TakenOver], Stamps::none(1), settle)?;
     core.poller.add(signals.as_fd(), FIRST_FREE)?;
     started(core.tracker.plan_of(0));
     core.apply(Event::SenderReady);

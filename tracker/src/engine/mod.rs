@@ -23,7 +23,7 @@ use ebbtide_feed::{Batch, Fact, MirrorId, RelPath, ToSender};
 
 use crate::fact::Facts;
 pub use fold::{DirHints, Fold, Hint, Marked, Move, NameHint, Seen};
-pub use taint::{Coverage, Reason, Tainted};
+pub use taint::{Coverage, Reason, Remedy, Tainted};
 
 /// Who waits for a barrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +40,10 @@ pub enum Event {
     Drained(Vec<Facts>),
     /// Marks or events of this mirror were lost, or nothing is known of it yet.
     Lost(MirrorId, Tainted),
+    /// A scan found these; with `true` it found no more. The next ones come after [`Effect::ScanOn`].
+    Found(MirrorId, Vec<Fact>, bool),
+    /// Somebody wants these facts told.
+    Told(MirrorId, Vec<Fact>),
     /// The source directory of this mirror is not the one it was.
     RootLost(MirrorId, Tainted),
     /// The source directory is back.
@@ -69,6 +73,11 @@ pub enum Effect {
     Send(ToSender),
     /// What the last drain was about is durable: zero its bits.
     Forget,
+    /// Look through the source of this mirror for what changed since coverage was complete, then tell
+    /// [`Event::Found`].
+    Scan(MirrorId),
+    /// What a scan found so far is durable: it may find more.
+    ScanOn(MirrorId),
     /// Tell the waiter that its barrier is reached.
     Reached(Waiter),
 }
@@ -83,6 +92,10 @@ pub struct Engine {
     /// Something was noted since the last drain began.
     noted: bool,
     coverage: Vec<Coverage>,
+    /// Facts that come of no drain and go with the next one, by mirror.
+    told: Vec<Vec<Fact>>,
+    /// Mirrors whose scan waits for its last facts to be durable.
+    held_scans: BTreeSet<MirrorId>,
     waiting: BTreeSet<Waiter>,
     barriers: BTreeMap<u64, Waiter>,
     /// Barriers whose drain is under way.
@@ -115,6 +128,8 @@ impl Engine {
             next_seq: 1,
             noted: false,
             coverage,
+            told: vec![Vec::new(); mirrors],
+            held_scans: BTreeSet::new(),
             waiting: BTreeSet::new(),
             barriers: BTreeMap::new(),
             draining_for: BTreeSet::new(),
@@ -157,6 +172,8 @@ impl Engine {
             Event::SettleOver => return self.settle_over(),
             Event::Drained(facts) => return self.drained(facts),
             Event::Lost(mirror, why) => self.coverage[mirror as usize].lose(why),
+            Event::Found(mirror, facts, last) => self.found(mirror, facts, last),
+            Event::Told(mirror, facts) => self.told[mirror as usize].extend(facts),
             Event::RootLost(mirror, why) => self.coverage[mirror as usize].lose_root(why),
             Event::RootBack(mirror, why) => self.coverage[mirror as usize].find_root(why),
             Event::SenderReady => return self.sender_ready(),
@@ -173,17 +190,52 @@ impl Engine {
         self.go_on()
     }
 
+    fn found(&mut self, mirror: MirrorId, facts: Vec<Fact>, last: bool) {
+        self.told[mirror as usize].extend(facts);
+        if last {
+            self.coverage[mirror as usize].scan_ends();
+        } else {
+            self.held_scans.insert(mirror);
+        }
+    }
+
     /// What to do when nothing is under way.
     fn go_on(&mut self) -> Vec<Effect> {
-        let at_once = !self.waiting.is_empty() || self.coverage.iter().any(Coverage::wants_a_subtree);
+        let mut effects = self.begin_scans();
         match self.phase {
-            Phase::Quiet | Phase::Settling if at_once && self.sender => self.begin_drain(),
+            Phase::Quiet | Phase::Settling if self.sender && self.wants_a_drain() => {
+                effects.extend(self.begin_drain());
+            }
             Phase::Quiet if self.noted => {
                 self.phase = Phase::Settling;
-                vec![Effect::Settle]
+                effects.push(Effect::Settle);
             }
-            _ => Vec::new(),
+            _ => {}
         }
+        effects
+    }
+
+    /// Whether there is reason not to wait for the settle window.
+    fn wants_a_drain(&self) -> bool {
+        let found = self.coverage.iter().any(|coverage| coverage.wants_a_subtree() || coverage.is_scanned());
+        found || self.told.iter().any(|facts| !facts.is_empty()) || self.takes_waiters()
+    }
+
+    /// While something is still searched for, nobody can say that everything is handed over.
+    fn takes_waiters(&self) -> bool {
+        !self.waiting.is_empty() && !self.coverage.iter().any(Coverage::is_searching)
+    }
+
+    /// Without a sender a scan would only wait.
+    fn begin_scans(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (mirror, coverage) in (0..).zip(&mut self.coverage) {
+            if self.sender && coverage.wants_a_scan() {
+                coverage.scan_begins();
+                effects.push(Effect::Scan(mirror));
+            }
+        }
+        effects
     }
 
     /// While the sender is away nothing is drained: the bits and the folded hints wait.
@@ -197,7 +249,9 @@ impl Engine {
     fn begin_drain(&mut self) -> Vec<Effect> {
         self.phase = Phase::Draining;
         self.noted = false;
-        self.draining_for.append(&mut self.waiting);
+        if self.takes_waiters() {
+            self.draining_for.append(&mut self.waiting);
+        }
         vec![Effect::Drain]
     }
 
@@ -207,11 +261,16 @@ impl Engine {
                 facts.add(Fact::Subtree { dir: RelPath::root(), replaced: false });
             }
         }
+        for ((told, coverage), facts) in self.told.iter_mut().zip(&self.coverage).zip(&mut facts) {
+            // Without its root nothing is true of a mirror; when that is back, all of it is found out anew.
+            let told = std::mem::take(told);
+            told.into_iter().filter(|_| !coverage.root_lost()).for_each(|fact| facts.add(fact));
+        }
         let facts: Vec<_> = (0..).zip(facts).filter(|(_, facts)| !facts.is_empty()).collect();
         let mut effects = Vec::new();
         if facts.is_empty() {
             self.phase = Phase::Quiet;
-            effects.push(Effect::Forget);
+            effects.extend(self.settle_coverage());
         } else {
             let facts = facts.into_iter().map(|(mirror, facts)| (mirror, facts.into_vec())).collect();
             self.phase = Phase::InFlight(InFlight { seq: self.next_seq, facts });
@@ -266,10 +325,20 @@ impl Engine {
             _ => return Vec::new(),
         }
         self.phase = Phase::Quiet;
-        self.coverage.iter_mut().for_each(Coverage::durable);
-        let mut effects = vec![Effect::Forget];
+        let mut effects = self.settle_coverage();
         effects.extend(self.go_on());
         effects
+    }
+
+    /// What the last drain yielded is durable.
+    fn settle_coverage(&mut self) -> Vec<Effect> {
+        self.coverage.iter_mut().for_each(Coverage::durable);
+        let waiting = std::mem::take(&mut self.held_scans);
+        let (on, still): (BTreeSet<_>, _) =
+            waiting.into_iter().partition(|&mirror| self.told[mirror as usize].is_empty());
+        self.held_scans = still;
+        let scans = on.into_iter().map(Effect::ScanOn);
+        std::iter::once(Effect::Forget).chain(scans).collect()
     }
 
     fn wait_over(&mut self, waiter: Waiter) -> Vec<Effect> {

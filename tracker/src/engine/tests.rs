@@ -7,7 +7,7 @@ use ebbtide_feed::{Batch, Fact, RelPath, ToSender};
 use super::*;
 
 fn why(reason: Reason) -> Tainted {
-    Tainted { since: SystemTime::UNIX_EPOCH, reason }
+    Tainted { since: SystemTime::UNIX_EPOCH, remedy: Remedy::Compare, reason }
 }
 
 fn touched(path: &[u8]) -> Fact {
@@ -191,4 +191,67 @@ fn a_large_batch_goes_in_parts_and_only_the_last_asks_for_an_answer() {
         })
         .collect();
     assert_eq!(lasts, [(2, false, 1000), (2, false, 1000), (2, true, 500)]);
+}
+
+fn scan(reason: Reason) -> Tainted {
+    Tainted { remedy: Remedy::Scan, ..why(reason) }
+}
+
+#[test]
+fn a_loss_that_a_scan_makes_up_for_is_over_when_all_that_it_found_is_durable() {
+    let mut engine = settled();
+    assert_eq!(engine.apply(Event::Lost(0, scan(Reason::QueueOverflow))), [Effect::Scan(0)]);
+    assert_eq!(engine.apply(Event::Found(0, vec![touched(b"a")], false)), [Effect::Drain]);
+    assert_eq!(engine.apply(facts(&[])), [batch(2, &[touched(b"a")])]);
+    assert_eq!(engine.apply(Event::Durable(2)), [Effect::Forget, Effect::ScanOn(0)]);
+    assert!(engine.coverage(0).tainted().is_some());
+    assert_eq!(engine.apply(Event::Found(0, vec![], true)), [Effect::Drain]);
+    assert_eq!(engine.apply(facts(&[])), [Effect::Forget]);
+    assert_eq!(engine.coverage(0).tainted(), None);
+}
+
+#[test]
+fn a_waiter_waits_for_the_end_of_a_scan() {
+    let mut engine = settled();
+    engine.apply(Event::Lost(0, scan(Reason::QueueOverflow)));
+    assert_eq!(engine.apply(Event::Wait(Waiter(1))), [], "it is not known yet what is to be waited for");
+    assert_eq!(engine.apply(Event::Found(0, vec![touched(b"a")], true)), [Effect::Drain]);
+    assert_eq!(engine.apply(facts(&[])), [batch(2, &[touched(b"a")]), barrier(1)]);
+}
+
+#[test]
+fn what_is_lost_while_a_scan_runs_is_looked_for_by_another_one() {
+    let mut engine = settled();
+    engine.apply(Event::Lost(0, scan(Reason::QueueOverflow)));
+    assert_eq!(engine.apply(Event::Lost(0, scan(Reason::BitmapFull))), []);
+    assert_eq!(engine.apply(Event::Found(0, vec![], true)), [Effect::Drain]);
+    assert_eq!(engine.apply(facts(&[])), [Effect::Forget, Effect::Scan(0)]);
+}
+
+#[test]
+fn what_no_scan_can_find_is_compared_even_while_one_runs() {
+    let mut engine = settled();
+    engine.apply(Event::Lost(0, scan(Reason::QueueOverflow)));
+    assert_eq!(engine.apply(Event::Lost(0, why(Reason::MountsChanged))), [Effect::Drain]);
+    assert_eq!(engine.apply(facts(&[])), [batch(2, &[root()])]);
+    assert_eq!(engine.apply(Event::Durable(2)), [Effect::Forget]);
+    assert_eq!(engine.coverage(0).tainted(), None);
+}
+
+#[test]
+fn no_scan_begins_without_a_sender_and_a_lost_root_ends_it() {
+    let mut engine = settled();
+    engine.apply(Event::SenderGone);
+    assert_eq!(engine.apply(Event::Lost(0, scan(Reason::QueueOverflow))), []);
+    assert_eq!(engine.apply(Event::SenderReady), [Effect::Scan(0)]);
+    engine.apply(Event::RootLost(0, scan(Reason::Root("x".into()))));
+    assert!(!engine.coverage(0).is_searching());
+    assert_eq!(engine.apply(Event::RootBack(0, scan(Reason::RootWasAway))), [Effect::Scan(0)]);
+}
+
+#[test]
+fn what_somebody_wants_told_goes_with_a_drain_of_its_own() {
+    let mut engine = settled();
+    assert_eq!(engine.apply(Event::Told(0, vec![root()])), [Effect::Drain]);
+    assert_eq!(engine.apply(facts(&[touched(b"a")])), [batch(2, &[root(), touched(b"a")])]);
 }

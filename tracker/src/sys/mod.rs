@@ -10,6 +10,7 @@ pub mod handle;
 pub mod mounts;
 pub mod poll;
 pub mod privilege;
+pub mod scan;
 pub mod signal;
 
 use std::io;

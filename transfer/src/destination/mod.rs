@@ -340,7 +340,8 @@ impl<C: Courier> Task<C> {
 }
 
 fn state(facts: &[(u32, Fact)]) -> DestinationState {
-    let whole = |fact: &Fact| matches!(fact, Fact::Subtree { dir, .. } if dir.is_root());
+    let whole =
+        |fact: &Fact| matches!(fact, Fact::Subtree { dir, .. } | Fact::Contents { dir } if dir.is_root());
     if facts.iter().any(|(_, fact)| whole(fact)) {
         DestinationState::Syncing
     } else {

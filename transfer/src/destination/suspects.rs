@@ -71,7 +71,7 @@ pub(crate) fn sweep(fact: &Fact) -> Option<Fact> {
 
 /// Whether the fact asks for a comparison of directories.
 pub(crate) fn is_comparison(fact: &Fact) -> bool {
-    matches!(fact, Fact::Relist { .. } | Fact::Subtree { .. })
+    matches!(fact, Fact::Relist { .. } | Fact::Subtree { .. } | Fact::Contents { .. })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ const GONE: u8 = b'g';
 const RELIST: u8 = b'l';
 const SUBTREE: u8 = b's';
 const SUBTREE_REPLACED: u8 = b'r';
+const CONTENTS: u8 = b'c';
 
 /// The key of a fact. `None` for [`Fact::Moved`]: a hint that always comes with facts that are sufficient without
 /// it, so it need not survive.
@@ -30,6 +31,7 @@ pub(crate) fn encode(mirror: MirrorNumber, fact: &Fact) -> Option<Vec<u8>> {
         Fact::Relist { .. } => RELIST,
         Fact::Subtree { replaced: false, .. } => SUBTREE,
         Fact::Subtree { replaced: true, .. } => SUBTREE_REPLACED,
+        Fact::Contents { .. } => CONTENTS,
     };
     let path = fact.path().as_bytes();
     let mut key = Vec::with_capacity(5 + path.len());
@@ -51,6 +53,7 @@ pub(crate) fn decode(key: &[u8]) -> Option<(MirrorNumber, Fact)> {
         RELIST => Fact::Relist { dir: path },
         SUBTREE => Fact::Subtree { dir: path, replaced: false },
         SUBTREE_REPLACED => Fact::Subtree { dir: path, replaced: true },
+        CONTENTS => Fact::Contents { dir: path },
         _ => return None,
     };
     Some((MirrorNumber(u32::from_be_bytes(*mirror)), fact))
@@ -75,6 +78,7 @@ mod tests {
             Fact::Relist { dir: path.clone() },
             Fact::Subtree { dir: path.clone(), replaced: false },
             Fact::Subtree { dir: path.clone(), replaced: true },
+            Fact::Contents { dir: path.clone() },
             whole(),
         ];
         for fact in facts {

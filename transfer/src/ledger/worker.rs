@@ -201,7 +201,8 @@ impl Worker {
     /// Whether a comparison of everything that has not begun yet makes this fact needless. Changed data is never
     /// covered: that comparison trusts size and mtime.
     fn is_covered(&self, mirror: usize, to: DestinationId, fact: &Fact) -> bool {
-        let trusting = !matches!(fact, Fact::Touched { data: true, .. } | Fact::Subtree { .. });
+        let trusting =
+            !matches!(fact, Fact::Touched { data: true, .. } | Fact::Subtree { .. } | Fact::Contents { .. });
         trusting && self.whole[mirror].is_some_and(|id| self.engine.is_waiting(to, id))
     }
 

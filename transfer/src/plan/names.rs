@@ -191,6 +191,9 @@ fn goal(fact: &Fact, looker: &mut Looker, rules: Rules) -> Goal {
                 }
                 _ => Goal::Compare { start: Start::subtree(dir.clone(), *replaced) },
             },
+            Fact::Contents { dir } if look.meta.is_dir() => {
+                Goal::Compare { start: Start::subtree(dir.clone(), true) }
+            }
             // Another directory than the one that went: what the destination has below belongs to that one.
             Fact::Gone { path } if look.meta.is_dir() && !path.is_root() => {
                 if !rules.delete {

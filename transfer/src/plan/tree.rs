@@ -181,9 +181,11 @@ impl Tree {
                 if self.named.contains(&start.dir) {
                     chunk.failed.push((start.fact, path, why));
                 } else if start.deep {
-                    chunk
-                        .successors
-                        .push((start.fact, Fact::Subtree { dir: path, replaced: start.ignore_times }));
+                    let again = match start.ignore_times {
+                        true => Fact::Contents { dir: path },
+                        false => Fact::Subtree { dir: path, replaced: false },
+                    };
+                    chunk.successors.push((start.fact, again));
                 }
             }
             ProblemKind::Vanished if path == start.dir => {
