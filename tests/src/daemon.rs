@@ -38,6 +38,8 @@ pub struct Daemon {
     /// Where its two programs are, if not where they were built.
     programs: Option<PathBuf>,
     environment: Vec<(String, String)>,
+    /// Where its state is, if not in its own folder.
+    state: Option<PathBuf>,
 }
 
 impl Setup {
@@ -108,8 +110,14 @@ impl Setup {
     /// When it ends instead, with its log.
     pub fn start(self) -> Daemon {
         let folder = Scratch::new("ebbtide");
-        let mut daemon =
-            Daemon { setup: self, process: None, folder, programs: None, environment: Vec::new() };
+        let mut daemon = Daemon {
+            setup: self,
+            process: None,
+            folder,
+            programs: None,
+            environment: Vec::new(),
+            state: None,
+        };
         daemon.start_again();
         daemon
     }
@@ -163,7 +171,7 @@ impl Daemon {
             .arg("run")
             .args(self.setup.arguments(self.folder.path()))
             .arg("--state-dir")
-            .arg(self.folder.dir("state"))
+            .arg(self.state.clone().unwrap_or_else(|| self.folder.dir("state")))
             .arg("--runtime-dir")
             .arg(self.runtime_dir())
             .env("EBBTIDE_SEND", self.program("ebbtide-send"))
@@ -186,6 +194,11 @@ impl Daemon {
     /// From its next start on its programs are those in `folder`; `None` for those that were built.
     pub fn use_programs(&mut self, folder: Option<&Path>) {
         self.programs = folder.map(Path::to_owned);
+    }
+
+    /// From its next start on its state is kept here.
+    pub fn keep_state_in(&mut self, folder: &Path) {
+        self.state = Some(folder.to_owned());
     }
 
     /// Variables of its environment, from its next start on, instead of those that were set so before.
