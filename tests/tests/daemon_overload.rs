@@ -92,10 +92,10 @@ fn a_ring_that_is_full_loses_names_and_no_change() {
     if no_marks(&mirror) {
         skip!("this kernel permits no programs that mark");
     }
-    many(&mirror, 2_000, b"first");
+    many(&mirror, 300, b"first");
     mirror.expect_synced();
     let before = account(&mirror);
-    unseen(&mirror, || many(&mirror, 2_000, b"other"));
+    unseen(&mirror, || many(&mirror, 300, b"other"));
     mirror.expect_synced();
     let after = account(&mirror);
     assert!(count(&after, "lost_records") > count(&before, "lost_records"), "{after:#}");
@@ -109,10 +109,11 @@ fn a_bitmap_that_is_full_is_counted_told_and_answered() {
     if no_marks(&mirror) {
         skip!("this kernel permits no programs that mark");
     }
-    // More inodes than one chunk holds.
-    many(&mirror, 5_000, b"first");
+    // Inodes in more places than one chunk covers: ext4 spreads the directories of a top directory.
+    run(Command::new("chattr").arg("+T").arg(mirror.source_path()));
+    many(&mirror, 300, b"first");
     mirror.expect_synced();
-    unseen(&mirror, || many(&mirror, 5_000, b"other"));
+    unseen(&mirror, || many(&mirror, 300, b"other"));
     mirror.expect_synced();
     let account = account(&mirror);
     assert!(count(&account, "lost_marks") > 0, "{account:#}");
@@ -159,9 +160,9 @@ fn a_ledger_whose_disk_is_full_stops_taking_and_goes_on_when_there_is_room() {
     let filled = fs::write(ballast.path("ballast"), bytes(1, mib(24)));
     assert!(filled.is_err(), "the disk is full");
     let name = "x".repeat(200);
-    for round in 0..10 {
+    for round in 0..3 {
         let mut tree = mirror.source();
-        for number in 0..1_500 {
+        for number in 0..1_000 {
             tree = tree.file(format!("{round}/{number}{name}"), b"x");
         }
     }
@@ -177,4 +178,4 @@ fn a_ledger_whose_disk_is_full_stops_taking_and_goes_on_when_there_is_room() {
 }
 
 /// Looks at the counters during a storm.
-const LOOKS: usize = 150;
+const LOOKS: usize = 60;
