@@ -335,6 +335,14 @@ impl Daemon {
         }
     }
 
+    /// Ends what it left in the kernel for its next start.
+    pub fn unload(&self) {
+        let mut command = Command::new(program("ebbtide"));
+        command.arg("unload").arg("--state-dir").arg(self.folder.path().join("state"));
+        // A process of its own that still ends may hold the folder; the next start of any daemon sweeps then.
+        let _ = command.arg("--runtime-dir").arg(self.runtime_dir()).stdin(Stdio::null()).output();
+    }
+
     /// Whether it sees stores through mappings, by whatever this kernel permits.
     pub fn sees_mapped_stores(&self) -> bool {
         stock_in_our_place() || self.status()["mirrors"][0]["plan"]["mapped"] == "ebpf"
@@ -383,6 +391,7 @@ impl Drop for Daemon {
         } else {
             self.terminate();
         }
+        self.unload();
     }
 }
 

@@ -60,4 +60,4 @@ fn mount_bpffs() -> Result<()> {
 }
 
 const BPFFS: &str = "/sys/fs/bpf";
-const PINS: &str = "/sys/fs/bpf/ebbtide";
+const PINS: &str = "/sys/fs/bpf/ebbtide-xtask";

@@ -156,6 +156,7 @@ impl MirrorArguments {
         }];
         config::check_together(&mirrors).map_err(invalid)?;
         Ok(Config {
+            forget: false,
             state_dir: config::STATE_DIR.into(),
             runtime_dir: config::RUNTIME_DIR.into(),
             probes: ProbeChoice::Auto,

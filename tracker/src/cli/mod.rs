@@ -4,6 +4,7 @@ mod check;
 mod mirror;
 mod run;
 mod status;
+mod unload;
 mod wait;
 mod watch;
 
@@ -31,6 +32,7 @@ enum Verb {
     Wait(wait::Arguments),
     Check(check::Arguments),
     Watch(watch::Arguments),
+    Unload(unload::Arguments),
 }
 
 /// The command line as clap knows it, for the man pages.
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Verb::Wait(arguments) => wait::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Watch(arguments) => watch::run(&arguments),
+        Verb::Unload(arguments) => unload::run(&arguments),
     };
     match done {
         Ok(code) => code,

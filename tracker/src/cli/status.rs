@@ -187,6 +187,12 @@ impl Page {
             "  {} looked up = {} told + {} outside + {} gone + {} untraced + {} again; {} folded, {} pending, {} in flight",
             t.drained, t.told, t.outside, t.gone, t.untraced, t.again, t.folded, t.pending, t.in_flight
         ));
+        if t.listed > 0 {
+            self.line(format_args!(
+                "  {} directories listed for what changed while nobody listened",
+                t.listed
+            ));
+        }
         self.account(&t.account);
     }
 

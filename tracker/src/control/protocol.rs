@@ -161,6 +161,8 @@ pub struct TrackerStatus {
     pub again: u64,
     /// Removed names that were left to a listing of their directory.
     pub folded: u64,
+    /// Directories that were listed to find names that changed while nobody listened: what a start after a crash read.
+    pub listed: u64,
     /// Noted and not drained yet.
     pub pending: u64,
     /// Facts handed over and not durable yet.

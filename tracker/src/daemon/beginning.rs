@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use super::keeping::Strange;
 use crate::control;
 use crate::engine::{Reason, Tainted};
 
@@ -20,6 +21,16 @@ pub(super) enum Beginning {
 }
 
 impl Beginning {
+    /// What it comes to that a mirror was kept, or was not: then it begins as it would `without`, and says why.
+    pub(super) fn of(kept: Result<(), Strange>, without: &Beginning) -> Self {
+        match (kept, without) {
+            (Ok(()), _) => Beginning::TakenOver,
+            (Err(Strange::Lost(why)), Beginning::Reconcile(_)) => Beginning::Reconcile(Reason::NotKept(why)),
+            (Err(Strange::Lost(why)), Beginning::First) => Beginning::Distrusted(why),
+            (Err(_), without) => without.clone(),
+        }
+    }
+
     /// What the coverage lacks at the start.
     pub(super) fn taint(&self) -> Option<Tainted> {
         let reason = match self {

@@ -26,6 +26,8 @@ pub struct Config {
     pub settle: Duration,
     /// How much further than to the last drain a reconcile looks back.
     pub reconcile_margin: Duration,
+    /// What the last daemon left is dropped: nothing is taken over.
+    pub forget: bool,
     /// At least one.
     pub mirrors: Vec<MirrorSpec>,
 }

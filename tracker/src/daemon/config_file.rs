@@ -92,6 +92,7 @@ fn parse(text: &str) -> Result<Config, Wrong> {
         None => std::time::Duration::from_millis(config::SETTLE_MS),
     };
     Ok(Config {
+        forget: false,
         state_dir: file.state_dir.unwrap_or_else(|| config::STATE_DIR.into()),
         runtime_dir: file.runtime_dir.unwrap_or_else(|| config::RUNTIME_DIR.into()),
         probes: file.probes,

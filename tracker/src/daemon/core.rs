@@ -39,6 +39,8 @@ pub(super) struct Core {
     /// When the first hint came that is in no drain yet.
     noted_at: Option<Instant>,
     resolving: bool,
+    /// The drain under way leaves marks to the next one.
+    left_marks: bool,
     /// Facts that wait for the clock to tick once since the flip.
     ready: Option<(Instant, Vec<Facts>)>,
     roots_checked: Instant,
@@ -95,9 +97,16 @@ impl Core {
             read_at: None,
             noted_at: None,
             resolving: false,
+            left_marks: false,
             ready: None,
             roots_checked: Instant::now(),
         })
+    }
+
+    /// What was found at the start, and what was lost before it.
+    pub(super) fn begin(&mut self, losses: Vec<Loss>) {
+        self.lose(losses);
+        self.noted();
     }
 
     /// Waits until something happens, does what concerns the kernel's queues, and returns the tokens of others.
@@ -141,6 +150,7 @@ impl Core {
                 }
             }
         }
+        self.tracker.keep_taints(&self.engine);
     }
 
     /// How long nothing may happen: not at all while there is something to look up.
@@ -255,11 +265,11 @@ impl Core {
         let mut losses = Vec::new();
         let mut events = self.check_roots();
         self.stamps.drain_begins();
-        self.tracker.begin_drain(&mut losses);
+        self.left_marks = self.tracker.begin_drain(&mut losses);
         self.resolving = true;
         self.noted_at = None;
         // Records of marks that came after the flip were read, too; nothing will wake us for them.
-        if self.tracker.pending() > 0 {
+        if self.left_marks || self.tracker.pending() > 0 {
             self.noted_at = Some(Instant::now());
             events.push(Event::Noted);
         }
@@ -296,7 +306,7 @@ impl Core {
         self.lose(losses);
         if let Some(facts) = done {
             self.resolving = false;
-            self.stamps.drain_ends(self.tracker.postponed() > 0);
+            self.stamps.drain_ends(self.left_marks || self.tracker.postponed() > 0);
             self.check_roots().into_iter().for_each(|event| self.apply(event));
             if let Some((_, ready)) = &mut self.ready {
                 *ready = facts;

@@ -15,6 +15,7 @@ use ebbtide_feed::{PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
 use super::beginning::Beginning;
 use super::config::Config;
 use super::core::{Core, FIRST_FREE, Out};
+use super::keeping::{self, Keeping};
 use super::known;
 use super::sender::{self, Pauses, Sender, SenderError, User};
 use super::tracker::{TrackError, Tracker, Wish};
@@ -102,12 +103,44 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let binary = sender::find_binary()?;
     let folders = prepare_folders(config, &user)?;
     let wishes: Vec<_> = config.mirrors.iter().map(Wish::of).collect();
-    let mut tracker = Tracker::start(&wishes, config.probes)?;
+    let mut keeping = Keeping::open(&config.runtime_dir, &config.state_dir, config.forget).map_err(own(
+        "runtime folder",
+        &config.runtime_dir,
+        "reading what the last daemon left",
+    ))?;
+    let mut tracker = Tracker::start(&wishes, config.probes, Some(&mut keeping))?;
     tracker.follow(&config.mirrors)?;
+    let mut losses = Vec::new();
+    let [_, state] = &folders;
+    let (without, stamps) = known::read(&config.mirrors, &tracker, state, config.reconcile_margin)?;
+    let without = if config.forget { vec![Beginning::First; without.len()] } else { without };
+    let beginnings = tracker.take_over(&config.mirrors, &without, keeping, &mut losses);
     let tracking_after = started.elapsed();
     say_plan(&tracker, config, tracking_after);
-    let mut daemon = Daemon::new(config, tracker, folders, user, binary, signals, (started, tracking_after))?;
+    say_beginnings(config, &beginnings);
+    let times = (started, tracking_after);
+    let core = Core::new(tracker, &beginnings, stamps, config.settle)?;
+    let mut daemon = Daemon::new(config, core, beginnings, folders, (user, binary), signals, times)?;
+    daemon.core.begin(losses);
     daemon.serve()
+}
+
+/// Drops what a daemon with these folders left in the kernel and in its runtime folder. Returns whether there was
+/// anything.
+///
+/// # Errors
+/// A daemon is running, or it cannot be dropped.
+pub fn unload(runtime_dir: &Path, state_dir: &Path) -> Result<bool, RunError> {
+    let pid = std::fs::read_to_string(runtime_dir.join(PID)).unwrap_or_default();
+    let mut locks = Vec::new();
+    for (what, path) in [("runtime folder", runtime_dir), ("state folder", state_dir)] {
+        if path.exists() {
+            let folder = make_folder(what, path, 0o700)?;
+            lock(what, path, &folder, &pid)?;
+            locks.push(folder);
+        }
+    }
+    keeping::drop_all(runtime_dir, state_dir).map_err(own("state folder", state_dir, "dropping what is kept"))
 }
 
 fn say_plan(tracker: &Tracker, config: &Config, after: Duration) {
@@ -123,6 +156,20 @@ fn say_plan(tracker: &Tracker, config: &Config, after: Duration) {
     for mirror in &config.mirrors {
         for to in &mirror.destinations {
             tracing::info!(source = %mirror.source.display(), to = %to.url, delete = mirror.delete, "mirror");
+        }
+    }
+}
+
+fn say_beginnings(config: &Config, beginnings: &[Beginning]) {
+    for (mirror, beginning) in config.mirrors.iter().zip(beginnings) {
+        let source = mirror.source.display();
+        match beginning {
+            Beginning::TakenOver => {
+                tracing::info!(%source, "taken over: what was marked before is followed up");
+            }
+            Beginning::Reconcile(why) => tracing::warn!(%source, %why, "not taken over"),
+            Beginning::Distrusted(why) => tracing::warn!(%source, why, "not taken over"),
+            Beginning::First => tracing::info!(%source, "nothing was known of this mirror"),
         }
     }
 }
@@ -155,21 +202,18 @@ struct Daemon {
 impl Daemon {
     fn new(
         config: &Config,
-        tracker: Tracker,
+        core: Core,
+        beginnings: Vec<Beginning>,
         folders: [File; 2],
-        user: User,
-        binary: PathBuf,
+        (user, binary): (User, PathBuf),
         signals: EndSignals,
         (started, tracking_after): (Instant, Duration),
     ) -> Result<Self, RunError> {
         let mut mirrors = config.mirrors.clone();
         for (mirror, spec) in (0..).zip(&mut mirrors) {
-            spec.source.clone_from(tracker.source_path(mirror));
+            spec.source.clone_from(core.tracker.source_path(mirror));
         }
         let start = Start { version: PROTOCOL_VERSION, state_dir: config.state_dir.clone(), mirrors };
-        let [_, state] = &folders;
-        let (beginnings, stamps) = known::read(&config.mirrors, &tracker, state, config.reconcile_margin)?;
-        let core = Core::new(tracker, &beginnings, stamps, config.settle)?;
         let socket = config.runtime_dir.join(control::SOCKET);
         let server = Server::listen(&socket).map_err(own("control socket", &socket, "listening"))?;
         let restart = Timer::new()?;
@@ -452,6 +496,7 @@ impl Daemon {
             untraced: tally.looked_up.untraced,
             again: tally.looked_up.again,
             folded: tally.folded,
+            listed: tally.listed,
             pending: self.core.tracker.pending(),
             in_flight: engine.in_flight(),
             batch,

@@ -1,5 +1,7 @@
 //! Everything that listens, put together: file systems, their queues, their resolvers and the scope.
 
+mod takeover;
+
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -9,17 +11,20 @@ use std::time::{Duration, Instant};
 use ebbtide_feed::{MirrorId, MirrorSpec};
 use ebbtide_filter::{FilterError, Filters, Sieve};
 
+use super::keeping::Keeping;
 use super::look::{Anchor, Looker};
 use super::source::{self, Source, SourceError};
+use super::spool::Spool;
 use crate::engine::{Fold, Hint, Reason};
 use crate::fact::Facts;
-use crate::id::Fs;
+use crate::id::{Fs, HandleForm};
 use crate::probe::bpf::Account;
 use crate::probe::{self, Asked, Device, Marks, Names, NamesError, Plan, ProbeChoice, Via};
 use crate::resolve::{Bits, Counts, Resolver, Work};
 use crate::scope::{Root, Scope};
 use crate::sys::mounts::{self, Mount};
 use crate::sys::{self, SysError};
+use takeover::{Scratch, Sheet};
 
 /// Why tracking cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +64,13 @@ impl TrackError {
 /// A file system that is listened to.
 struct Watched {
     anchor: Anchor,
+    /// Its super block's number.
+    device: u32,
+    form: HandleForm,
     names: Names,
+    asked: Asked,
+    /// The queue of names is one that another process began.
+    goes_on: bool,
     resolver: Resolver,
     fold: Fold,
     plan: Plan,
@@ -84,6 +95,8 @@ pub struct Tally {
     pub taken: u64,
     /// Times that the kernel dropped events, or told some that were not understood.
     pub overflows: u64,
+    /// Directories that were listed to find what changed while nobody listened.
+    pub listed: u64,
 }
 
 /// What was seen and what became of it, at one moment.
@@ -116,6 +129,10 @@ pub(super) struct Tracker {
     drain: Option<Drain>,
     tally: Tally,
     loading: Duration,
+    /// What is kept for the next daemon, once it is.
+    spool: Option<Spool>,
+    keeping: Option<Keeping>,
+    scratch: Scratch,
 }
 
 /// A source, and what of it counts.
@@ -140,7 +157,12 @@ struct Drain {
 
 impl Tracker {
     /// Listens to the file systems of all sources. When this returns, nothing that happens below them goes unseen.
-    pub(super) fn start(wishes: &[Wish], choice: ProbeChoice) -> Result<Self, TrackError> {
+    /// What `keeping` has of programs and queues is used.
+    pub(super) fn start(
+        wishes: &[Wish],
+        choice: ProbeChoice,
+        mut keeping: Option<&mut Keeping>,
+    ) -> Result<Self, TrackError> {
         let table = mounts::read()?;
         let sources: Vec<_> =
             wishes.iter().map(|wish| Source::open(&wish.path, &table)).collect::<Result<_, _>>()?;
@@ -162,8 +184,12 @@ impl Tracker {
         let devices: Vec<_> = devices.collect();
         let began = Instant::now();
         let marks = match choice {
-            ProbeChoice::Auto => probe::attach(&mut plans, &devices),
+            ProbeChoice::Auto => {
+                let pins = keeping.as_mut().and_then(|keeping| keeping.pins());
+                probe::attach(&mut plans, &devices, pins)
+            }
             ProbeChoice::Fanotify => {
+                keeping.iter_mut().for_each(|keeping| keeping.unpin());
                 plans.iter_mut().for_each(|plan| plan.notes.push("fanotify alone was asked for".into()));
                 None
             }
@@ -171,11 +197,23 @@ impl Tracker {
         let loading = began.elapsed();
         let watched = firsts.iter().zip(plans).zip(extended).enumerate();
         let watched = watched
-            .map(|(fs, ((source, plan), extended))| watch(Fs(fs), source, plan, extended, &table))
+            .map(|(fs, ((source, plan), extended))| {
+                watch(Fs(fs), source, plan, extended, &table, keeping.as_deref_mut())
+            })
             .collect::<Result<_, _>>()?;
         let scope = Scope { roots, mount_points: Vec::new() };
-        let mut tracker =
-            Tracker { watched, sources, scope, marks, drain: None, tally: Tally::default(), loading };
+        let mut tracker = Tracker {
+            watched,
+            sources,
+            scope,
+            marks,
+            drain: None,
+            tally: Tally::default(),
+            loading,
+            spool: None,
+            keeping: None,
+            scratch: Scratch::default(),
+        };
         tracker.scope.mount_points = tracker.points_below(&table);
         tracker.warn_of_mounts();
         Ok(tracker)
@@ -293,8 +331,13 @@ impl Tracker {
     }
 
     fn read_names(&mut self, fs: Fs, losses: &mut Vec<Loss>) -> u64 {
-        let Watched { names, fold, .. } = &mut self.watched[fs.0];
-        match names.read(|hint| fold.note(hint)) {
+        let Watched { names, fold, device, .. } = &mut self.watched[fs.0];
+        let note = |hint| fold.note(hint);
+        let read = match &mut self.spool {
+            Some(spool) => names.read(&mut Sheet(spool, *device), note),
+            None => names.read(&mut self.scratch, note),
+        };
+        match read {
             Ok(pass) => {
                 self.tally.events += pass.events;
                 if pass.lost {
@@ -312,8 +355,13 @@ impl Tracker {
 
     fn read_marks(&mut self, losses: &mut Vec<Loss>) -> u64 {
         let Some(marks) = &mut self.marks else { return 0 };
-        let (watched, mut records) = (&mut self.watched, 0);
-        let read = marks.read(&mut |fs, marked| {
+        let (watched, spool, mut records) = (&mut self.watched, &mut self.spool, 0);
+        let mut keep = |epoch, record: &[u8]| {
+            if let Some(spool) = spool {
+                spool.record(epoch, record);
+            }
+        };
+        let read = marks.read(&mut keep, &mut |fs, marked| {
             records += 1;
             watched[fs.0].fold.note(Hint::Marked(marked));
         });
@@ -340,11 +388,20 @@ impl Tracker {
         }
     }
 
-    /// Begins to look up everything that is known by now.
-    pub(super) fn begin_drain(&mut self, losses: &mut Vec<Loss>) {
+    /// Begins to look up everything that is known by now. Returns whether marks were left to the next drain, because
+    /// this one ends what another process began.
+    pub(super) fn begin_drain(&mut self, losses: &mut Vec<Loss>) -> bool {
+        let resumed = self.marks.as_ref().is_some_and(|marks| marks.is_resumed());
         let flipped = self.marks.as_mut().map(|marks| marks.flip());
+        if let Some(spool) = &mut self.spool {
+            let epoch = flipped.as_ref().and_then(|flipped| flipped.as_ref().ok());
+            spool.begin_drain(epoch.copied().unwrap_or(u64::MAX));
+        }
         // Names are read after the flip: whatever moved before an inode was marked on the old side is among them.
         self.read(losses);
+        if let Some(spool) = &mut self.spool {
+            spool.drain_begun(resumed);
+        }
         self.lost_marks(losses);
         let epoch = match flipped {
             None => 0,
@@ -369,6 +426,7 @@ impl Tracker {
         self.tally.drains += 1;
         let facts = self.sources.iter().map(|_| Facts::default()).collect();
         self.drain = Some(Drain { work, facts });
+        resumed
     }
 
     /// Looks up some more of the drain; gives the facts when all is looked up.
@@ -393,6 +451,7 @@ impl Tracker {
             self.lose(Some(fs), &Reason::Untraceable(lost.count), losses);
         }
         if drain.work.is_empty() {
+            self.keep_waiting();
             return Some(drain.facts);
         }
         self.drain = Some(drain);
@@ -404,6 +463,7 @@ impl Tracker {
         if let Some(Err(e)) = self.marks.as_mut().map(|marks| marks.forget()) {
             tracing::error!(error = %e, cause = %e.source, "the bitmap of changed inodes runs short");
         }
+        self.forget_kept();
     }
 
     /// Looks whether each root is where it was. Tells the mirrors whose root went or came back, with the reason.
@@ -459,6 +519,11 @@ impl Tracker {
         }
     }
 
+    /// Mount points below one source.
+    fn points_of(&self, source: &Source) -> Vec<Vec<u8>> {
+        self.scope.mount_points.iter().filter(|point| is_below(point, source)).cloned().collect()
+    }
+
     fn points_below(&self, table: &[Mount]) -> Vec<Vec<u8>> {
         let below =
             table.iter().filter(|mount| self.sources.iter().any(|source| is_below(&mount.point, source)));
@@ -471,7 +536,7 @@ impl Tracker {
 /// # Errors
 /// It cannot be watched.
 pub fn try_source(source: &MirrorSpec, choice: ProbeChoice) -> Result<Plan, TrackError> {
-    let tracker = Tracker::start(&[Wish::of(source)], choice)?;
+    let tracker = Tracker::start(&[Wish::of(source)], choice, None)?;
     Ok(tracker.plan_of(0).clone())
 }
 
@@ -500,6 +565,7 @@ fn watch(
     mut plan: Plan,
     extended: bool,
     table: &[Mount],
+    keeping: Option<&mut Keeping>,
 ) -> Result<Watched, TrackError> {
     let refused = |error| TrackError::Names {
         path: source.path.clone(),
@@ -516,12 +582,13 @@ fn watch(
     } else {
         Asked::Names
     };
-    let names = match Names::listen(source.fd.as_fd(), source.form(), asked) {
-        Err(NamesError::Subvolume(why)) => match source::open_whole(&source.mount, table) {
-            Some(whole) => Names::listen(whole.as_fd(), source.form(), asked),
-            None => Err(NamesError::Subvolume(why)),
-        },
-        other => other,
+    let device = source.mount.kernel_dev();
+    let queue = keeping.and_then(|keeping| keeping.queue(device));
+    let adopted = queue.and_then(|queue| Names::adopt(queue, device, source.form(), asked));
+    let goes_on = adopted.is_some();
+    let names = match adopted {
+        Some(names) => Ok(names),
+        None => listen(source, asked, table),
     };
     if plan.mapped == Via::Nothing {
         plan.notes
@@ -530,11 +597,25 @@ fn watch(
     let fd = source.fd.try_clone().map_err(|e| SysError::new("dup", e))?;
     Ok(Watched {
         anchor: Anchor { fd, shows_all: source.mount.shows_all() },
+        device,
+        form: source.form(),
         names: names.map_err(refused)?,
+        asked,
+        goes_on,
         resolver: Resolver::new(fs, source.form()),
         fold: Fold::default(),
         plan,
     })
+}
+
+fn listen(source: &Source, asked: Asked, table: &[Mount]) -> Result<Names, NamesError> {
+    match Names::listen(source.fd.as_fd(), source.form(), asked) {
+        Err(NamesError::Subvolume(why)) => match source::open_whole(&source.mount, table) {
+            Some(whole) => Names::listen(whole.as_fd(), source.form(), asked),
+            None => Err(NamesError::Subvolume(why)),
+        },
+        other => other,
+    }
 }
 
 /// So many mount points are named in a message.

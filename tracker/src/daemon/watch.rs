@@ -52,7 +52,7 @@ pub fn watch(
     mut tell: impl FnMut(&[Fact]) -> std::io::Result<()>,
 ) -> Result<(), WatchError> {
     let signals = EndSignals::block()?;
-    let tracker = Tracker::start(&[Wish { path: PathBuf::from(dir), extended: true }], choice)?;
+    let tracker = Tracker::start(&[Wish { path: PathBuf::from(dir), extended: true }], choice, None)?;
     let mut core = Core::new(tracker, &[Beginning::TakenOver], Stamps::none(1), settle)?;
     core.poller.add(signals.as_fd(), FIRST_FREE)?;
     started(core.tracker.plan_of(0));

@@ -237,6 +237,15 @@ impl Fold {
         }
     }
 
+    /// This directory's entries are to be compared.
+    pub fn relist(&mut self, dir: Handle) {
+        let hints = self.dir(dir);
+        hints.relist = true;
+        if !std::mem::replace(&mut hints.itself, true) {
+            self.item();
+        }
+    }
+
     fn inode(&mut self, inode: Handle, seen: Seen) {
         let before = self.inodes.entry(inode).or_insert_with(|| {
             self.items += 1;

@@ -5,8 +5,11 @@ use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::bpf::{Account, Bpf, BpfError, Coverage, Dev, Options, Place, Record, Slot, State, TaintReason};
+use super::bpf::{
+    self, Account, Bpf, BpfError, Coverage, Dev, Options, Place, Record, Slot, State, TaintReason, Told,
+};
 use super::marks::{Marks, MarksLost};
+use super::pins::Pins;
 use super::plan::{Plan, Via};
 use crate::engine::Marked;
 use crate::id::{Fs, Generation, HandleForm, Ino, Name};
@@ -24,8 +27,15 @@ pub struct Device {
 
 /// Loads the programs, and marks the inodes of each of these file systems that they see anything of. The plans, in the
 /// same order, are changed to what came of it. `None` when there is nothing to gain.
-pub fn attach(plans: &mut [Plan], devices: &[Device]) -> Option<Box<dyn Marks>> {
-    match Attached::new(plans, devices) {
+///
+/// With pins the programs go on when this process ends, and what another one left there is taken over; `told` is what
+/// that one knew of losses.
+pub fn attach(
+    plans: &mut [Plan],
+    devices: &[Device],
+    pins: Option<(&mut Pins, &Told)>,
+) -> Option<Box<dyn Marks>> {
+    match Attached::new(plans, devices, pins) {
         Ok(attached) => attached.map(|attached| Box::new(attached) as Box<dyn Marks>),
         Err(e) => {
             let why = format!("eBPF is not used: {}", with_causes(&e));
@@ -67,23 +77,95 @@ struct Attached {
     bpf: Bpf,
     slots: BTreeMap<Slot, (Fs, HandleForm)>,
     ended: BTreeMap<Fs, Bits>,
+    /// By file system: whether its marks were taken over, or why not.
+    kept: Vec<Result<(), String>>,
 }
 
 impl Attached {
-    fn new(plans: &mut [Plan], devices: &[Device]) -> Result<Option<Self>, BpfError> {
-        let mut bpf = Bpf::load(&Options::of_this_process())?;
+    fn new(
+        plans: &mut [Plan],
+        devices: &[Device],
+        mut pins: Option<(&mut Pins, &Told)>,
+    ) -> Result<Option<Self>, BpfError> {
+        let options = Options::of_this_process();
+        let (mut bpf, taken) = match &mut pins {
+            None => (Bpf::load(&options)?, Err("nothing is kept".to_owned())),
+            Some((pins, told)) => match take_over(&options, pins, told) {
+                Ok(bpf) => (bpf, Ok(())),
+                Err(why) => (load_pinned(options, pins, plans)?, Err(why)),
+            },
+        };
+        let devs: Vec<_> = devices.iter().map(|device| Dev::from(*device)).collect();
+        bpf.keep_only(&devs);
+        let marked = |dev: &Dev| bpf.slot(*dev).map(drop).ok_or("it was not watched before".to_owned());
+        let kept = devs.iter().map(|dev| taken.clone().and_then(|()| marked(dev))).collect();
         let mut slots = BTreeMap::new();
         for (fs, (plan, device)) in plans.iter_mut().zip(devices).enumerate() {
             let coverage = bpf.coverage(&plan.fs_type);
             improve(plan, coverage);
             if coverage != Coverage::default() {
-                let slot = bpf.enable(Dev { major: device.dev.0, minor: device.dev.1 })?;
+                let slot = bpf.enable(Dev::from(*device))?;
                 slots.insert(slot, (Fs(fs), device.form));
             }
         }
-        let attached = Attached { bpf, slots, ended: BTreeMap::new() };
-        Ok(if attached.slots.is_empty() { None } else { Some(attached) })
+        let attached = Attached { bpf, slots, ended: BTreeMap::new(), kept };
+        if !attached.slots.is_empty() {
+            return Ok(Some(attached));
+        }
+        if let Some((pins, _)) = pins {
+            let _ = pins.remove();
+        }
+        Ok(None)
     }
+
+    fn of_fs(&self, fs: Fs) -> Option<Slot> {
+        self.slots.iter().find(|(_, (of, _))| *of == fs).map(|(slot, _)| *slot)
+    }
+}
+
+fn take_over(options: &Options, pins: &Pins, told: &Told) -> Result<Bpf, String> {
+    let fingerprint = bpf::fingerprint(options).map_err(|e| with_causes(&e))?;
+    let dir = pins.find(fingerprint)?;
+    let mut bpf = Bpf::take_over(options, &dir).map_err(|e| with_causes(&e))?;
+    bpf.set_told(told);
+    Ok(bpf)
+}
+
+/// Loads anew. Without pins it is not worse off than before, until it ends.
+fn load_pinned(mut options: Options, pins: &mut Pins, plans: &mut [Plan]) -> Result<Bpf, BpfError> {
+    let fingerprint = bpf::fingerprint(&options)?;
+    pins.begin_session();
+    let pinned = |e: &dyn std::error::Error| {
+        format!("what is marked will not outlive this process: {}", with_causes(e))
+    };
+    let why = match pins.prepare() {
+        Ok(dir) => {
+            options.pin = Some(dir);
+            match Bpf::load(&options) {
+                Ok(bpf) => match pins.commit(fingerprint) {
+                    Ok(()) => return Ok(bpf),
+                    Err(e) => pinned(&e),
+                },
+                Err(e @ BpfError::Pin { .. }) => pinned(&e),
+                Err(e) => return Err(e),
+            }
+        }
+        Err(e) => pinned(&e),
+    };
+    let _ = pins.remove();
+    plans.iter_mut().for_each(|plan| plan.notes.push(why.clone()));
+    options.pin = None;
+    Bpf::load(&options)
+}
+
+impl From<Device> for Dev {
+    fn from(device: Device) -> Self {
+        Dev { major: device.dev.0, minor: device.dev.1 }
+    }
+}
+
+fn all_bits(marks: bpf::Marks) -> Bits {
+    Bits { changed: marks.changed, data: marks.data, mapped: marks.mapped }
 }
 
 impl Marks for Attached {
@@ -91,15 +173,39 @@ impl Marks for Attached {
         self.bpf.ring_fd()
     }
 
-    fn read(&mut self, note: &mut dyn FnMut(Fs, Marked)) -> sys::Result<()> {
+    fn read(
+        &mut self,
+        keep: &mut dyn FnMut(u64, &[u8]),
+        note: &mut dyn FnMut(Fs, Marked),
+    ) -> sys::Result<()> {
         let slots = &self.slots;
-        self.bpf.read_ring(|record| {
+        self.bpf.read_ring_bytes(|bytes, record| {
+            keep(u64::from(record.epoch), bytes);
             if let Some((fs, form)) = slots.get(&record.slot) {
                 note(*fs, marked(*form, &record));
             }
         });
         self.bpf.log();
         Ok(())
+    }
+
+    fn parse(&self, record: &[u8]) -> Option<(Fs, Marked)> {
+        let record = Record::parse(record)?;
+        let (fs, form) = self.slots.get(&record.slot)?;
+        Some((*fs, marked(*form, &record)))
+    }
+
+    fn is_kept(&self, fs: Fs) -> Result<(), String> {
+        self.kept[fs.0].clone()
+    }
+
+    fn is_resumed(&self) -> bool {
+        self.bpf.is_resumed()
+    }
+
+    fn all_marked(&self, fs: Fs) -> Bits {
+        let marks = self.of_fs(fs).and_then(|slot| self.bpf.all_marked().remove(&slot));
+        marks.map(all_bits).unwrap_or_default()
     }
 
     fn flip(&mut self) -> sys::Result<u64> {
@@ -109,7 +215,7 @@ impl Marks for Attached {
         self.ended = sides
             .filter_map(|(slot, marks)| {
                 let (fs, _) = slots.get(&slot)?;
-                Some((*fs, Bits { changed: marks.changed, data: marks.data, mapped: marks.mapped }))
+                Some((*fs, all_bits(marks)))
             })
             .collect();
         Ok(u64::from(ended.low()))
@@ -134,6 +240,10 @@ impl Marks for Attached {
     fn all_lost(&self) -> (u64, u64) {
         let counters = self.bpf.counters();
         (counters.exhausted + counters.skipped + counters.misses, counters.records_lost)
+    }
+
+    fn told(&self) -> Told {
+        self.bpf.told()
     }
 
     fn lost(&mut self) -> Vec<MarksLost> {

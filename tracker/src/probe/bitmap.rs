@@ -74,6 +74,12 @@ impl Bitmap {
     /// Starts a new epoch on the other side, and returns when no program writes the old one.
     pub(crate) fn flip(&self, patience: Duration) -> Result<u64, Stuck> {
         let ended = self.epoch_word().fetch_add(1, Ordering::SeqCst);
+        self.settle(ended, patience)?;
+        Ok(ended)
+    }
+
+    /// Returns when no program writes the side of an ended epoch any more.
+    pub(crate) fn settle(&self, ended: u64, patience: Duration) -> Result<(), Stuck> {
         let deadline = Instant::now() + patience;
         let mut tries = 0_u32;
         while !self.is_quiet(side_of(ended)) {
@@ -86,7 +92,7 @@ impl Bitmap {
             }
             tries = tries.saturating_add(1);
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// Whether every program that entered this side has left it. Leavings are summed first: one that is counted
@@ -146,6 +152,21 @@ impl Bitmap {
     pub(crate) fn is_dirty(&self, index: u32) -> bool {
         let (word, bit) = (index as usize / 64, 1 << (index % 64));
         (0..SIDES).any(|side| self.dirty_side(side)[word].load(Ordering::SeqCst) & bit != 0)
+    }
+
+    /// The head of each chunk.
+    pub(crate) fn heads(&self) -> &[AtomicU64] {
+        self.heads.all()
+    }
+
+    /// Whether the side of this epoch has marks, as far as programs have got.
+    pub(crate) fn has_marks(&self, epoch: u64) -> bool {
+        self.dirty_side(side_of(epoch)).iter().any(|word| word.load(Ordering::SeqCst) != 0)
+    }
+
+    /// A retired chunk holds nothing for anybody any more.
+    pub(crate) fn vacate(&self, index: u32) {
+        self.heads.all()[index as usize].store(0, Ordering::SeqCst);
     }
 
     /// No program begins to use this chunk from now on.

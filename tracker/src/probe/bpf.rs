@@ -8,6 +8,7 @@ mod devices;
 mod error;
 mod layout;
 mod object;
+mod pinned;
 mod programs;
 mod record;
 
@@ -20,6 +21,8 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData, Queue, RingBuf};
+use serde::{Deserialize, Serialize};
+
 use ebbtide_abi::{Cpu, DEVICE_PLACES, MAX_SLOTS, Plane, SlotState, slot_of};
 
 use super::bitmap::{Bitmap, Recycler, Retired};
@@ -27,7 +30,7 @@ use crate::sys::bpf::Words;
 
 pub use super::bitmap::Marks;
 pub use error::BpfError;
-pub use object::{Object, Options};
+pub use object::{Object, Options, fingerprint};
 pub use programs::{Coverage, Hook, Program, State};
 pub use record::{Place, Record};
 
@@ -39,6 +42,8 @@ pub struct Bpf {
     slots: Vec<SlotUse>,
     /// The epoch whose side is being drained, from flip to clear.
     ended: Option<Epoch>,
+    /// The epoch whose drain the process before had not ended.
+    resumed: Option<Epoch>,
     states: Words,
     devices: devices::Devices,
     directory: HashMap<MapData, u64, u32>,
@@ -155,6 +160,7 @@ impl Bpf {
             recycler: Recycler::new(chunks),
             slots: vec![SlotUse::Free; MAX_SLOTS as usize],
             ended: None,
+            resumed: None,
             states,
             devices: devices::Devices::new(object::memory(
                 &loaded.ebpf,
@@ -199,6 +205,39 @@ impl Bpf {
         Ok(Slot(slot))
     }
 
+    /// The slot of a device whose inodes are marked.
+    pub fn slot(&self, dev: Dev) -> Option<Slot> {
+        let slot = self.slots.iter().position(|used| *used == SlotUse::Active(dev.kernel()));
+        slot.map(|slot| Slot(slot as u32))
+    }
+
+    /// Stops marking the devices that are not among these.
+    pub fn keep_only(&mut self, devices: &[Dev]) {
+        let kept: Vec<_> = devices.iter().map(|dev| dev.kernel()).collect();
+        let other = |used: &SlotUse| matches!(used, SlotUse::Active(key) if !kept.contains(key));
+        let others: Vec<_> =
+            (0..).zip(&self.slots).filter(|(_, used)| other(used)).map(|(slot, _)| slot).collect();
+        others.into_iter().for_each(|slot| self.disable(Slot(slot)));
+    }
+
+    /// Whether the next flip yields what another process had begun to drain, and leaves the programs where they are.
+    pub fn is_resumed(&self) -> bool {
+        self.resumed.is_some()
+    }
+
+    /// All that is marked now, of ended epochs and of the one that runs, per device.
+    pub fn all_marked(&self) -> BTreeMap<Slot, Marks> {
+        let running = self.bitmap.epoch();
+        let mut all = self.side(running);
+        for (slot, marks) in self.side(running.wrapping_sub(1)) {
+            let both = all.entry(slot).or_default();
+            both.changed |= marks.changed;
+            both.data |= marks.data;
+            both.mapped |= marks.mapped;
+        }
+        all
+    }
+
     /// Stops marking a device. Its marks are dropped; its slot is used again when its chunks have come back.
     pub fn disable(&mut self, slot: Slot) {
         if let SlotUse::Active(key) = self.slots[slot.0 as usize] {
@@ -215,10 +254,15 @@ impl Bpf {
     /// Gives each waiting record to `each`; how many there were. Right after a flip the ring holds all records of
     /// the epoch that ended, and may hold some of the one that runs: a record names its epoch.
     pub fn read_ring(&mut self, mut each: impl FnMut(Record<'_>)) -> usize {
+        self.read_ring_bytes(|_, record| each(record))
+    }
+
+    /// The same, with the bytes of each record. It is consumed when `each` returns.
+    pub fn read_ring_bytes(&mut self, mut each: impl FnMut(&[u8], Record<'_>)) -> usize {
         let mut count = 0;
         while let Some(item) = self.ring.next() {
             if let Some(record) = Record::parse(&item) {
-                each(record);
+                each(&item, record);
                 count += 1;
             }
         }
@@ -236,6 +280,11 @@ impl Bpf {
         if self.ended.is_some() {
             return Err(BpfError::NotCleared);
         }
+        if let Some(ended) = self.resumed.take() {
+            self.ended = Some(ended);
+            self.bitmap.settle(ended.0, PATIENCE).map_err(|_stuck| BpfError::Stuck { patience: PATIENCE })?;
+            return Ok(ended);
+        }
         let ended = Epoch(self.bitmap.epoch());
         self.ended = Some(ended);
         self.bitmap.flip(PATIENCE).map_err(|_stuck| BpfError::Stuck { patience: PATIENCE })?;
@@ -244,9 +293,12 @@ impl Bpf {
 
     /// The inodes that were marked in the epoch that ended, per device. Reading changes nothing.
     pub fn old_side(&self) -> BTreeMap<Slot, Marks> {
+        self.ended.map(|ended| self.side(ended.0)).unwrap_or_default()
+    }
+
+    fn side(&self, epoch: u64) -> BTreeMap<Slot, Marks> {
         let mut all = BTreeMap::<Slot, Marks>::new();
-        let Some(ended) = self.ended else { return all };
-        self.bitmap.read(ended.0, |key, bits| {
+        self.bitmap.read(epoch, |key, bits| {
             let slot = slot_of(key);
             if matches!(self.slots.get(slot as usize), Some(SlotUse::Active(_))) {
                 let marks = all.entry(Slot(slot)).or_default();
@@ -322,6 +374,19 @@ impl Bpf {
         taints
     }
 
+    /// Losses that [`Bpf::taints`] has told, for whoever takes over; see [`Bpf::set_told`].
+    pub fn told(&self) -> Told {
+        let Losses { skipped, misses, exhausted } = &self.seen;
+        Told { skipped: *skipped, misses: *misses, exhausted: exhausted.clone() }
+    }
+
+    /// Losses that were told before, and are not told again.
+    pub fn set_told(&mut self, told: &Told) {
+        self.seen.skipped = told.skipped;
+        self.seen.misses = told.misses;
+        self.seen.exhausted.iter_mut().zip(&told.exhausted).for_each(|(seen, told)| *seen = *told);
+    }
+
     /// Records of this device that found no room in the ring, since the programs were loaded.
     pub fn records_lost(&self, slot: Slot) -> u64 {
         self.slot_count(slot.0, offset_of!(SlotState, records_lost))
@@ -339,6 +404,8 @@ impl Bpf {
 
     fn give_back(&mut self, ended: Epoch) -> Result<(), BpfError> {
         for Retired { index, .. } in self.recycler.take_free(ended.0) {
+            // Whoever takes over tells by this that it is not waiting any more.
+            self.bitmap.vacate(index);
             self.free.push(index, 0).map_err(|source| BpfError::map("FREE", source))?;
         }
         for slot in 0..MAX_SLOTS {
@@ -411,6 +478,17 @@ enum SlotUse {
     Dropped {
         since: u64,
     },
+}
+
+/// Losses that were told, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// See [`TaintReason::Skipped`].
+    pub skipped: u64,
+    /// See [`TaintReason::Missed`].
+    pub misses: u64,
+    /// See [`TaintReason::Exhausted`]; per slot.
+    pub exhausted: Vec<u64>,
 }
 
 /// Losses already told.

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::bpf::Account;
+use super::bpf::{Account, Told};
 use crate::engine::Marked;
 use crate::id::Fs;
 use crate::resolve::Bits;
@@ -13,11 +13,25 @@ use crate::sys;
 pub trait Marks {
     /// Readable while there are records.
     fn as_fd(&self) -> BorrowedFd<'_>;
-    /// Hands over the records that are there.
+    /// Hands over the records that are there: its epoch and its bytes to `keep` before it is taken from the queue, then
+    /// what it says to `note`.
     ///
     /// # Errors
     /// The records cannot be read.
-    fn read(&mut self, note: &mut dyn FnMut(Fs, Marked)) -> sys::Result<()>;
+    fn read(&mut self, keep: &mut dyn FnMut(u64, &[u8]), note: &mut dyn FnMut(Fs, Marked))
+    -> sys::Result<()>;
+    /// What a record says that was kept.
+    fn parse(&self, record: &[u8]) -> Option<(Fs, Marked)>;
+    /// Whether another process had marked this file system before, all of it is still there, and marking never ended.
+    ///
+    /// # Errors
+    /// Why not.
+    fn is_kept(&self, fs: Fs) -> Result<(), String>;
+    /// Whether the next flip yields what another process had begun to drain; what has been marked since waits for the
+    /// one after.
+    fn is_resumed(&self) -> bool;
+    /// All that is marked now, of every epoch.
+    fn all_marked(&self, fs: Fs) -> Bits;
     /// Lets the programs write the other side, waits until none writes the old one any more, and returns the epoch
     /// that ended.
     ///
@@ -39,6 +53,8 @@ pub trait Marks {
     fn all_lost(&self) -> (u64, u64);
     /// Marks lost for good since this was asked last.
     fn lost(&mut self) -> Vec<MarksLost>;
+    /// The losses that were told, for whoever takes over.
+    fn told(&self) -> Told;
 }
 
 /// Marks that were lost.

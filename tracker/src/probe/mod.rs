@@ -5,9 +5,11 @@ mod bitmap;
 pub mod bpf;
 mod marks;
 mod names;
+pub mod pins;
 mod plan;
 
 pub use attach::{Device, Tried, attach, try_programs};
 pub use marks::{Marks, MarksLost};
-pub use names::{Asked, Names, NamesError, Pass};
+pub use names::{Asked, Buffer, Names, NamesError, Pass, understand_all};
+pub use pins::Pins;
 pub use plan::{Plan, ProbeChoice, Via};

@@ -1,6 +1,6 @@
 //! Names: fanotify on a whole file system, with handles of directories and entries.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fanotify_fid::consts::{
     FAN_ATTRIB, FAN_CLASS_NOTIF, FAN_CLOEXEC, FAN_CREATE, FAN_DELETE, FAN_MARK_ADD, FAN_MARK_FILESYSTEM,
@@ -9,15 +9,17 @@ use fanotify_fid::consts::{
 };
 use fanotify_fid::{Fanotify, FanotifyError, FidEvent, RenameSide};
 
+use rustix::io::Errno;
+
 use crate::engine::{Hint, Seen};
 use crate::id::{Handle, HandleForm, Name};
+use crate::sys::fanotify;
 
 /// The queue of name events of one file system.
 #[derive(Debug)]
 pub struct Names {
     group: Fanotify,
     form: HandleForm,
-    buffer: Vec<u8>,
 }
 
 /// What is asked of fanotify.
@@ -29,6 +31,14 @@ pub enum Asked {
     Attributes,
     /// Changed content and attributes too.
     Contents,
+}
+
+/// Where events are read to.
+pub trait Buffer {
+    /// Room for the next read; all zero, if what is read shall be found there by others.
+    fn room(&mut self) -> &mut [u8];
+    /// So many bytes were read to it; gives them.
+    fn read(&mut self, count: usize) -> &[u8];
 }
 
 /// What a read of the queue met.
@@ -59,7 +69,10 @@ pub enum NamesError {
     /// The file system has no stable handles.
     #[error("the file system has no stable file handles, so its events would not say what they are about")]
     Unsupported(#[source] FanotifyError),
-    /// Reading or something else failed.
+    /// The queue cannot be read.
+    #[error("the queue of name events cannot be read")]
+    Read(#[source] Errno),
+    /// Something else failed.
     #[error("fanotify failed")]
     Other(#[source] FanotifyError),
 }
@@ -76,7 +89,7 @@ impl NamesError {
             NamesError::Unsupported(_) => {
                 "mirror the file system underneath (for overlayfs its upper directory)"
             }
-            NamesError::Other(_) => "see the cause",
+            NamesError::Read(_) | NamesError::Other(_) => "see the cause",
         }
     }
 }
@@ -96,38 +109,38 @@ impl Names {
             | FAN_NONBLOCK
             | FAN_CLOEXEC;
         let group = Fanotify::new(flags).map_err(refused)?;
-        let names = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ONDIR;
-        let mask = match asked {
-            Asked::Names => names,
-            Asked::Attributes => names | FAN_ATTRIB,
-            Asked::Contents => names | FAN_MODIFY | FAN_ATTRIB,
-        };
-        group.mark_fd(anchor, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, mask).map_err(refused)?;
-        Ok(Names { group, form, buffer: Vec::with_capacity(BUFFER) })
+        group.mark_fd(anchor, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, asked.mask()).map_err(refused)?;
+        Ok(Names { group, form })
+    }
+
+    /// Goes on with a queue that another process began, if it is one that hears all this of the file system with this
+    /// device number (`super_block.s_dev`).
+    pub fn adopt(fd: OwnedFd, device: u32, form: HandleForm, asked: Asked) -> Option<Self> {
+        let group = fanotify::adopt(fd, device, asked.mask(), REPORTS)?;
+        Some(Names { group, form })
     }
 
     /// Hands over what is in the queue now. What arrives meanwhile may stay for the next time, so that this ends.
     ///
     /// # Errors
     /// The queue cannot be read.
-    pub fn read(&mut self, mut note: impl FnMut(Hint)) -> Result<Pass, NamesError> {
+    pub fn read(&mut self, buffer: &mut dyn Buffer, mut note: impl FnMut(Hint)) -> Result<Pass, NamesError> {
         let mut pass = Pass::default();
         // The kernel answers with the bytes of the events' fixed parts.
         let queued = rustix::io::ioctl_fionread(&self.group).unwrap_or(u64::MAX) / METADATA;
         while pass.events < queued {
-            let (events, report) = match self.group.read_events_reported(&mut self.buffer) {
-                Ok(read) => read,
-                Err(e) if e.is_would_block() => break,
-                Err(e) => return Err(NamesError::Other(e)),
-            };
-            pass.lost |= !report.is_complete();
-            pass.events += events.len() as u64;
-            for event in &events {
-                match understand(self.form, event) {
-                    Some(hint) => hint.into_iter().for_each(&mut note),
-                    None => pass.lost = true,
+            let count = match rustix::io::read(&self.group, buffer.room()) {
+                Ok(count) => count,
+                Err(Errno::AGAIN) => {
+                    buffer.read(0);
+                    break;
                 }
-            }
+                Err(e) => {
+                    buffer.read(0);
+                    return Err(NamesError::Read(e));
+                }
+            };
+            pass.add(understand_all(self.form, buffer.read(count), &mut note));
         }
         Ok(pass)
     }
@@ -136,6 +149,37 @@ impl Names {
 impl AsFd for Names {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.group.as_fd()
+    }
+}
+
+/// Hands over what the bytes of events hint at.
+pub fn understand_all(form: HandleForm, bytes: &[u8], mut note: impl FnMut(Hint)) -> Pass {
+    let (events, report) = fanotify_fid::parse_fid_events_reported(bytes);
+    let mut pass = Pass { events: events.len() as u64, lost: !report.is_complete() };
+    for event in &events {
+        match understand(form, event) {
+            Some(hint) => hint.into_iter().for_each(&mut note),
+            None => pass.lost = true,
+        }
+    }
+    pass
+}
+
+impl Pass {
+    fn add(&mut self, other: Pass) {
+        self.events += other.events;
+        self.lost |= other.lost;
+    }
+}
+
+impl Asked {
+    fn mask(self) -> u64 {
+        let names = FAN_CREATE | FAN_DELETE | FAN_RENAME | FAN_ONDIR;
+        match self {
+            Asked::Names => names,
+            Asked::Attributes => names | FAN_ATTRIB,
+            Asked::Contents => names | FAN_MODIFY | FAN_ATTRIB,
+        }
     }
 }
 
@@ -201,8 +245,8 @@ fn seen(mask: u64) -> Seen {
     seen
 }
 
-/// Room for some 2000 events per read.
-const BUFFER: usize = 256 << 10;
+/// How a queue must report.
+const REPORTS: u32 = FAN_CLASS_NOTIF | FAN_REPORT_DFID_NAME_TARGET | FAN_UNLIMITED_MARKS | FAN_NONBLOCK;
 
 /// Bytes of `struct fanotify_event_metadata`.
 const METADATA: u64 = 24;

@@ -51,6 +51,13 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
+impl Plan {
+    /// Whether eBPF programs tell anything of it.
+    pub fn uses_ebpf(&self) -> bool {
+        [self.content, self.attributes, self.mapped, self.directories].contains(&Via::Ebpf)
+    }
+}
+
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -201,6 +201,16 @@ impl Resolver {
         self.again.len() as u64
     }
 
+    /// What waits for the next drain: the inode, whether its content may have changed, and whether it was mapped.
+    pub fn waiting_inodes(&self) -> impl Iterator<Item = (Ino, bool, bool)> {
+        self.again.iter().map(|(about, _)| (about.ino, about.data, about.mapped))
+    }
+
+    /// Looks this inode up with the next drain, which may have its record.
+    pub fn look_again(&mut self, ino: Ino, data: bool, mapped: bool) {
+        self.again.push((About { ino, data, mapped, arrived: false }, None));
+    }
+
     /// Begins to look up a drain. What it tells about moves holds for all of it, so it is applied first.
     pub fn begin(&mut self, mut fold: Fold, mut bits: Bits) -> Work {
         for (about, marked) in self.again.drain(..) {
@@ -470,6 +480,7 @@ impl<L: Look> Pass<'_, L> {
             Some(marked) if self.is_told_by_name(&about, marked) => Outcome::Gone,
             Some(marked) if marked.directory => self.marked_directory(&about, marked),
             Some(marked) => self.marked_file(&about, marked, &work.fold),
+            None if self.is_told_by_its_only_name(&about, Generation(0)) => Outcome::Gone,
             None => self.unrecorded(&about),
         };
         if outcome == Outcome::Again {
@@ -480,10 +491,16 @@ impl<L: Look> Pass<'_, L> {
 
     /// Whether its mark was made before it had a name, and the only name it got is among the names, as changed content.
     fn is_told_by_name(&mut self, about: &About, marked: &Marked) -> bool {
-        if !marked.nameless || !about.arrived || about.mapped {
+        marked.nameless && self.is_told_by_its_only_name(about, marked.generation)
+    }
+
+    /// Whether the inode got a name, which is looked at as changed content, and has no other.
+    fn is_told_by_its_only_name(&mut self, about: &About, generation: Generation) -> bool {
+        let known = generation != Generation(0) || self.resolver.any_generation;
+        if !about.arrived || about.mapped || !known {
             return false;
         }
-        let handle = self.resolver.form.encode(about.ino, marked.generation);
+        let handle = self.resolver.form.encode(about.ino, generation);
         handle.is_some_and(|handle| self.look.names(self.resolver.fs, &handle) == Some(1))
     }
 
@@ -554,6 +571,7 @@ impl<L: Look> Pass<'_, L> {
             outcome => outcome,
         };
         match outcome {
+            Outcome::Untraced if self.is_told_by_its_only_name(about, marked.generation) => Outcome::Gone,
             Outcome::Untraced if strangers && !marked.entries.is_empty() => Outcome::Outside,
             Outcome::Untraced if !about.data && self.only_lost_a_name(about, marked, fold) => Outcome::Gone,
             outcome => outcome,

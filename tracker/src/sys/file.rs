@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
 
 use super::{Named, Result};
 use crate::id::Ino;
@@ -79,6 +79,60 @@ pub fn path_of(fd: BorrowedFd<'_>) -> Result<Vec<u8>> {
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     Ok(std::fs::read_link(link).named("readlink")?.into_os_string().into_vec())
 }
+
+/// Opens the directory that a directory is in.
+///
+/// # Errors
+/// As `openat(2)`.
+pub fn open_parent(dir: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, "..", flags, Mode::empty()).named("openat")
+}
+
+/// A name in a directory, as the directory itself tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The name.
+    pub name: Vec<u8>,
+    /// The inode; where something is mounted, the one underneath.
+    pub ino: Ino,
+    /// It is a directory, as far as is told.
+    pub directory: bool,
+}
+
+/// All names in a directory, which may be open with `O_PATH`, but for `.` and `..`.
+///
+/// # Errors
+/// As `openat(2)` and `getdents64(2)`.
+pub fn entries(dir: BorrowedFd<'_>) -> Result<Vec<Listed>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = rustix::fs::openat(dir, ".", flags, Mode::empty()).named("openat")?;
+    let mut all = Vec::new();
+    for entry in rustix::fs::Dir::new(open).named("getdents64")? {
+        let entry = entry.named("getdents64")?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            let directory = entry.file_type() == FileType::Directory;
+            all.push(Listed { name: name.to_vec(), ino: Ino(entry.ino()), directory });
+        }
+    }
+    Ok(all)
+}
+
+/// Which mount something open is on. From Linux 6.8 on no later mount ever has the same; before, one that is made after
+/// it was unmounted may.
+///
+/// # Errors
+/// As `statx(2)`.
+pub fn mount_id(fd: BorrowedFd<'_>) -> Result<String> {
+    let unique = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    let found = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID | unique).named("statx")?;
+    let kind = if found.stx_mask & STATX_MNT_ID_UNIQUE != 0 { "unique" } else { "number" };
+    Ok(format!("{kind} {}", found.stx_mnt_id))
+}
+
+/// `include/uapi/linux/stat.h`.
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// Whether a directory lies outside of the part of its file system that its mount shows (a bind mount, or a btrfs
 /// subvolume's mount): the kernel then refuses to go up from it.

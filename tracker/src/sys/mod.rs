@@ -2,9 +2,11 @@
 //!
 //! Together with the BPF half this is the only place of the crate where `unsafe` is allowed.
 
+pub mod arena;
 pub mod bpf;
 pub mod bpf_format;
 pub mod btf;
+pub mod fanotify;
 pub mod file;
 pub mod handle;
 pub mod mounts;
@@ -12,6 +14,7 @@ pub mod poll;
 pub mod privilege;
 pub mod scan;
 pub mod signal;
+pub mod store;
 
 use std::io;
 

@@ -58,6 +58,12 @@ impl Recycler {
         *state = State::Used(Use { key, last: epoch });
     }
 
+    /// A chunk was retired in the epoch that runs or in one before, by somebody who did not give it back.
+    pub(crate) fn was_retired(&mut self, index: u32, key: u64, running: u64) {
+        self.chunks[index as usize] = State::Retired;
+        self.retired.push(Retired { index, key, epoch: running });
+    }
+
     /// Takes the chunks that no program can hold any more, now that `ended` has been drained and cleared.
     pub(crate) fn take_free(&mut self, ended: u64) -> Vec<Retired> {
         let free: Vec<_> = self.retired.extract_if(.., |retired| retired.epoch <= ended).collect();

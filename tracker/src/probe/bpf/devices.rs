@@ -32,6 +32,16 @@ impl Devices {
         }
     }
 
+    /// All devices that are in, each with its slot.
+    pub(super) fn all(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.0.all().iter().filter_map(|place| {
+            let entry = place.load(Ordering::SeqCst);
+            // The lower half of an entry is its device.
+            let dev = entry as u32;
+            slot_of_device(entry, dev).map(|slot| (dev, slot))
+        })
+    }
+
     fn places(&self, dev: u32) -> impl Iterator<Item = &AtomicU64> {
         let home = spread(u64::from(dev), DEVICE_PLACES);
         (0..DEVICE_PROBES).map(move |probe| &self.0.all()[((home + probe) % DEVICE_PLACES) as usize])

@@ -51,6 +51,9 @@ pub enum BpfError {
         #[source]
         source: Box<aya::pin::PinError>,
     },
+    /// What is pinned cannot be opened.
+    #[error("cannot open what is pinned")]
+    Pinned(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Too many devices.
     #[error("all {} devices that can be marked at one time are in use", ebbtide_abi::MAX_SLOTS)]
     NoSlot,
@@ -66,6 +69,10 @@ pub enum BpfError {
 }
 
 impl BpfError {
+    pub(super) fn pinned(source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        BpfError::Pinned(Box::new(source))
+    }
+
     pub(super) fn map(name: &'static str, source: aya::maps::MapError) -> Self {
         BpfError::Map { name, source: Box::new(source) }
     }

@@ -124,14 +124,34 @@ pub(super) fn pin_maps(ebpf: &Ebpf, dir: &Path) -> Result<(), BpfError> {
     ebpf.maps().try_for_each(|(name, map)| pin(name, dir, |path| map.pin(path)))
 }
 
+/// Where something of this name is pinned below `dir`.
+pub(super) fn pin_path(name: &str, dir: &Path) -> PathBuf {
+    dir.join(name.trim_start_matches('.').replace('.', "_"))
+}
+
 /// Pins something below `dir` by its name, and says what if that fails. A bpffs keeps names with dots to itself.
 pub(super) fn pin(
     name: &str,
     dir: &Path,
     pin: impl FnOnce(&Path) -> Result<(), PinError>,
 ) -> Result<(), BpfError> {
-    let path = dir.join(name.trim_start_matches('.').replace('.', "_"));
+    let path = pin_path(name, dir);
     pin(&path).map_err(|source| BpfError::Pin { path, source: Box::new(source) })
+}
+
+/// Tells apart what must not be taken over by a process with these options: other programs, other sizes of maps.
+///
+/// # Errors
+///
+/// When there are no programs.
+pub fn fingerprint(options: &Options) -> Result<u64, BpfError> {
+    let mut hash = FNV_OFFSET;
+    let sizes = [options.chunks(), options.ring_bytes(), possible_cpus()];
+    let sizes = sizes.iter().flat_map(|size| size.to_ne_bytes());
+    for byte in bytes(&options.object)?.into_iter().chain(sizes) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);
+    }
+    Ok(hash)
 }
 
 fn prepare(
@@ -171,7 +191,7 @@ fn read(path: &Path) -> Result<Vec<u8>, BpfError> {
 }
 
 /// One more than the highest number in a list such as `0-3,8-11`.
-fn possible_cpus() -> u32 {
+pub(super) fn possible_cpus() -> u32 {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
     let last = text.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<u32>().ok());
     last.map_or(MAX_CPUS, |last| last + 1)
@@ -182,6 +202,10 @@ fn page_size() -> u32 {
 }
 
 static EMBEDDED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/ebbtide.o"));
+
+/// FNV-1a of 64 bits.
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x100_0000_01b3;
 
 /// 12 GiB of bitmap: more than any use, and its sizes still fit 32 bits.
 const MAX_CHUNKS: u32 = 1 << 22;

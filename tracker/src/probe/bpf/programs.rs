@@ -4,7 +4,11 @@ use std::{fmt, os::fd::AsFd, path::Path};
 
 use aya::{
     Ebpf,
-    programs::{BtfTracePoint, ProgramError, links::FdLink, tp_btf::BtfTracePointLinkId},
+    programs::{
+        BtfTracePoint, ProgramError, ProgramFd, ProgramInfo,
+        links::{FdLink, PinnedLink},
+        tp_btf::BtfTracePointLinkId,
+    },
 };
 use aya_log::EbpfLogger;
 use rustix::io::Errno;
@@ -63,7 +67,12 @@ impl Program {
 
 /// Programs that mark, until dropped.
 pub(super) struct Attached {
-    ebpf: Ebpf,
+    /// `None` when they were attached by another process.
+    ebpf: Option<Ebpf>,
+    /// Those that another process attached.
+    found: Vec<ProgramFd>,
+    /// Keep programs attached should the pins be removed.
+    pinned: Vec<PinnedLink>,
     list: Vec<Program>,
     links: Vec<(Hook, BtfTracePointLinkId)>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
@@ -122,11 +131,34 @@ impl Attached {
             });
             return Err(BpfError::NothingAttached { first: refused.unwrap_or_default() });
         }
-        let mut attached = Attached { ebpf, list, links, logger };
+        let (found, pinned) = (Vec::new(), Vec::new());
+        let mut attached = Attached { ebpf: Some(ebpf), found, pinned, list, links, logger };
         if let Some(dir) = pin {
             attached.pin(dir)?;
         }
         Ok(attached)
+    }
+
+    /// The programs that another process attached and pinned below `pin`.
+    pub(super) fn of_pins(pin: &Path) -> Result<Self, BpfError> {
+        let (mut found, mut pinned) = (Vec::new(), Vec::new());
+        let mut list = Vec::new();
+        for hook in HOOKS {
+            let link = object::pin_path(&link_name(hook.name), pin);
+            let state = if link.exists() {
+                pinned.push(PinnedLink::from_pin(link).map_err(BpfError::pinned)?);
+                let program = ProgramInfo::from_pin(object::pin_path(hook.name, pin));
+                found.push(program.and_then(|program| program.fd()).map_err(BpfError::pinned)?);
+                State::Attached
+            } else {
+                State::Refused("it was not attached when the programs were loaded".into())
+            };
+            list.push(Program { hook, state });
+        }
+        if pinned.is_empty() {
+            return Err(BpfError::NothingAttached { first: "no program is pinned".into() });
+        }
+        Ok(Attached { ebpf: None, found, pinned, list, links: Vec::new(), logger: None })
     }
 
     pub(super) fn list(&self) -> &[Program] {
@@ -145,8 +177,9 @@ impl Attached {
 
     /// Runs that the kernel refused because the program was running already on that CPU, of all programs.
     pub(super) fn misses(&self) -> u64 {
-        let loaded = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-        loaded.filter_map(|fd| recursion_misses(fd.as_fd()).ok().flatten()).sum()
+        let loaded = self.ebpf.iter().flat_map(Ebpf::programs).filter_map(|(_, program)| program.fd().ok());
+        let all = loaded.chain(&self.found);
+        all.filter_map(|fd| recursion_misses(fd.as_fd()).ok().flatten()).sum()
     }
 
     pub(super) fn log(&mut self) {
@@ -156,12 +189,16 @@ impl Attached {
     }
 
     fn pin(&mut self, dir: &Path) -> Result<(), BpfError> {
+        let Some(ebpf) = &mut self.ebpf else { return Ok(()) };
         for (Hook { name, .. }, link) in self.links.drain(..) {
-            let program = program(&mut self.ebpf, name)?;
+            let program = program(ebpf, name)?;
             object::pin(name, dir, |path| program.pin(path))?;
             let link = program.take_link(link).map_err(|error| BpfError::Load(Box::new(error.into())))?;
             let link = FdLink::from(link);
-            object::pin(&format!("{name}_link"), dir, |path| link.pin(path).map(drop))?;
+            object::pin(&link_name(name), dir, |path| {
+                self.pinned.push(link.pin(path)?);
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -171,6 +208,10 @@ impl fmt::Debug for Attached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Attached").field("list", &self.list).finish_non_exhaustive()
     }
+}
+
+fn link_name(name: &str) -> String {
+    format!("{name}_link")
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut BtfTracePoint, BpfError> {

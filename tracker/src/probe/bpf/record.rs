@@ -51,7 +51,7 @@ pub enum Place<'a> {
 
 impl<'a> Record<'a> {
     /// Reads what a program wrote; `None` for bytes that are no record.
-    pub(super) fn parse(bytes: &'a [u8]) -> Option<Self> {
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
         let (head, rest) = bytes.split_at_checked(size_of::<RecordHead>())?;
         let word = |at: usize| Some(u32::from_ne_bytes(*head.get(at..)?.first_chunk()?));
         let long = |at: usize| Some(u64::from_ne_bytes(*head.get(at..)?.first_chunk()?));
