@@ -200,10 +200,10 @@ impl Keeping {
         if let Some(why) = self.tainted.get(&mirror.source) {
             return lost(&format!("the last daemon ended when {why}"));
         }
-        if let Err(why) = marks {
+        if let Some(why) = mirror.differs_from(before) {
             return lost(why);
         }
-        mirror.differs_from(before).map_or(Ok(()), lost)
+        marks.as_ref().map_or_else(|why| lost(why), |()| Ok(()))
     }
 
     /// From now on what is found is this.
