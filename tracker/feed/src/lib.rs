@@ -15,6 +15,6 @@ mod message;
 
 pub use fact::{Fact, RelPath, RelPathError};
 pub use message::{
-    Batch, DestinationSpec, DestinationState, DestinationStatus, MirrorId, MirrorSpec, PROTOCOL_VERSION,
-    SenderStatus, Start, TlsSpec, ToSender, ToTracker,
+    Batch, DestinationSpec, DestinationState, DestinationStatus, HeldStatus, MaxDelete, MirrorId, MirrorSpec,
+    PROTOCOL_VERSION, SenderStatus, Start, TlsSpec, ToSender, ToTracker,
 };

@@ -35,6 +35,22 @@ pub enum ToSender {
         /// Chosen by the tracker.
         token: u64,
     },
+    /// Nothing is sent to this destination, or something again.
+    Pause {
+        /// Which mirror.
+        mirror: MirrorId,
+        /// Index in [`MirrorSpec::destinations`].
+        destination: u32,
+        /// Nothing is sent.
+        paused: bool,
+    },
+    /// Removals that [`MirrorSpec::max_delete`] holds at this destination are let go.
+    Release {
+        /// Which mirror.
+        mirror: MirrorId,
+        /// Index in [`MirrorSpec::destinations`].
+        destination: u32,
+    },
     /// End cleanly: finish or abandon sessions, flush the ledger, exit 0.
     Stop,
 }
@@ -97,10 +113,30 @@ pub struct MirrorSpec {
     pub acls: bool,
     /// Keep extended attributes.
     pub xattrs: bool,
+    /// The most names that may be removed at a destination before a person is asked; `None` for any number.
+    pub max_delete: Option<MaxDelete>,
     /// rsync's filter rules in their order, each a text by itself (`- *.tmp`), none of them a merge file.
     pub filters: Vec<Vec<u8>>,
     /// Where it goes, in the order of the configuration.
     pub destinations: Vec<DestinationSpec>,
+}
+
+/// How many removals at one destination are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MaxDelete {
+    /// More names than this.
+    Count(u64),
+    /// More than this share of the names of the source, in hundredths: 0 to 100.
+    Percent(u8),
+}
+
+impl std::fmt::Display for MaxDelete {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MaxDelete::Count(count) => write!(f, "{count}"),
+            MaxDelete::Percent(share) => write!(f, "{share}%"),
+        }
+    }
 }
 
 /// One destination of a mirror.
@@ -130,6 +166,8 @@ pub struct DestinationSpec {
     pub timeout_s: u32,
     /// Seconds a connection attempt may take; 0 means the system's own limit.
     pub contimeout_s: u32,
+    /// Nothing is sent before [`ToSender::Pause`] says otherwise.
+    pub paused: bool,
 }
 
 /// Files in PEM form for TLS.
@@ -184,6 +222,21 @@ pub enum DestinationState {
     Sending,
     /// The last attempt failed; the next one waits.
     Waiting,
+    /// A person wants nothing to be sent.
+    Paused,
+}
+
+/// Removals that wait for a person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStatus {
+    /// How many names, at least.
+    pub removals: u64,
+    /// The `max-delete` of the mirror.
+    pub limit: String,
+    /// Some of the names, or directories that hold them; at most 10.
+    pub examples: Vec<String>,
+    /// Milliseconds since the first of them was held.
+    pub since_ms: u64,
 }
 
 /// The account of one destination.
@@ -213,6 +266,8 @@ pub struct DestinationStatus {
     pub retry_in_ms: Option<u64>,
     /// Names that keep failing, with the reason; at most 100 of them.
     pub failing_names: Vec<(String, String)>,
+    /// Removals that `max-delete` holds.
+    pub held: Option<HeldStatus>,
     /// The daemon's protocol and chosen algorithms, as learnt from the last session, such as `protocol 32, xxh128, zstd`.
     pub dialect: Option<String>,
 }

@@ -37,6 +37,10 @@ pub(super) struct MirrorArguments {
     /// Remove at the destinations what the source does not have.
     #[arg(long, conflicts_with = "config")]
     delete: bool,
+    /// Hold removals at a destination that would be more than so many names, or than a share such as 10%, within ten
+    /// minutes, until `ebbtide release` [default: any number].
+    #[arg(long, value_name = "NUM", conflicts_with = "config", requires = "delete")]
+    max_delete: Option<String>,
     /// Send owner and group as numbers, never as names.
     #[arg(long, conflicts_with = "config")]
     numeric_ids: bool,
@@ -151,6 +155,12 @@ impl MirrorArguments {
             hard_links: self.hard_links || !self.no_hard_links,
             acls: self.acls,
             xattrs: self.xattrs,
+            max_delete: self
+                .max_delete
+                .as_deref()
+                .map(config::read_max_delete)
+                .transpose()
+                .map_err(invalid)?,
             filters: config::read_rules(rules).map_err(|(_, wrong)| invalid(wrong))?,
             destinations,
         }];
@@ -185,6 +195,7 @@ impl MirrorArguments {
             fsync: self.fsync,
             timeout_s: self.timeout.unwrap_or(config::TIMEOUT_S),
             contimeout_s: self.contimeout.unwrap_or(config::CONTIMEOUT_S),
+            paused: false,
         };
         config::check_destination(&to).map_err(invalid)?;
         Ok(to)

@@ -147,7 +147,9 @@ impl Page {
 
     fn destination(&mut self, to: &DestinationStatus) {
         let state = match (to.state, to.retry_in_ms) {
+            (DestinationState::Idle, _) if to.held.is_some() => "in step but for what is held".to_owned(),
             (DestinationState::Idle, _) => "in step".to_owned(),
+            (DestinationState::Paused, _) => "paused".to_owned(),
             (DestinationState::Syncing, _) => "comparing trees".to_owned(),
             (DestinationState::Sending, _) => "sending".to_owned(),
             (DestinationState::Waiting, Some(ms)) => format!("waiting, next attempt in {}", span(ms)),
@@ -166,6 +168,15 @@ impl Page {
         ));
         if let Some(error) = &to.last_error {
             self.line(format_args!("     last error: {error}"));
+        }
+        if let Some(held) = &to.held {
+            self.line(format_args!(
+                "     held for {}: {} removals, max-delete is {}; `ebbtide release` lets them go: {}",
+                span(held.since_ms),
+                held.removals,
+                held.limit,
+                held.examples.join(", ")
+            ));
         }
         for (name, why) in &to.failing_names {
             self.line(format_args!("     fails: {name}: {why}"));

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ebbtide_feed::{DestinationSpec, MirrorSpec};
+use ebbtide_feed::{DestinationSpec, MaxDelete, MirrorSpec};
 use ebbtide_filter::{Builder, FilterError, Settings};
 
 use crate::probe::ProbeChoice;
@@ -262,6 +262,22 @@ fn check_file(key: &str, file: Option<&Path>) -> Result<(), Invalid> {
         )),
         _ => Ok(()),
     }
+}
+
+/// Reads a `max-delete`: a number of names, or a share of them such as `10%`.
+///
+/// # Errors
+/// It is neither.
+pub fn read_max_delete(text: &str) -> Result<MaxDelete, Invalid> {
+    let share = text.strip_suffix('%').map(|share| share.parse::<u8>().ok().filter(|share| *share <= 100));
+    let read = match share {
+        Some(share) => share.map(MaxDelete::Percent),
+        None => text.parse().ok().map(MaxDelete::Count),
+    };
+    read.ok_or_else(|| {
+        let advice = "use a number of names, or a share of them from 0% to 100%";
+        Invalid::new(format!("max-delete {text}: is neither"), advice)
+    })
 }
 
 /// Checks the settle window.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ebbtide_feed::{DestinationSpec, MirrorSpec, TlsSpec};
+use ebbtide_feed::{DestinationSpec, MaxDelete, MirrorSpec, TlsSpec};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -115,9 +115,18 @@ fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
         hard_links: section.hard_links.unwrap_or(true),
         acls: section.acls,
         xattrs: section.xattrs,
+        max_delete: section.max_delete.map(max_delete).transpose()?,
         filters,
         destinations: section.to.into_iter().map(destination).collect::<Result<_, _>>()?,
     })
+}
+
+fn max_delete(value: Spanned<NumberOrText>) -> Result<MaxDelete, Wrong> {
+    let at = value.span();
+    match value.into_inner() {
+        NumberOrText::Number(count) => Ok(MaxDelete::Count(count)),
+        NumberOrText::Text(text) => config::read_max_delete(&text).map_err(Wrong::at(at)),
+    }
 }
 
 /// In the order in which rsync's daemon takes its own: what `filter` says, then includes, then excludes.
@@ -148,6 +157,7 @@ fn destination(section: Destination) -> Result<DestinationSpec, Wrong> {
         fsync: section.fsync,
         timeout_s: section.timeout.unwrap_or(config::TIMEOUT_S),
         contimeout_s: section.contimeout.unwrap_or(config::CONTIMEOUT_S),
+        paused: false,
     };
     config::check_destination(&spec).map_err(Wrong::at(at))?;
     Ok(spec)
@@ -203,6 +213,7 @@ pub const FILE_KEYS: &[&str] =
 pub const MIRROR_KEYS: &[&str] = &[
     "source",
     "delete",
+    "max-delete",
     "numeric-ids",
     "hard-links",
     "acls",
@@ -250,6 +261,7 @@ struct Mirror {
     source: Spanned<PathBuf>,
     #[serde(default)]
     delete: bool,
+    max_delete: Option<Spanned<NumberOrText>>,
     #[serde(default)]
     numeric_ids: bool,
     hard_links: Option<bool>,
@@ -265,6 +277,13 @@ struct Mirror {
     exclude: Vec<Spanned<String>>,
     #[serde(default)]
     to: Vec<Destination>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
 }
 
 #[derive(Deserialize)]
@@ -378,6 +397,22 @@ mod tests {
         assert!(advice.unwrap().contains("merge /path"));
         let (_, what, _) = wrong(&text("filter = [\". rules\"]"));
         assert_eq!(what, "filter: failed to open exclude file rules: it is not an absolute path");
+    }
+
+    #[test]
+    fn a_limit_for_removals_is_a_number_or_a_share() {
+        let text = |value: &str| {
+            format!(
+                "[[mirror]]\nsource = \"/a\"\nmax-delete = {value}\n[[mirror.to]]\nurl = \"rsync://h/m\"\n"
+            )
+        };
+        let limit = |value: &str| parse(&text(value)).unwrap().mirrors[0].max_delete;
+        assert_eq!(limit("0"), Some(MaxDelete::Count(0)));
+        assert_eq!(limit("\"500\""), Some(MaxDelete::Count(500)));
+        assert_eq!(limit("\"10%\""), Some(MaxDelete::Percent(10)));
+        for bad in ["-1", "\"101%\"", "\"x\"", "\"%\""] {
+            assert_eq!(wrong(&text(bad)).0, 3, "{bad}");
+        }
     }
 
     #[test]

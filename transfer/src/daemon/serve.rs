@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ebbtide_feed::codec::{self, CodecError, Decoder};
-use ebbtide_feed::{Batch, PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
+use ebbtide_feed::{Batch, MirrorId, PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
 use roaring::RoaringBitmap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
-use crate::destination::Destination;
 use crate::destination::account::Account;
 use crate::destination::courier::Daemon;
 use crate::destination::mirror::Mirror;
+use crate::destination::{Asked, Destination};
 use crate::ledger::{DestinationId, Ledger, Notice, Started, StoreError, Take};
 
 /// How much of the feed is read at once, in bytes.
@@ -150,6 +150,10 @@ struct Sender {
     notices: mpsc::UnboundedReceiver<Notice>,
     tasks: JoinSet<()>,
     accounts: Vec<Account>,
+    /// What people ask of each destination.
+    asked: Vec<watch::Sender<Asked>>,
+    /// Index of the first destination of each mirror among all of them.
+    firsts: Vec<usize>,
     mirrors: usize,
     answers: mpsc::UnboundedSender<ToTracker>,
     /// What the status says besides figures.
@@ -171,6 +175,8 @@ impl Sender {
             notices,
             tasks: JoinSet::new(),
             accounts: Vec::new(),
+            asked: Vec::new(),
+            firsts: Vec::new(),
             mirrors: mirrors.len(),
             answers,
             notes: damage.into_iter().collect(),
@@ -179,6 +185,7 @@ impl Sender {
         };
         let mut takes = takes.into_iter().zip(leftovers.into_iter().zip(dialects));
         for (at, spec) in mirrors.into_iter().enumerate() {
+            sender.firsts.push(sender.accounts.len());
             let mirror = Arc::new(Mirror::new(at, spec));
             for (number, (takes, (leftovers, known))) in (0..mirror.spec.destinations.len()).zip(&mut takes) {
                 sender.start_destination(&mirror, number, takes, (leftovers, known));
@@ -200,11 +207,14 @@ impl Sender {
         let account = Account::new(mirror.index as u32, spec.url.clone());
         let id = DestinationId(self.accounts.len() as u32);
         self.accounts.push(account.clone());
+        let (ask, asked) = watch::channel(Asked { paused: spec.paused, releases: 0 });
+        self.asked.push(ask);
         match Daemon::new(&mirror.spec, spec) {
             Ok(courier) => {
                 let (mirror, ledger) = (Arc::clone(mirror), self.ledger.clone());
                 self.tasks.spawn(
-                    Destination { id, mirror, courier, ledger, takes, leftovers, known, account }.run(),
+                    Destination { id, mirror, courier, ledger, takes, leftovers, known, account, asked }
+                        .run(),
                 );
             }
             Err(why) => account.misconfigured(why),
@@ -236,10 +246,23 @@ impl Sender {
                 let status = self.status().await;
                 self.answer(ToTracker::Status { token, status });
             }
+            ToSender::Pause { mirror, destination, paused } => {
+                self.ask(mirror, destination, |asked| asked.paused = paused);
+            }
+            ToSender::Release { mirror, destination } => {
+                self.ask(mirror, destination, |asked| asked.releases += 1);
+            }
             ToSender::Start(_) => return Err(End::NoStart),
             ToSender::Stop => {}
         }
         Ok(())
+    }
+
+    fn ask(&self, mirror: MirrorId, destination: u32, what: impl FnOnce(&mut Asked)) {
+        let first = self.firsts.get(mirror as usize);
+        if let Some(asked) = first.and_then(|first| self.asked.get(first + destination as usize)) {
+            asked.send_modify(what);
+        }
     }
 
     fn on_batch(&mut self, batch: Batch) -> Result<(), End> {

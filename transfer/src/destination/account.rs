@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ebbtide_feed::{DestinationState, DestinationStatus, MirrorId};
+use ebbtide_feed::{DestinationState, DestinationStatus, HeldStatus, MirrorId};
 use ebbtide_wire::proto::Dialect;
 
 use super::known::Known;
@@ -31,6 +31,7 @@ struct Figures {
     retry_at: Option<Instant>,
     failing: BTreeMap<String, String>,
     dialect: Option<String>,
+    held: Option<HeldStatus>,
 }
 
 impl Account {
@@ -49,6 +50,7 @@ impl Account {
             retry_at: None,
             failing: BTreeMap::new(),
             dialect: None,
+            held: None,
         })))
     }
 
@@ -75,6 +77,7 @@ impl Account {
             retry_in_ms: figures.retry_at.map(|at| u64::try_from(waits(at)).unwrap_or(u64::MAX)),
             failing_names: figures.failing.iter().take(NAMES).map(|(a, b)| (a.clone(), b.clone())).collect(),
             dialect: figures.dialect.clone(),
+            held: figures.held.clone(),
         }
     }
 
@@ -129,6 +132,11 @@ impl Account {
     /// The names that fail, with their reasons.
     pub(crate) fn set_failing(&self, failing: BTreeMap<String, String>) {
         self.lock().failing = failing;
+    }
+
+    /// The removals that are held.
+    pub(crate) fn set_held(&self, held: Option<HeldStatus>) {
+        self.lock().held = held;
     }
 
     fn lock(&self) -> MutexGuard<'_, Figures> {

@@ -36,6 +36,8 @@ pub(crate) struct Orders {
     pub(crate) plain: bool,
     /// Send the arguments without waiting for the daemon's OK.
     pub(crate) eager: bool,
+    /// The most names that may be removed; `None` for any number.
+    pub(crate) max_delete: Option<u64>,
 }
 
 /// What came of a session that ran to its end.
@@ -208,6 +210,13 @@ impl Daemon {
         if (orders.lane.complete || self.filtered) && self.deletes {
             server.recursive = true;
             server.delete = Some(DeleteMode::Default);
+        }
+        if self.deletes
+            && let Some(most) = orders.max_delete
+        {
+            server.max_delete = Some(i32::try_from(most).unwrap_or(i32::MAX));
+            // Each removal is told.
+            server.report_operations = true;
         }
         server.report_all = orders.report;
         server.acknowledge_files = orders.acknowledge;

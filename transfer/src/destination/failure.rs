@@ -28,6 +28,9 @@ pub(crate) enum Failure {
     /// What the ledger knows of links cannot be read.
     #[error("ledger: {0}")]
     Ledger(#[from] StoreError),
+    /// A person paused the destination.
+    #[error("paused")]
+    Paused,
     /// Looking at the source ended in a panic.
     #[error("looking at the source failed: {0}")]
     Looking(#[from] JoinError),

@@ -44,6 +44,9 @@ pub(crate) struct State {
     pub(crate) ghost: Vec<(String, Meta)>,
     /// Errors name nobody.
     pub(crate) mumbles: bool,
+    /// Names removed and passed over in this session.
+    removed: u64,
+    skipped: u64,
 }
 
 impl Fake {
@@ -78,6 +81,7 @@ impl State {
             broken.witness.text(&Text { kind: TextKind::TransferError, bytes: said.into_bytes() });
             return Err(broken);
         }
+        (self.removed, self.skipped) = (0, 0);
         let mut texts = Vec::new();
         let mut outcomes = Vec::new();
         let mut stored = HashSet::new();
@@ -90,13 +94,15 @@ impl State {
         }
         for (entry, name) in entries.iter().zip(&names) {
             if entry.dir == DirRole::Content && orders.lane.complete {
-                self.remove_extraneous(name, &names, &mut texts);
+                self.remove_extraneous(orders, name, &names, &mut texts);
             }
         }
         self.held.extend(std::mem::take(&mut self.ghost));
         let texts: Vec<&[u8]> = texts.iter().map(String::as_bytes).collect();
         let mut delivery = delivery(outcomes, !texts.is_empty(), &[], &texts);
         delivery.witness.stored = stored;
+        delivery.witness.deleted = self.removed;
+        delivery.witness.skipped = Some(self.skipped).filter(|skipped| *skipped > 0);
         Ok(delivery)
     }
 
@@ -127,7 +133,7 @@ impl State {
             return Outcome::Failed("kept back".to_owned());
         }
         if entry.meta.mode == 0 {
-            self.held.retain(|held, _| held != name && !held.starts_with(&format!("{name}/")));
+            self.remove(orders, name);
             return Outcome::NotReported;
         }
         let same = self.held.insert(name.to_owned(), entry.meta) == Some(entry.meta);
@@ -141,7 +147,21 @@ impl State {
         }
     }
 
-    fn remove_extraneous(&mut self, dir: &str, listed: &[String], texts: &mut Vec<String>) {
+    /// Removes a name and what is below it, the deepest first, as far as that is allowed.
+    fn remove(&mut self, orders: Orders, name: &str) {
+        let below = format!("{name}/");
+        let all = self.held.keys().rev().filter(|held| *held == name || held.starts_with(&below));
+        for name in all.cloned().collect::<Vec<_>>() {
+            if orders.max_delete.is_some_and(|most| self.removed >= most) {
+                self.skipped += 1;
+            } else {
+                self.held.remove(&name);
+                self.removed += 1;
+            }
+        }
+    }
+
+    fn remove_extraneous(&mut self, orders: Orders, dir: &str, listed: &[String], texts: &mut Vec<String>) {
         let child_of = |name: &str| match dir {
             "." => name != "." && !name.contains('/'),
             dir => name
@@ -155,7 +175,7 @@ impl State {
             if self.locked.contains(&name) {
                 texts.push(format!("rsync: delete_file: unlink({name}) failed: no"));
             } else {
-                self.held.retain(|held, _| *held != name && !held.starts_with(&format!("{name}/")));
+                self.remove(orders, &name);
             }
         }
     }

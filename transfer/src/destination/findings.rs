@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use ebbtide_feed::{Fact, RelPath};
 
 use super::blame::blamed;
+use super::guard::Guarded;
 use super::judge::{Judgement, Verdict, shown};
 use super::work::{Progress, parent, path_of};
 use crate::plan::look::ROOT;
@@ -16,6 +17,7 @@ use crate::session::Entry;
 pub(super) struct Findings {
     failed: BTreeMap<u32, (RelPath, String)>,
     successors: BTreeMap<u32, HashSet<Fact>>,
+    guarded: Guarded,
 }
 
 impl Findings {
@@ -37,6 +39,15 @@ impl Findings {
         }
         for text in &judgement.unexplained {
             self.blame(chunk, text);
+        }
+    }
+
+    /// The daemon passed over this many names that it was to remove in some of the directories.
+    pub(super) fn guard(&mut self, chunk: &Chunk, skipped: u64) {
+        let mut skipped = skipped;
+        for (dir, owner) in &chunk.owners {
+            let (_, count) = self.guarded.entry(*owner).or_insert_with(|| (path_of(dir), 0));
+            *count += std::mem::take(&mut skipped);
         }
     }
 
@@ -67,6 +78,7 @@ impl Findings {
         facts: &[(u32, Fact)],
         progress: &mut Progress,
     ) {
+        progress.guarded.append(&mut self.guarded);
         let facts: HashMap<u32, &Fact> = facts.iter().map(|(id, fact)| (*id, fact)).collect();
         for start in starts.iter().filter(|start| start.ignore_times() == ignore_times) {
             let id = start.fact();

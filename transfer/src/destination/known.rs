@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ebbtide_feed::MaxDelete;
 use ebbtide_wire::proto::Dialect;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,8 @@ pub(crate) struct Known {
     refused: BTreeSet<Refusal>,
     /// When it refused something last, in seconds since 1970.
     refused_at: u64,
+    /// The `max-delete` under which removals are held.
+    pub(crate) held_under: Option<MaxDelete>,
 }
 
 const COMPRESSION: Refusal = Refusal::Spare(Spare::Compression);
@@ -78,7 +81,7 @@ impl Known {
         let greeting = format!("{} {}", dialect.daemon_protocol, dialect.digests.join(" "));
         // What was refused before any session stood is of this daemon too.
         if greeting != self.greeting && !self.greeting.is_empty() {
-            *self = Known::default();
+            *self = Known { held_under: self.held_under, ..Known::default() };
         }
         self.greeting = greeting;
         self.flags = dialect.compat.0;

@@ -10,6 +10,7 @@ mod failure;
 #[cfg(test)]
 mod fake;
 mod findings;
+mod guard;
 mod judge;
 mod known;
 mod memory;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use ebbtide_feed::{DestinationState, Fact, RelPath};
 use roaring::RoaringBitmap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::ledger::{DestinationId, Ledger, Take, TakeReport};
@@ -35,6 +36,7 @@ use crate::plan::recent::Recent;
 use account::Account;
 use courier::Courier;
 use failure::Failure;
+use guard::{Guard, Guarded};
 use known::Known;
 use mirror::Mirror;
 use pause::Pause;
@@ -67,6 +69,17 @@ pub(crate) struct Destination<C> {
     pub(crate) known: Option<Vec<u8>>,
     /// What it tells about itself.
     pub(crate) account: Account,
+    /// What people ask of it.
+    pub(crate) asked: watch::Receiver<Asked>,
+}
+
+/// What people ask of a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Nothing is sent.
+    pub(crate) paused: bool,
+    /// How often the removals that were held were let go.
+    pub(crate) releases: u64,
 }
 
 /// The task's state between takes.
@@ -93,6 +106,10 @@ struct Task<C> {
     cautious: bool,
     session_pause: Pause,
     refused_pause: Pause,
+    guard: Guard,
+    asked: watch::Receiver<Asked>,
+    /// The releases that were heard.
+    releases: u64,
 }
 
 /// A fact that waits by itself.
@@ -106,10 +123,11 @@ struct Waiting {
 impl<C: Courier> Destination<C> {
     /// Works until the ledger is gone.
     pub(crate) async fn run(self) {
-        let Destination { id, mirror, courier, ledger, takes, leftovers, known, account } = self;
+        let Destination { id, mirror, courier, ledger, takes, leftovers, known, account, asked } = self;
         let known = Known::read(known.as_deref());
         let missing_args = !known.refuses(Refusal::MissingArgs);
         let rules = Rules { delete: mirror.spec.delete, hard_links: mirror.spec.hard_links, missing_args };
+        let guard = Guard::new(mirror.spec.max_delete, known.held_under);
         let task = Task {
             id,
             mirror,
@@ -128,6 +146,9 @@ impl<C: Courier> Destination<C> {
             cautious: false,
             session_pause: Pause::SESSION,
             refused_pause: Pause::REFUSED,
+            guard,
+            releases: 0,
+            asked,
         };
         task.run().await;
     }
@@ -136,8 +157,14 @@ impl<C: Courier> Destination<C> {
 impl<C: Courier> Task<C> {
     async fn run(mut self) {
         loop {
+            if !self.go_on().await {
+                return;
+            }
             self.ledger.demand(self.id, self.limit);
             let Some(take) = self.next_take().await else { return };
+            if !self.go_on().await {
+                return;
+            }
             let number = take.number;
             let facts = Arc::new(take.facts);
             self.taken = facts.len() as u64;
@@ -145,7 +172,7 @@ impl<C: Courier> Task<C> {
             self.suspects.taken(&facts);
             let started = Instant::now();
             let mut progress = Progress::default();
-            let end = self.work(&facts, &mut progress).await;
+            let end = self.work_unless_paused(&facts, &mut progress).await;
             let explained = progress.explained;
             let report = self.report(&facts, progress, started, end.as_ref().err());
             self.ledger.finished(self.id, number, report);
@@ -164,7 +191,38 @@ impl<C: Courier> Task<C> {
             tokio::select! {
                 take = self.takes.recv() => return take,
                 () = sleep_until(release.unwrap_or_else(Instant::now)), if release.is_some() => self.release(),
+                Ok(()) = self.asked.changed() => {
+                    self.hear();
+                    let paused = self.asked.borrow().paused;
+                    self.account.set_state(if paused { DestinationState::Paused } else { DestinationState::Idle });
+                }
             }
+        }
+    }
+
+    /// Waits while it is paused. `false` when nobody is left who could resume it.
+    async fn go_on(&mut self) -> bool {
+        self.hear();
+        while self.asked.borrow_and_update().paused {
+            self.account.set_state(DestinationState::Paused);
+            if self.asked.changed().await.is_err() {
+                return false;
+            }
+            self.account.set_state(DestinationState::Idle);
+            self.hear();
+        }
+        true
+    }
+
+    /// Lets go what is held, if that was asked for.
+    fn hear(&mut self) {
+        let releases = self.asked.borrow_and_update().releases;
+        if releases != self.releases {
+            self.releases = releases;
+            let ids = self.guard.release();
+            tracing::info!(destination = %self.account.url(), facts = ids.len(), "held removals are let go");
+            self.ledger.release(self.id, ids);
+            self.account.set_held(self.guard.status());
         }
     }
 
@@ -180,10 +238,35 @@ impl<C: Courier> Task<C> {
         self.ledger.release(self.id, over);
     }
 
+    /// A pause breaks off what is under way: a comparison of a large tree may take hours.
+    async fn work_unless_paused(
+        &mut self,
+        facts: &Arc<Vec<(u32, Fact)>>,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let (mut asked, known, guard) = (self.asked.clone(), self.known.clone(), self.guard.clone());
+        let paused = async {
+            // Nobody is left to pause it.
+            if asked.wait_for(|asked| asked.paused).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let end = tokio::select! {
+            end = self.work(facts, progress) => return end,
+            () = paused => Err(Failure::Paused),
+        };
+        (self.known, self.guard) = (known, guard);
+        *progress = Progress::default();
+        self.suspects.broke(facts.iter().map(|(id, _)| *id));
+        end
+    }
+
     async fn work(&mut self, facts: &Arc<Vec<(u32, Fact)>>, progress: &mut Progress) -> Result<(), Failure> {
         let mut work = Work {
             courier: Arc::clone(&self.courier),
             source: self.mirror.source()?,
+            root: self.mirror.spec.source.clone(),
+            guard: std::mem::take(&mut self.guard),
             ledger: self.ledger.clone(),
             mirror: self.mirror.index,
             rules: self.rules,
@@ -194,7 +277,7 @@ impl<C: Courier> Task<C> {
             settled_at: self.suspects.settled_at(),
         };
         let end = work.run(facts, progress).await;
-        (self.recent, self.known) = (work.recent, work.known);
+        (self.recent, self.known, self.guard) = (work.recent, work.known, work.guard);
         self.rules.missing_args = !self.known.refuses(Refusal::MissingArgs);
         end
     }
@@ -207,7 +290,7 @@ impl<C: Courier> Task<C> {
         started: Instant,
         error: Option<&Failure>,
     ) -> TakeReport {
-        let Progress { mut done, delivered, mut failed, mut replaced, .. } = progress;
+        let Progress { mut done, delivered, mut failed, mut replaced, guarded, .. } = progress;
         let mut held = RoaringBitmap::new();
         let added = self.confirm(facts, &mut done, &mut held, &mut replaced, started);
         if error.is_some_and(Failure::is_late) {
@@ -235,6 +318,13 @@ impl<C: Courier> Task<C> {
             self.hold(id, Pause::NAME, Some(failure));
             held.insert(id);
         }
+        for id in guarded.keys() {
+            self.waiting.remove(id);
+            held.insert(*id);
+        }
+        let mut over = done.clone();
+        over.extend(replaced.iter().map(|(id, _)| *id));
+        self.heed(guarded, &over, facts.len() as u64);
         self.account.acknowledged(done.len() + replaced.len() as u64);
         self.account.set_failing(self.failing());
         TakeReport { done, delivered: settled, held, replaced, added }
@@ -287,6 +377,24 @@ impl<C: Courier> Task<C> {
         waiting.pause.count()
     }
 
+    /// Takes in what is held, and says so.
+    fn heed(&mut self, guarded: Guarded, over: &RoaringBitmap, taken: u64) {
+        let is_all = taken < self.limit;
+        if self.guard.settle(guarded, over, is_all) {
+            let held = self.guard.status();
+            let (removals, limit) =
+                held.as_ref().map(|held| (held.removals, held.limit.clone())).unwrap_or_default();
+            tracing::warn!(
+                destination = %self.account.url(),
+                removals,
+                limit,
+                "removals are held, because they are more than max-delete allows; `ebbtide release` lets them go"
+            );
+        }
+        self.known.held_under = self.guard.held_under();
+        self.account.set_held(self.guard.status());
+    }
+
     fn failing(&self) -> BTreeMap<String, String> {
         let failures = self.waiting.values().filter_map(|waiting| waiting.failure.as_ref());
         failures.map(|(path, why)| (path.to_string(), why.clone())).collect()
@@ -309,6 +417,9 @@ impl<C: Courier> Task<C> {
 
     /// `explained` tells that the name which broke the session is known.
     async fn failed(&mut self, error: &Failure, explained: bool) {
+        if matches!(error, Failure::Paused) {
+            return;
+        }
         let refusal = error.refusal();
         if error.is_late() {
             self.cautious = true;

@@ -15,6 +15,7 @@ struct World {
     ledger: Ledger,
     notices: UnboundedReceiver<Notice>,
     account: Account,
+    ask: watch::Sender<Asked>,
     seq: u64,
 }
 
@@ -23,6 +24,11 @@ const DESTINATION: DestinationId = DestinationId(0);
 impl World {
     /// Everything in place, before the first sync.
     fn new(delete: bool) -> Self {
+        World::guarded(delete, None)
+    }
+
+    /// The same with a limit for removals.
+    fn guarded(delete: bool, max_delete: Option<ebbtide_feed::MaxDelete>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["src", "state"] {
             fs::create_dir(folder.path().join(name)).unwrap();
@@ -30,6 +36,7 @@ impl World {
         let spec = MirrorSpec {
             source: folder.path().join("src"),
             delete,
+            max_delete,
             numeric_ids: false,
             hard_links: true,
             filters: Vec::new(),
@@ -46,6 +53,7 @@ impl World {
         let Started { ledger, mut takes, notices, .. } = started;
         let account = Account::new(0, "rsync://fake/m/".into());
         let fake = Fake::default();
+        let ask = watch::Sender::new(Asked::default());
         let destination = Destination {
             id: DESTINATION,
             mirror: Arc::new(Mirror::new(0, spec)),
@@ -55,9 +63,10 @@ impl World {
             leftovers: None,
             known: None,
             account: account.clone(),
+            asked: ask.subscribe(),
         };
         tokio::spawn(destination.run());
-        World { folder, fake, ledger, notices, account, seq: 0 }
+        World { folder, fake, ledger, notices, account, ask, seq: 0 }
     }
 
     /// After the first sync.
@@ -420,4 +429,112 @@ async fn an_empty_root_that_is_another_directory_removes_nothing() {
     world.send(vec![gone("a"), Fact::Subtree { dir: RelPath::root(), replaced: false }]);
     world.wait(|world| world.account.status(0).last_error.is_some()).await;
     assert!(world.fake.with(|state| state.held.contains_key("a")));
+}
+
+/// A synced world that removes at most three names.
+async fn three_at_most(files: &[&str]) -> World {
+    let mut world = World::guarded(true, Some(ebbtide_feed::MaxDelete::Count(3)));
+    files.iter().for_each(|name| world.write(name, "1"));
+    world.settle().await;
+    world
+}
+
+impl World {
+    fn held(&self) -> Option<ebbtide_feed::HeldStatus> {
+        self.account.status(0).held
+    }
+
+    fn remove(&self, names: &[&str]) -> Vec<Fact> {
+        names.iter().for_each(|name| fs::remove_file(self.src(name)).unwrap());
+        names.iter().map(|name| gone(name)).collect()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_removals_are_held_while_the_rest_goes_on_until_they_are_let_go() {
+    let names = ["a", "b", "c", "d", "e"];
+    let mut world = three_at_most(&names).await;
+    let mut facts = world.remove(&names[..4]);
+    world.write("new", "2");
+    facts.push(Fact::Touched { path: RelPath::new("new").unwrap(), data: true });
+    world.send(facts);
+    world.wait(|world| world.held().is_some()).await;
+    world.same(&["new", "e"]).await;
+    let held = world.held().unwrap();
+    assert_eq!((held.removals, held.limit.as_str(), held.examples.len()), (4, "3", 4));
+    // While something is held, nothing at all is removed.
+    let facts = world.remove(&["e"]);
+    world.send(facts);
+    world.wait(|world| world.held().is_some_and(|held| held.removals == 5)).await;
+    assert!(world.fake.with(|state| names.iter().all(|name| state.held.contains_key(*name))));
+    world.ask.send_modify(|asked| asked.releases += 1);
+    world.settle().await;
+    world.same(&names).await;
+    assert_eq!(world.held(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_with_too_many_names_is_held_with_what_is_in_it() {
+    let mut world = three_at_most(&["d/a", "d/b", "d/c", "d/d"]).await;
+    fs::remove_dir_all(world.src("d")).unwrap();
+    world.send(vec![gone("d")]);
+    world.wait(|world| world.held().is_some()).await;
+    assert!(world.fake.with(|state| state.held.contains_key("d")));
+    world.ask.send_modify(|asked| asked.releases += 1);
+    world.settle().await;
+    world.same(&["d", "d/a", "d/d"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_comparison_that_would_remove_too_much_is_held_and_sends_the_rest() {
+    let mut world = three_at_most(&["x"]).await;
+    world.fake.with(|state| {
+        let meta = state.held["x"];
+        state.held.extend((0..9).map(|n| (format!("extra{n}"), meta)));
+    });
+    world.write("fresh", "2");
+    world.send(vec![Fact::Subtree { dir: RelPath::root(), replaced: false }]);
+    world.wait(|world| world.held().is_some()).await;
+    world.same(&["fresh", "x"]).await;
+    assert_eq!(
+        world.fake.with(|state| state.held.keys().filter(|name| name.starts_with("extra")).count()),
+        6
+    );
+    world.ask.send_modify(|asked| asked.releases += 1);
+    world.settle().await;
+    assert_eq!(
+        world.fake.with(|state| state.held.keys().filter(|name| name.starts_with("extra")).count()),
+        0
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn removals_are_counted_over_many_small_sessions() {
+    let names = ["a", "b", "c", "d", "e"];
+    let mut world = three_at_most(&names).await;
+    for name in &names[..3] {
+        let facts = world.remove(&[name]);
+        world.send(facts);
+        world.settle().await;
+    }
+    world.same(&names[..3]).await;
+    let facts = world.remove(&names[3..4]);
+    world.send(facts);
+    world.wait(|world| world.held().is_some()).await;
+    assert!(world.fake.with(|state| state.held.contains_key("d")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_destination_gets_nothing_and_catches_up() {
+    let mut world = World::synced(true, &["a"]).await;
+    world.ask.send_modify(|asked| asked.paused = true);
+    world.wait(|world| world.account.status(0).state == DestinationState::Paused).await;
+    let before = world.sessions();
+    world.write("a", "22");
+    world.send(vec![Fact::Touched { path: RelPath::new("a").unwrap(), data: true }]);
+    world.wait(|world| world.ledger.pending(DESTINATION) == 1).await;
+    assert_eq!(world.sessions(), before);
+    world.ask.send_modify(|asked| asked.paused = false);
+    world.settle().await;
+    world.same(&["a"]).await;
 }

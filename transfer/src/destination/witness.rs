@@ -20,11 +20,18 @@ pub(crate) struct Witness {
     /// The daemon took a name that is to be removed for a file that it need not look at: it was told to refuse
     /// `--delete-missing-args`, and drops the option without an error.
     pub(crate) spares_missing: bool,
+    /// Names that the daemon told to have removed; only if it was asked to.
+    pub(crate) deleted: u64,
+    /// Names that it did not remove because of `--max-delete`.
+    pub(crate) skipped: Option<u64>,
     bytes: usize,
 }
 
 /// Peer: rsync 3.5.0 generator.c; a mirror's lists hold nothing else that a daemon would say this of.
 const SPARED: &[u8] = b"skipping non-regular file ";
+
+/// Peer: rsync 3.0 to 3.5 generator.c, with the number of names in brackets at its end.
+const STOPPED: &[u8] = b"Deletions stopped due to --max-delete limit (";
 
 /// So many bytes of transfer errors are kept: about 30,000 of them.
 const ERROR_BYTES: usize = 4 << 20;
@@ -41,7 +48,16 @@ impl Witness {
     }
 }
 
+fn leading_number(text: &[u8]) -> u64 {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number: u64, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+}
+
 impl Observer for Witness {
+    fn deleted(&mut self, _name: &[u8], _is_dir: bool) {
+        self.deleted += 1;
+    }
+
     fn stored(&mut self, index: usize, _entry: &Entry) {
         self.stored.insert(index);
     }
@@ -57,6 +73,9 @@ impl Observer for Witness {
     fn text(&mut self, text: &Text) {
         if text.kind != TextKind::TransferError {
             self.spares_missing |= text.bytes.starts_with(SPARED);
+            if let Some(skipped) = text.bytes.strip_prefix(STOPPED) {
+                self.skipped = Some(leading_number(skipped).max(1));
+            }
             return;
         }
         self.bytes += text.bytes.len() + 1;

@@ -1,18 +1,20 @@
 //! Working off one take: plan it, send it, and find out what is done.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ebbtide_feed::{Fact, RelPath};
 use roaring::RoaringBitmap;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use super::account::Account;
 use super::courier::{Broken, Courier, Delivery, Orders};
 use super::failure::Failure;
 use super::findings::Findings;
+use super::guard::{Guard, Guarded, count_names};
 use super::judge::{Verdict, accused_entries, judge, shown};
 use super::known::Known;
 use super::refusal::Refusal;
@@ -48,6 +50,8 @@ pub(crate) struct Progress {
     pub(crate) replaced: BTreeMap<u32, Vec<Fact>>,
     /// A session broke, and the daemon said over which name: `failed` has it.
     pub(crate) explained: bool,
+    /// These wait for a person: the destination would lose too much.
+    pub(crate) guarded: Guarded,
     /// Something of these is neither sent nor failed: they are looked at again.
     incomplete: RoaringBitmap,
 }
@@ -63,7 +67,8 @@ impl Progress {
 
     /// A fact with several parts is done when all of them are.
     fn resolve(&mut self) {
-        let failed: RoaringBitmap = self.failed.keys().copied().collect();
+        self.failed.retain(|id, _| !self.guarded.contains_key(id));
+        let failed: RoaringBitmap = self.failed.keys().chain(self.guarded.keys()).copied().collect();
         self.delivered -= &self.incomplete | &failed;
         let open = &self.incomplete | &failed | &self.delivered;
         self.replaced.retain(|id, _| !open.contains(*id));
@@ -75,6 +80,8 @@ impl Progress {
 pub(crate) struct Work<C> {
     pub(crate) courier: Arc<C>,
     pub(crate) source: Arc<Source>,
+    /// The source's path.
+    pub(crate) root: PathBuf,
     pub(crate) ledger: Ledger,
     /// Index of the mirror.
     pub(crate) mirror: usize,
@@ -87,6 +94,7 @@ pub(crate) struct Work<C> {
     pub(crate) cautious: bool,
     /// No directory is compared before this: an earlier session may still be running at the daemon.
     pub(crate) settled_at: Instant,
+    pub(crate) guard: Guard,
 }
 
 impl<C: Courier> Work<C> {
@@ -131,7 +139,11 @@ impl<C: Courier> Work<C> {
         tick: Tick,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
-        for job in lists {
+        for mut job in lists {
+            self.hold_removals(&mut job, progress).await?;
+            if job.list.missing.is_empty() && job.updates.is_empty() {
+                continue;
+            }
             self.send_names(&job, tick, progress).await?;
         }
         Ok(())
@@ -167,10 +179,51 @@ impl<C: Courier> Work<C> {
         Ok(self.ledger.note_links(self.mirror, &done)?)
     }
 
+    /// Keeps back the removals of a list if they are too many.
+    async fn hold_removals(&mut self, job: &mut Job, progress: &mut Progress) -> Result<(), Failure> {
+        let many = job.list.missing.len() as u64;
+        let exceeds = |guard: &mut Guard| guard.allowance().is_some_and(|most| many > most);
+        if exceeds(&mut self.guard) && self.guard.needs_count() {
+            self.count_names().await?;
+        }
+        if exceeds(&mut self.guard) {
+            guard_removals(job, progress);
+            job.removals.clear();
+            job.replaced.clear();
+            job.list.missing.clear();
+        }
+        Ok(())
+    }
+
+    async fn count_names(&mut self) -> Result<(), JoinError> {
+        let root = self.root.clone();
+        let names = spawn_blocking(move || count_names(&root)).await?;
+        self.guard.count(names);
+        Ok(())
+    }
+
+    /// One session; once more if it was stopped by a limit that is higher than was known.
     async fn push(&mut self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, Box<Broken>> {
+        let again = self.guard.needs_count().then(|| entries.clone());
+        let delivery = self.push_once(orders, entries).await?;
+        match again {
+            // A count that fails leaves the limit as it is.
+            Some(entries) if delivery.witness.skipped.is_some() && self.count_names().await.is_ok() => {
+                self.push_once(orders, entries).await
+            }
+            _ => Ok(delivery),
+        }
+    }
+
+    async fn push_once(&mut self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, Box<Broken>> {
         tracing::trace!(?orders, names = ?Names(&entries), "session");
-        let orders = self.known.shape(orders);
-        let delivery = self.courier.push(orders, entries, Arc::clone(&self.source)).await?;
+        let orders = Orders { max_delete: self.guard.allowance(), ..self.known.shape(orders) };
+        let pushed = self.courier.push(orders, entries, Arc::clone(&self.source)).await;
+        self.guard.saw(match &pushed {
+            Ok(delivery) => &delivery.witness,
+            Err(broken) => &broken.witness,
+        });
+        let delivery = pushed?;
         let report = &delivery.report;
         if let Some(dialect) = &report.dialect {
             self.known.met(dialect);
@@ -208,6 +261,9 @@ impl<C: Courier> Work<C> {
             let removals = job.removals.iter().map(|(id, _)| *id);
             progress.incomplete.extend(removals.chain(job.replaced.iter().map(|(id, _, _)| *id)));
             return Ok(());
+        }
+        if delivery.witness.skipped.is_some() {
+            guard_removals(job, progress);
         }
         let removed = self.remove(list, removals).await?;
         settle_removals(job, &removed, progress);
@@ -342,6 +398,9 @@ impl<C: Courier> Work<C> {
         }
         for entry in entries {
             self.recent.forget(&entry.name);
+        }
+        if let Some(skipped) = delivery.witness.skipped {
+            findings.guard(&chunk, skipped);
         }
         findings.judge(&chunk, entries, &judgement);
         Ok(self.ledger.note_links(self.mirror, &chunk.notes)?)
@@ -484,6 +543,14 @@ fn settle_parents(job: &Job, verdicts: &[Verdict], progress: &mut Progress) {
             let again = Fact::Touched { path: path_of(dir), data: false };
             progress.replaced.entry(id).or_default().push(again);
         }
+    }
+}
+
+/// The removals of a list wait for a person.
+fn guard_removals(job: &Job, progress: &mut Progress) {
+    let replaced = job.replaced.iter().map(|(id, name, _)| (id, name));
+    for (id, name) in job.removals.iter().map(|(id, name)| (id, name)).chain(replaced) {
+        progress.guarded.insert(*id, (path_of(name), 1));
     }
 }
 
