@@ -59,7 +59,12 @@ fn answer(
             };
             codec::write(feed, &ToTracker::Status { token, status })?;
         }
-        ToSender::Start(_) | ToSender::CancelBarrier { .. } | ToSender::Stop => {}
+        ToSender::Start(_)
+        | ToSender::CancelBarrier { .. }
+        | ToSender::Pause { .. }
+        | ToSender::Halt { .. }
+        | ToSender::Release { .. }
+        | ToSender::Stop => {}
     }
     Ok(())
 }

@@ -44,6 +44,16 @@ pub enum ToSender {
         /// Nothing is sent.
         paused: bool,
     },
+    /// Nothing of this mirror is sent, and why; or something again, from the directory with this `st_dev` and
+    /// `st_ino`.
+    Halt {
+        /// Which mirror.
+        mirror: MirrorId,
+        /// See [`MirrorSpec::halted`].
+        halted: Option<String>,
+        /// See [`MirrorSpec::root`].
+        root: Option<(u64, u64)>,
+    },
     /// Removals that [`MirrorSpec::max_delete`] holds at this destination are let go.
     Release {
         /// Which mirror.
@@ -103,6 +113,11 @@ pub struct Start {
 pub struct MirrorSpec {
     /// Absolute path of the source directory.
     pub source: PathBuf,
+    /// `st_dev` and `st_ino` of the directory that is the source; another one at its path is not mirrored. `None` for
+    /// whichever is found first.
+    pub root: Option<(u64, u64)>,
+    /// Why nothing of this mirror is sent, if so: the source directory is not the one it was.
+    pub halted: Option<String>,
     /// Remove at the destinations what the source does not have.
     pub delete: bool,
     /// Send owner and group as numbers, never as names.
@@ -231,8 +246,8 @@ pub enum DestinationState {
 pub struct HeldStatus {
     /// How many names, at least.
     pub removals: u64,
-    /// The `max-delete` of the mirror.
-    pub limit: String,
+    /// Why they wait, such as `max-delete is 10`.
+    pub reason: String,
     /// Some of the names, or directories that hold them; at most 10.
     pub examples: Vec<String>,
     /// Milliseconds since the first of them was held.

@@ -149,6 +149,8 @@ impl MirrorArguments {
         let destinations = self.to.iter().map(|url| self.destination(url)).collect::<Result<_, _>>()?;
         let rules = self.filter.iter().map(|rule| (RuleKind::Filter, rule.as_str(), ()));
         let mirrors = vec![MirrorSpec {
+            root: None,
+            halted: None,
             source,
             delete: self.delete,
             numeric_ids: self.numeric_ids,

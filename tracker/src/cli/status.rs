@@ -171,10 +171,10 @@ impl Page {
         }
         if let Some(held) = &to.held {
             self.line(format_args!(
-                "     held for {}: {} removals, max-delete is {}; `ebbtide release` lets them go: {}",
+                "     held for {}: {} removals, since {}; `ebbtide release` lets them go: {}",
                 span(held.since_ms),
                 held.removals,
-                held.limit,
+                held.reason,
                 held.examples.join(", ")
             ));
         }

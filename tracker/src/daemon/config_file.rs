@@ -109,6 +109,8 @@ fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
     config::check_source(section.source.get_ref()).map_err(Wrong::at(section.source.span()))?;
     let filters = rules(&section)?;
     Ok(MirrorSpec {
+        root: None,
+        halted: None,
         source: section.source.into_inner(),
         delete: section.delete,
         numeric_ids: section.numeric_ids,

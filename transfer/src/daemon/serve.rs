@@ -154,7 +154,7 @@ struct Sender {
     asked: Vec<watch::Sender<Asked>>,
     /// Index of the first destination of each mirror among all of them.
     firsts: Vec<usize>,
-    mirrors: usize,
+    sources: Vec<Arc<Mirror>>,
     answers: mpsc::UnboundedSender<ToTracker>,
     /// What the status says besides figures.
     notes: Vec<String>,
@@ -177,7 +177,7 @@ impl Sender {
             accounts: Vec::new(),
             asked: Vec::new(),
             firsts: Vec::new(),
-            mirrors: mirrors.len(),
+            sources: Vec::new(),
             answers,
             notes: damage.into_iter().collect(),
             term: signal(SignalKind::terminate()).map_err(End::Signals)?,
@@ -187,6 +187,7 @@ impl Sender {
         for (at, spec) in mirrors.into_iter().enumerate() {
             sender.firsts.push(sender.accounts.len());
             let mirror = Arc::new(Mirror::new(at, spec));
+            sender.sources.push(Arc::clone(&mirror));
             for (number, (takes, (leftovers, known))) in (0..mirror.spec.destinations.len()).zip(&mut takes) {
                 sender.start_destination(&mirror, number, takes, (leftovers, known));
             }
@@ -249,6 +250,11 @@ impl Sender {
             ToSender::Pause { mirror, destination, paused } => {
                 self.ask(mirror, destination, |asked| asked.paused = paused);
             }
+            ToSender::Halt { mirror, halted, root } => {
+                if let Some(mirror) = self.sources.get(mirror as usize) {
+                    mirror.halt(halted, root);
+                }
+            }
             ToSender::Release { mirror, destination } => {
                 self.ask(mirror, destination, |asked| asked.releases += 1);
             }
@@ -266,7 +272,7 @@ impl Sender {
     }
 
     fn on_batch(&mut self, batch: Batch) -> Result<(), End> {
-        if batch.mirror as usize >= self.mirrors {
+        if batch.mirror as usize >= self.sources.len() {
             return Err(End::Mirror(batch.mirror));
         }
         tracing::debug!(seq = batch.seq, facts = batch.facts.len(), last = batch.last, "batch");

@@ -45,6 +45,8 @@ pub(crate) struct Guard {
     tripped: Option<SystemTime>,
     /// A person let go what is held: nothing is counted until it is gone.
     released: bool,
+    /// The source directory has no entries.
+    empty: bool,
 }
 
 impl Guard {
@@ -61,10 +63,13 @@ impl Guard {
 
     /// How many names may still be removed; `None` when it does not matter.
     pub(crate) fn allowance(&mut self) -> Option<u64> {
-        let limit = self.limit.filter(|_| !self.released)?;
+        if self.released {
+            return None;
+        }
         if self.tripped.is_some() {
             return Some(0);
         }
+        let limit = self.limit?;
         while self.removed.front().is_some_and(|(at, _)| at.elapsed() > WINDOW) {
             self.removed.pop_front();
         }
@@ -78,6 +83,27 @@ impl Guard {
             }
         };
         Some(most.saturating_sub(removed))
+    }
+
+    /// The most names that a comparison may remove. A source that has become empty is more likely one that was lost
+    /// than one that nobody wants any more.
+    pub(crate) fn allowance_of_comparison(&mut self) -> Option<u64> {
+        if self.empty && !self.released { Some(0) } else { self.allowance() }
+    }
+
+    /// Whether the source directory had no entries when it was last looked at.
+    pub(crate) fn found_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// Whether the source directory has no entries now. What was held for that alone is looked at again: its ids.
+    pub(crate) fn look(&mut self, empty: bool) -> RoaringBitmap {
+        let was_empty = std::mem::replace(&mut self.empty, empty);
+        if !was_empty || empty || self.released {
+            return RoaringBitmap::new();
+        }
+        self.tripped = None;
+        std::mem::take(&mut self.held).into_keys().collect()
     }
 
     /// Whether the number of names must be known before so many removals are held.
@@ -123,13 +149,21 @@ impl Guard {
         self.held.keys().copied().collect()
     }
 
+    fn reason(&self) -> String {
+        match self.limit {
+            _ if self.empty => "the source directory is empty".to_owned(),
+            Some(limit) => format!("max-delete is {limit}"),
+            None => "the source directory was empty".to_owned(),
+        }
+    }
+
     /// For the status.
     pub(crate) fn status(&self) -> Option<HeldStatus> {
         let since = self.tripped.filter(|_| !self.held.is_empty() && !self.released)?;
         let since_ms = since.elapsed().unwrap_or_default().as_millis();
         Some(HeldStatus {
             removals: self.held.values().map(|(_, count)| count).sum(),
-            limit: self.limit.map(|limit| limit.to_string()).unwrap_or_default(),
+            reason: self.reason(),
             examples: self.held.values().take(EXAMPLES).map(|(path, _)| path.to_string()).collect(),
             since_ms: u64::try_from(since_ms).unwrap_or(u64::MAX),
         })

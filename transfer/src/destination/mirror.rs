@@ -1,7 +1,7 @@
 //! A mirror's source, checked each time it is used.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ebbtide_feed::MirrorSpec;
 use ebbtide_filter::Filters;
@@ -15,7 +15,17 @@ pub(crate) struct Mirror {
     pub(crate) index: usize,
     /// What the configuration says.
     pub(crate) spec: MirrorSpec,
-    opened: Mutex<Option<(Arc<Source>, Identity)>>,
+    state: Mutex<State>,
+}
+
+/// What the tracker says of the source, and what was opened.
+#[derive(Default)]
+struct State {
+    opened: Option<(Arc<Source>, Identity)>,
+    /// The directory that it must be; any is right where the tracker does not say.
+    root: Option<Identity>,
+    /// Why nothing is sent.
+    halted: Option<String>,
 }
 
 /// What makes a directory the same one.
@@ -24,7 +34,18 @@ type Identity = (u64, u64);
 impl Mirror {
     /// The source is opened when it is first used.
     pub(crate) fn new(index: usize, spec: MirrorSpec) -> Self {
-        Mirror { index, spec, opened: Mutex::new(None) }
+        let state = State { opened: None, root: spec.root, halted: spec.halted.clone() };
+        Mirror { index, spec, state: Mutex::new(state) }
+    }
+
+    /// What the tracker says of the source now.
+    pub(crate) fn halt(&self, halted: Option<String>, root: Option<Identity>) {
+        let mut state = self.lock();
+        (state.halted, state.root) = (halted, root);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The source, provided that the directory at its path is the one it was at first. One that was unmounted or
@@ -37,20 +58,27 @@ impl Mirror {
     }
 
     fn open(&self) -> io::Result<Arc<Source>> {
+        let mut state = self.lock();
+        if let Some(why) = &state.halted {
+            return Err(io::Error::other(why.clone()));
+        }
         let now = identity(&rustix::fs::stat(&self.spec.source)?);
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((source, known)) = &*opened {
-            return match *known == now {
-                true => Ok(Arc::clone(source)),
-                false => Err(io::Error::other("another directory stands there now than at the start")),
-            };
+        let first = state.opened.as_ref().map(|(_, first)| *first);
+        if state.root.or(first).is_some_and(|right| right != now) {
+            return Err(io::Error::other("another directory stands there now than at the start"));
+        }
+        if let Some((source, _)) = state.opened.as_ref().filter(|(_, known)| *known == now) {
+            return Ok(Arc::clone(source));
         }
         let rules = Filters::from_texts(&self.spec.filters).map_err(io::Error::other)?;
         let source = Arc::new(
             Source::open(&self.spec.source)?.reading(wanted(&self.spec)).with_filters(&Arc::new(rules)),
         );
         let meta = source.look(0, b".")?.meta;
-        *opened = Some((Arc::clone(&source), (meta.dev, meta.ino)));
+        if (meta.dev, meta.ino) != now {
+            return Err(io::Error::other("it was replaced while it was opened"));
+        }
+        state.opened = Some((Arc::clone(&source), now));
         Ok(source)
     }
 }

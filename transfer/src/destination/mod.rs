@@ -268,6 +268,7 @@ impl<C: Courier> Task<C> {
             root: self.mirror.spec.source.clone(),
             guard: std::mem::take(&mut self.guard),
             ledger: self.ledger.clone(),
+            id: self.id,
             mirror: self.mirror.index,
             rules: self.rules,
             recent: std::mem::take(&mut self.recent),
@@ -382,14 +383,9 @@ impl<C: Courier> Task<C> {
         let is_all = taken < self.limit;
         if self.guard.settle(guarded, over, is_all) {
             let held = self.guard.status();
-            let (removals, limit) =
-                held.as_ref().map(|held| (held.removals, held.limit.clone())).unwrap_or_default();
-            tracing::warn!(
-                destination = %self.account.url(),
-                removals,
-                limit,
-                "removals are held, because they are more than max-delete allows; `ebbtide release` lets them go"
-            );
+            let (removals, reason) = held.map(|held| (held.removals, held.reason)).unwrap_or_default();
+            let destination = self.account.url();
+            tracing::warn!(%destination, removals, reason, "removals are held: `ebbtide release` lets them go");
         }
         self.known.held_under = self.guard.held_under();
         self.account.set_held(self.guard.status());

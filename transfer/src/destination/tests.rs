@@ -461,7 +461,7 @@ async fn too_many_removals_are_held_while_the_rest_goes_on_until_they_are_let_go
     world.wait(|world| world.held().is_some()).await;
     world.same(&["new", "e"]).await;
     let held = world.held().unwrap();
-    assert_eq!((held.removals, held.limit.as_str(), held.examples.len()), (4, "3", 4));
+    assert_eq!((held.removals, held.reason.as_str(), held.examples.len()), (4, "max-delete is 3", 4));
     // While something is held, nothing at all is removed.
     let facts = world.remove(&["e"]);
     world.send(facts);
@@ -535,6 +535,37 @@ async fn a_paused_destination_gets_nothing_and_catches_up() {
     world.wait(|world| world.ledger.pending(DESTINATION) == 1).await;
     assert_eq!(world.sessions(), before);
     world.ask.send_modify(|asked| asked.paused = false);
+    world.settle().await;
+    world.same(&["a"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_found_empty_removes_nothing_until_it_has_something_again() {
+    let mut world = World::synced(true, &["a", "b"]).await;
+    ["a", "b"].iter().for_each(|name| fs::remove_file(world.src(name)).unwrap());
+    let whole = || vec![Fact::Subtree { dir: RelPath::root(), replaced: false }];
+    world.send(whole());
+    world.wait(|world| world.held().is_some()).await;
+    assert_eq!(world.held().unwrap().reason, "the source directory is empty");
+    assert!(world.fake.with(|state| state.held.contains_key("a") && state.held.contains_key("b")));
+    world.write("c", "3");
+    world.send(vec![Fact::Touched { path: path("c"), data: true }]);
+    world.settle().await;
+    world.same(&["a", "b", "c"]).await;
+    assert_eq!(world.held(), None);
+    fs::remove_file(world.src("c")).unwrap();
+    world.send(whole());
+    world.wait(|world| world.held().is_some()).await;
+    world.ask.send_modify(|asked| asked.releases += 1);
+    world.settle().await;
+    world.same(&["c"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_were_seen_to_go_are_removed_though_the_source_is_empty_then() {
+    let mut world = World::synced(true, &["a"]).await;
+    let facts = world.remove(&["a"]);
+    world.send(facts);
     world.settle().await;
     world.same(&["a"]).await;
 }

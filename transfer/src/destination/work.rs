@@ -18,7 +18,7 @@ use super::guard::{Guard, Guarded, count_names};
 use super::judge::{Verdict, accused_entries, judge, shown};
 use super::known::Known;
 use super::refusal::Refusal;
-use crate::ledger::{Ledger, LinkNotes};
+use crate::ledger::{DestinationId, Ledger, LinkNotes};
 use crate::plan::Rules;
 use crate::plan::list::{Lane, List};
 use crate::plan::look::{Looker, ROOT, ancestors};
@@ -83,6 +83,8 @@ pub(crate) struct Work<C> {
     /// The source's path.
     pub(crate) root: PathBuf,
     pub(crate) ledger: Ledger,
+    /// Which destination it is there.
+    pub(crate) id: DestinationId,
     /// Index of the mirror.
     pub(crate) mirror: usize,
     pub(crate) rules: Rules,
@@ -126,6 +128,10 @@ impl<C: Courier> Work<C> {
         sent?;
         if !trees.is_empty() {
             sleep_until(self.settled_at).await;
+        }
+        if !trees.is_empty() || self.guard.found_empty() {
+            let over = self.guard.look(self.rules.delete && self.source.is_empty());
+            self.ledger.release(self.id, over);
         }
         for ignore_times in [false, true] {
             self.send_tree(&trees, ignore_times, facts, progress).await?;
@@ -217,7 +223,11 @@ impl<C: Courier> Work<C> {
 
     async fn push_once(&mut self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, Box<Broken>> {
         tracing::trace!(?orders, names = ?Names(&entries), "session");
-        let orders = Orders { max_delete: self.guard.allowance(), ..self.known.shape(orders) };
+        let max_delete = match orders.lane.complete {
+            true => self.guard.allowance_of_comparison(),
+            false => self.guard.allowance(),
+        };
+        let orders = Orders { max_delete, ..self.known.shape(orders) };
         let pushed = self.courier.push(orders, entries, Arc::clone(&self.source)).await;
         self.guard.saw(match &pushed {
             Ok(delivery) => &delivery.witness,

@@ -112,6 +112,13 @@ impl Source {
         self.links
     }
 
+    /// Whether the first root surely has no entries.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Ok(directory) = self.open_dir(0, b".") else { return false };
+        let Ok(mut entries) = rustix::fs::Dir::read_from(directory) else { return false };
+        entries.all(|entry| entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b"..")))
+    }
+
     /// The path of a root, as it was given.
     pub fn path(&self, root: u16) -> &Path {
         self.roots.get(usize::from(root)).map_or(Path::new(""), |root| &root.path)
