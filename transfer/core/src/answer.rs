@@ -14,7 +14,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::delta::{FileDigest, Run, Search, StrongSum, SumHeader};
+use crate::delta::{Digest, FileDigest, Run, Search, StrongSum, SumHeader, file_digest};
 use crate::proto::{Append, Checksum, Compression};
 use crate::sender::Request;
 use crate::token::{Framer, TokenWriter};
@@ -101,6 +101,11 @@ impl Pieces {
         self.list.is_empty()
     }
 
+    /// Whether nothing of it lies in the file: all is in [`Pieces::scratch`], in order.
+    pub fn is_own(&self) -> bool {
+        self.list.iter().all(|piece| matches!(piece, Piece::Scratch(_)))
+    }
+
     /// Forgets all, keeping the memory.
     pub fn clear(&mut self) {
         self.scratch.clear();
@@ -150,7 +155,9 @@ pub struct Encoder {
 struct Answer {
     /// The header to write first; taken by the first step.
     header: Option<SumHeader>,
-    digest: FileDigest,
+    /// Of a file that takes several steps.
+    digest: Option<FileDigest>,
+    checksum: Checksum,
     len: usize,
     /// Offset from which on the file is sent: not 0 only when appending.
     from: usize,
@@ -178,8 +185,9 @@ impl Encoder {
         self.search.start(Arc::clone(&request.sums), request.in_place);
         self.search.skip(from);
         self.literal = 0;
-        let digest = FileDigest::new(self.checksum);
-        self.answer = Some(Answer { header: Some(header), digest, len, from, whole, spoiled: false });
+        let checksum = self.checksum;
+        self.answer =
+            Some(Answer { header: Some(header), digest: None, checksum, len, from, whole, spoiled: false });
         Ok(())
     }
 
@@ -209,11 +217,17 @@ impl Encoder {
             }
         });
         failure?;
-        answer.digest.update(&file[start..self.search.position()]);
+        let part = &file[start..self.search.position()];
+        if done && answer.digest.is_none() {
+            let digest = file_digest(answer.checksum, part);
+            self.end(Some(digest), out)?;
+            return Ok(Progress::Done);
+        }
+        answer.digest().update(part);
         if !done {
             return Ok(Progress::More);
         }
-        self.end(out)?;
+        self.end(None, out)?;
         Ok(Progress::Done)
     }
 
@@ -241,7 +255,7 @@ impl Encoder {
     pub fn pass(&mut self, part: &[u8]) {
         self.literal += part.len() as u64;
         if let Some(answer) = &mut self.answer {
-            answer.digest.update(part);
+            answer.digest().update(part);
         }
     }
 
@@ -250,15 +264,16 @@ impl Encoder {
     /// # Errors
     /// Misuse: no answer was begun.
     pub fn end_frames(&mut self, out: &mut Pieces) -> Result<(), Error> {
-        self.end(out)
+        self.end(None, out)
     }
 
-    fn end(&mut self, out: &mut Pieces) -> Result<(), Error> {
+    /// Ends the answer with the digest of all that was encoded, if it is not the one that was made step by step.
+    fn end(&mut self, digest: Option<Digest>, out: &mut Pieces) -> Result<(), Error> {
         self.search.release();
         self.tokens.end(out)?;
         let misuse = || Error::misuse(Stage::Transfer, "no answer was begun");
         let answer = self.answer.take().ok_or_else(misuse)?;
-        out.put(&answer.checksum());
+        out.put(answer.checksum(digest).as_bytes());
         Ok(())
     }
 
@@ -285,25 +300,22 @@ impl Answer {
     /// Writes the header, unless that was done.
     fn put_header(&mut self, append: Append, file: &[u8], out: &mut Pieces) {
         let Some(header) = self.header.take() else { return };
-        let mut bytes = Vec::with_capacity(16);
-        header.put(&mut bytes);
-        out.put(&bytes);
+        out.put(&header.to_bytes());
         if append == Append::Verify {
-            self.digest.update(&file[..self.from]);
+            let from = self.from;
+            self.digest().update(&file[..from]);
         }
     }
 
+    fn digest(&mut self) -> &mut FileDigest {
+        self.digest.get_or_insert_with(|| FileDigest::new(self.checksum))
+    }
+
     /// The digest, or one that differs from it.
-    fn checksum(self) -> Vec<u8> {
-        let mut digest = self.digest.finish().as_bytes().to_vec();
-        if self.spoiled {
-            let zero = digest.iter().all(|byte| *byte == 0);
-            digest.fill(0);
-            if let Some(last) = digest.last_mut() {
-                *last = zero.into();
-            }
-        }
-        digest
+    fn checksum(self, digest: Option<Digest>) -> Digest {
+        let made = || self.digest.map_or_else(|| file_digest(self.checksum, &[]), FileDigest::finish);
+        let digest = digest.unwrap_or_else(made);
+        if self.spoiled { digest.another() } else { digest }
     }
 }
 

@@ -147,7 +147,7 @@ fn followed(given: &super::args::Links) -> Links {
 
 /// What is sent, with what is read of it.
 fn open(args: &Args, filters: &Arc<Filters>, roots: &Roots) -> io::Result<Source> {
-    let source = Source::open_all(&roots.paths)?.reading(Wanted::of(&args.push.server));
+    let source = Source::open_all(&roots.paths)?.unmarked().reading(Wanted::of(&args.push.server));
     Ok(source.following(followed(&args.given.links)).with_filters(filters))
 }
 

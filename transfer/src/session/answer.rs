@@ -2,6 +2,7 @@
 //! must not hold up the socket.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::source::{Content, OpenFile, Source, Steps};
 #[derive(Debug)]
 pub(super) struct Answerer {
     jobs: UnboundedSender<Job>,
-    batches: Receiver<Vec<Part>>,
+    batches: Receiver<Batch>,
 }
 
 /// One request, and the entry that it is for.
@@ -30,8 +31,18 @@ pub(super) struct Job {
     pub(super) request: Request,
 }
 
-/// A part of the answers, in the order in which they go out.
+/// Some parts of the answers, in the order in which they go out.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) parts: Vec<Part>,
+    /// The answers to small files.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// A part of the answers.
 pub(super) enum Part {
+    /// A whole answer: a range of the batch's bytes.
+    Small { ndx: Ndx, range: Range<usize>, end: End },
     /// Some bytes of the answer to `ndx`; `first` begins it, `end` ends it.
     Bytes { ndx: Ndx, first: bool, pieces: Pieces, source: Bytes, end: Option<End> },
     /// There is no answer.
@@ -48,6 +59,8 @@ pub(super) struct End {
     pub(super) size: u64,
     /// How much of it the destination did not have, in bytes.
     pub(super) literal: u64,
+    /// How many bytes of sums came with the request.
+    pub(super) sums: u64,
 }
 
 /// Batches that wait for the session, each of about [`BATCH_BYTES`] or one encoder step.
@@ -55,6 +68,12 @@ const BATCHES: usize = 3;
 
 /// A batch goes out when it has this many bytes, or when no more requests are there.
 const BATCH_BYTES: usize = 256 * 1024;
+
+/// Shorter files are copied into their batch; longer ones are partly sent from where they were read to.
+const SMALL: usize = 2 << 10;
+
+/// The header of block sums.
+const HEADER_BYTES: u64 = 16;
 
 /// Shorter files that hold compressed data go with the others: the compressor sees quickly that it cannot help.
 const RAW_FROM: usize = 64 << 10;
@@ -79,15 +98,16 @@ impl Answerer {
         let (sender, batches) = mpsc::channel(BATCHES);
         let encoder = context.encoder()?;
         let context = context.clone();
-        let (batch, batch_bytes) = (Vec::new(), 0);
         let worker = Worker {
             context,
             compressing,
             encoder,
             source,
             steps: Steps::default(),
-            batch,
-            batch_bytes,
+            batch: Batch::default(),
+            batch_bytes: 0,
+            pieces: Pieces::default(),
+            buffer: Vec::new(),
             batches: sender,
         };
         tokio::task::spawn_blocking(move || worker.run(requests));
@@ -101,12 +121,12 @@ impl Answerer {
     }
 
     /// Waits for the next batch; `None` after the thread has ended.
-    pub(super) async fn next(&mut self) -> Option<Vec<Part>> {
+    pub(super) async fn next(&mut self) -> Option<Batch> {
         self.batches.recv().await
     }
 
     /// The next batch, if one is there.
-    pub(super) fn next_now(&mut self) -> Option<Vec<Part>> {
+    pub(super) fn next_now(&mut self) -> Option<Batch> {
         self.batches.try_recv().ok()
     }
 }
@@ -126,9 +146,12 @@ struct Worker {
     encoder: Encoder,
     source: Arc<Source>,
     steps: Steps,
-    batch: Vec<Part>,
+    batch: Batch,
     batch_bytes: usize,
-    batches: Sender<Vec<Part>>,
+    /// Where small files are read to and their answers are made.
+    pieces: Pieces,
+    buffer: Vec<u8>,
+    batches: Sender<Batch>,
 }
 
 /// The session has dropped its end.
@@ -157,15 +180,39 @@ impl Worker {
             let (why, error) = (NoSend::Withheld, ErrorKind::Other.into());
             return self.add(Part::NoSend { ndx, why, error }, 0);
         }
-        let opened = self.steps.open_file(&self.source, entry.root, &entry.name);
-        let read = opened.and_then(|file| file.content(Vec::new()).map(|content| (file, Arc::new(content))));
+        let opened = self.steps.open_listed(&self.source, entry.root, &entry.name, &entry.meta);
+        let buffer = mem::take(&mut self.buffer);
+        let read = opened.and_then(|file| file.content(buffer).map(|content| (file, content)));
         match read {
-            Ok((file, content)) => self.encode(job, &file, &content),
+            Ok((file, content)) if content.len() < SMALL => self.encode_small(job, &file, content),
+            Ok((file, content)) => self.encode(job, &file, &Arc::new(content)),
             Err(error) => {
                 let why = if is_gone(&error) { NoSend::Gone } else { NoSend::Other };
                 self.add(Part::NoSend { ndx, why, error }, 0)
             }
         }
+    }
+
+    fn encode_small(&mut self, job: &Job, file: &OpenFile, content: Content) -> Result<(), Unwanted> {
+        self.pieces.clear();
+        let mut progress = self.encoder.start(&job.request, content.len()).map(|()| Progress::More);
+        while let Ok(Progress::More) = progress {
+            progress = self.encoder.step(&content, &mut self.pieces);
+        }
+        if let Err(error) = progress {
+            return self.broken(error);
+        }
+        let (ndx, end, bytes) = (job.request.ndx, self.end(job, file, &content), self.pieces.len());
+        if !self.pieces.is_own() {
+            let (pieces, source) = (mem::take(&mut self.pieces), Arc::new(content));
+            return self.add(Part::Bytes { ndx, first: true, pieces, source, end: Some(end) }, bytes);
+        }
+        let start = self.batch.bytes.len();
+        self.batch.bytes.extend_from_slice(&self.pieces.scratch);
+        if let Content::Read(buffer) = content {
+            self.buffer = buffer;
+        }
+        self.add(Part::Small { ndx, range: start..start + bytes, end }, bytes)
     }
 
     fn encode(&mut self, job: &Job, file: &OpenFile, content: &Arc<Content>) -> Result<(), Unwanted> {
@@ -274,11 +321,13 @@ impl Worker {
         let steady = file.after().is_ok_and(|after| !listed.content_differs(&after)) && !content.was_cut();
         let outcome = if steady { Outcome::Sent } else { Outcome::ChangedWhileRead };
         let literal = self.encoder.literal_bytes();
-        End { outcome, size: content.len() as u64, literal }
+        let header = job.request.header();
+        let sums = HEADER_BYTES + u64::from(header.count) * header.stride() as u64;
+        End { outcome, size: content.len() as u64, literal, sums }
     }
 
     fn add(&mut self, part: Part, bytes: usize) -> Result<(), Unwanted> {
-        self.batch.push(part);
+        self.batch.parts.push(part);
         // Each part costs something to hold, however few bytes it has.
         self.batch_bytes += bytes + 256;
         if self.batch_bytes >= BATCH_BYTES { self.hand_over() } else { Ok(()) }
@@ -286,10 +335,10 @@ impl Worker {
 
     fn hand_over(&mut self) -> Result<(), Unwanted> {
         self.batch_bytes = 0;
-        if self.batch.is_empty() {
+        if self.batch.parts.is_empty() {
             return Ok(());
         }
-        self.batches.blocking_send(std::mem::take(&mut self.batch)).map_err(|_| Unwanted)
+        self.batches.blocking_send(mem::take(&mut self.batch)).map_err(|_| Unwanted)
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod give_list;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use ebbtide_wire::sender::{self, Client, Event, Iflags, Ndx, Request, ValuesRequ
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::answer::{Answerer, Compressing, End, Job, Part};
+use super::answer::{Answerer, Batch, Compressing, End, Job, Part};
 use super::entry::FileListInput;
 use super::error::{SessionErrorKind, Stage};
 use super::listings::{Lister, Listing, Listings, Ready};
@@ -51,8 +51,6 @@ pub(super) struct Driver<'a> {
     compressing: Compressing,
     /// Requests without a complete answer.
     open_requests: usize,
-    /// How many bytes of sums came with each of them.
-    asked: HashMap<Ndx, u64>,
     /// Bytes of the answer that is open.
     answer_bytes: u64,
     /// When the list began to go out, and how many bytes had been made before.
@@ -88,7 +86,7 @@ pub(super) struct Aborted {
 /// Why the task woke up.
 enum Woken {
     Socket(io::Result<bool>),
-    Answers(Option<Vec<Part>>),
+    Answers(Option<Batch>),
     Built(Result<Built, task::JoinError>),
     Listed(Option<Vec<Ready>>),
     Tick,
@@ -107,9 +105,6 @@ const SLICES: usize = 256;
 
 /// What goes before the data of an answer, but for a basis' name: its index, mostly one byte, and its flags.
 const ITEM_BYTES: u64 = 3;
-
-/// The header of block sums.
-const HEADER_BYTES: u64 = 16;
 
 /// How long a session that failed waits for the daemon to take the news, or to close after it gave up.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -145,7 +140,6 @@ impl<'a> Driver<'a> {
             answerer: None,
             compressing: Compressing { threads: options.threads(), skip: options.skip_compress.clone() },
             open_requests: 0,
-            asked: HashMap::new(),
             answer_bytes: 0,
             list_began: None,
             pulse: Pulse::new(options.timeout, options.contimeout, started),
@@ -392,9 +386,6 @@ impl<'a> Driver<'a> {
             self.answerer = Some(answerer.map_err(wire)?);
         }
         if let Some(answerer) = &self.answerer {
-            let sums = request.header();
-            let bytes = HEADER_BYTES + u64::from(sums.count) * sums.stride() as u64;
-            self.asked.insert(request.ndx, bytes);
             answerer.ask(Job { spot, request });
             self.open_requests += 1;
         }
@@ -449,13 +440,22 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn on_batch(&mut self, batch: Option<Vec<Part>>) -> Result<(), SessionErrorKind> {
+    fn on_batch(&mut self, batch: Option<Batch>) -> Result<(), SessionErrorKind> {
         let ended = || SessionErrorKind::Local("the answering thread ended".to_owned());
-        batch.ok_or_else(ended)?.into_iter().try_for_each(|part| self.on_part(part))
+        let Batch { parts, bytes } = batch.ok_or_else(ended)?;
+        parts.into_iter().try_for_each(|part| self.on_part(part, &bytes))
     }
 
-    fn on_part(&mut self, part: Part) -> Result<(), SessionErrorKind> {
+    fn on_part(&mut self, part: Part, bytes: &[u8]) -> Result<(), SessionErrorKind> {
         match part {
+            Part::Small { ndx, range, end } => {
+                let bytes = bytes.get(range).unwrap_or_default();
+                self.client.begin_answer(ndx).map_err(wire)?;
+                self.client.push_bytes(bytes).map_err(wire)?;
+                self.answer_bytes = ITEM_BYTES + bytes.len() as u64;
+                self.observer.moved(bytes.len() as u64);
+                self.end_answer(ndx, end, &bytes[bytes.len().saturating_sub(self.checksum_length())..])?;
+            }
             Part::Bytes { ndx, first, mut pieces, source, end } => {
                 if first {
                     self.client.begin_answer(ndx).map_err(wire)?;
@@ -467,12 +467,7 @@ impl<'a> Driver<'a> {
                 self.client.push_pieces(&mut pieces, &source).map_err(wire)?;
                 self.observer.moved(bytes);
                 if let Some(end) = end {
-                    self.tell_sent(ndx, &end, &checksum);
-                    // The daemon may be done with the file's list as soon as it has the answer.
-                    self.tally.answered(&end);
-                    self.answered(ndx, end.outcome);
-                    self.client.end_answer().map_err(wire)?;
-                    self.open_requests -= 1;
+                    self.end_answer(ndx, end, &checksum)?;
                 }
             }
             Part::NoSend { ndx, why, error } => {
@@ -488,9 +483,23 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
+    fn end_answer(&mut self, ndx: Ndx, end: End, checksum: &[u8]) -> Result<(), SessionErrorKind> {
+        self.tell_sent(ndx, &end, checksum);
+        // The daemon may be done with the file's list as soon as it has the answer.
+        self.tally.answered(&end);
+        self.answered(ndx, end.outcome);
+        self.client.end_answer().map_err(wire)?;
+        self.open_requests -= 1;
+        Ok(())
+    }
+
+    fn checksum_length(&self) -> usize {
+        self.client.dialect().map_or(0, |dialect| dialect.checksum.digest_len())
+    }
+
     /// The checksum of the file stands at the end of what ends its answer.
     fn file_checksum(&self, pieces: &Pieces) -> Vec<u8> {
-        let length = self.client.dialect().map_or(0, |dialect| dialect.checksum.digest_len());
+        let length = self.checksum_length();
         match pieces.list.last() {
             Some(Piece::Scratch(range)) if range.len() >= length => {
                 pieces.scratch.get(range.end - length..range.end).unwrap_or_default().to_vec()
@@ -500,10 +509,10 @@ impl<'a> Driver<'a> {
     }
 
     fn tell_sent(&mut self, ndx: Ndx, end: &End, checksum: &[u8]) {
-        let (Some(sums), Some(spot)) = (self.asked.remove(&ndx), self.lists.spot(ndx)) else { return };
+        let Some(spot) = self.lists.spot(ndx) else { return };
         let (index, entry) = (spot.index, spot.entry());
         let place = self.lists.place(ndx).unwrap_or(index);
-        let (size, written) = (end.size, self.answer_bytes);
+        let (size, written, sums) = (end.size, self.answer_bytes, end.sums);
         self.observer.sent(&Sent { index, place, entry, size, written, sums, checksum });
     }
 
@@ -565,7 +574,7 @@ impl<'a> Driver<'a> {
     }
 }
 
-async fn next_batch(answerer: &mut Option<Answerer>) -> Option<Vec<Part>> {
+async fn next_batch(answerer: &mut Option<Answerer>) -> Option<Batch> {
     match answerer {
         Some(answerer) => answerer.next().await,
         None => None,

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ebbtide_wire::flist::FileList;
 use ebbtide_wire::proto::Checksum;
@@ -62,6 +63,8 @@ pub(super) struct Ready {
 #[derive(Debug)]
 pub(super) struct Lister {
     ready: Receiver<Vec<Ready>>,
+    /// The daemon may come to the end of its lists at any moment.
+    hurry: Arc<AtomicBool>,
 }
 
 impl Lister {
@@ -74,13 +77,20 @@ impl Lister {
     ) -> Lister {
         let (sender, ready) = mpsc::channel(GROUPS);
         let (options, source) = (options.clone(), Arc::clone(source));
+        let hurry = Arc::new(AtomicBool::new(true));
+        let hurried = Arc::clone(&hurry);
         tokio::task::spawn_blocking(move || {
-            let mut groups = Groups { sender, group: Vec::new(), entries: 0 };
+            let mut groups = Groups { sender, hurry: hurried, group: Vec::new(), entries: 0 };
             let mut maker = ListMaker::new(&options, &source, sums);
             listings.run(&mut |listing| groups.add(make(&mut maker, listing)));
             groups.hand_over();
         });
-        Lister { ready }
+        Lister { ready, hurry }
+    }
+
+    /// Says whether listings are to come one by one.
+    pub(super) fn hurry(&self, hurry: bool) {
+        self.hurry.store(hurry, Ordering::Relaxed);
     }
 
     /// Waits for the next listings; `None` when there are no more.
@@ -116,9 +126,10 @@ fn make(maker: &mut ListMaker<'_>, listing: Listing) -> Ready {
     Ready { dir, entries: Arc::new(entries), problems, io_errors, broken, list }
 }
 
-/// Small listings go over together, unless the session waits.
+/// Small listings go over together, unless the session waits and the daemon nearly does.
 struct Groups {
     sender: Sender<Vec<Ready>>,
+    hurry: Arc<AtomicBool>,
     group: Vec<Ready>,
     /// Entries and listings in the group.
     entries: usize,
@@ -129,7 +140,8 @@ impl Groups {
     fn add(&mut self, ready: Ready) -> bool {
         self.entries += ready.entries.len() + 1;
         self.group.push(ready);
-        let waits = self.sender.capacity() == self.sender.max_capacity();
+        let waits =
+            self.hurry.load(Ordering::Relaxed) && self.sender.capacity() == self.sender.max_capacity();
         if waits || self.entries >= GROUP_ENTRIES { self.hand_over() } else { true }
     }
 

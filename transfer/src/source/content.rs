@@ -1,5 +1,6 @@
 //! Reading one regular file: small ones into a buffer, large ones through a map.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
@@ -15,7 +16,12 @@ use super::root::stat;
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,
+    /// From when it was opened, or looked at right before.
     before: Meta,
+    /// From right after a read of all of it.
+    after: Cell<Option<Meta>>,
+    /// `before` is what a list says, and may be old.
+    listed: bool,
 }
 
 /// The bytes of a file.
@@ -35,27 +41,38 @@ const READ_AHEAD_FROM: u64 = 128 * 1024;
 
 impl OpenFile {
     pub(super) fn new(file: File, before: Meta) -> OpenFile {
-        OpenFile { file, before }
+        OpenFile { file, before, after: Cell::new(None), listed: false }
     }
 
-    /// The attributes when it was opened.
+    /// The same with the attributes in a list that was made before.
+    pub(super) fn as_listed(file: File, listed: Meta) -> OpenFile {
+        OpenFile { listed: true, ..OpenFile::new(file, listed) }
+    }
+
+    /// Whether a file of this length is read, and not mapped.
+    pub(super) fn reads_at_once(meta: &Meta) -> bool {
+        meta.size < MAP_FROM
+    }
+
+    /// The attributes when it was opened, or looked at right before.
     pub fn before(&self) -> &Meta {
         &self.before
     }
 
-    /// The attributes now.
+    /// The attributes now, or right after its content was read, if it was read and not mapped.
     ///
     /// # Errors
     /// The file system does not tell.
     pub fn after(&self) -> io::Result<Meta> {
-        stat(&self.file)
+        self.after.get().map_or_else(|| stat(&self.file), Ok)
     }
 
     /// The content, as long as the file was when it was opened, or shorter if it is by now. `buffer` is used for
     /// files that are read.
     ///
     /// # Errors
-    /// Reading or mapping fails, or the file is larger than the address space.
+    /// Reading or mapping fails, or the file is larger than the address space; `InvalidInput` if it is no regular file,
+    /// but something that took the name while it was opened.
     pub fn content(&self, buffer: Vec<u8>) -> io::Result<Content> {
         if self.before.size >= READ_AHEAD_FROM {
             // Only a hint.
@@ -63,11 +80,25 @@ impl OpenFile {
         }
         let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
         let length = usize::try_from(self.before.size).map_err(too_large)?;
-        if self.before.size < MAP_FROM { self.read(buffer, length) } else { self.map(length) }
+        if self.before.size >= MAP_FROM {
+            return self.map(length);
+        }
+        let content = self.read(buffer, length)?;
+        match (content, self.grown()) {
+            (content, None) => Ok(content),
+            (Content::Read(buffer), Some(length)) if (length as u64) < MAP_FROM => self.read(buffer, length),
+            (_, Some(length)) => self.map(length),
+        }
+    }
+
+    /// The length of a file that has become longer than it was in the list.
+    fn grown(&self) -> Option<usize> {
+        let now = self.after.get().filter(|now| self.listed && now.size > self.before.size)?;
+        self.after.set(None);
+        usize::try_from(now.size).ok()
     }
 
     fn read(&self, mut buffer: Vec<u8>, length: usize) -> io::Result<Content> {
-        buffer.clear();
         buffer.resize(length, 0);
         let mut done = 0;
         while done < length {
@@ -75,21 +106,31 @@ impl OpenFile {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.look_after().err().unwrap_or(error)),
             }
         }
         buffer.truncate(done);
+        self.after.set(Some(self.look_after()?));
         Ok(Content::Read(buffer))
+    }
+
+    fn look_after(&self) -> io::Result<Meta> {
+        stat(&self.file).and_then(|now| if now.is_file() { Ok(now) } else { Err(refused()) })
     }
 
     fn map(&self, length: usize) -> io::Result<Content> {
         // What was cut off before the map would only fault.
-        let now = usize::try_from(self.after()?.size).unwrap_or(usize::MAX);
-        match length.min(now) {
+        let now = self.look_after()?;
+        match length.min(usize::try_from(now.size).unwrap_or(usize::MAX)) {
             0 => Ok(Content::Read(Vec::new())),
             length => Map::new(&self.file, length).map(Content::Mapped),
         }
     }
+}
+
+/// What stands at the name is nothing that is read.
+pub(super) fn refused() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file")
 }
 
 impl Content {

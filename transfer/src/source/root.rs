@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::attributes::{DetailReader, Details, Wanted, value_of};
-use super::content::OpenFile;
+use super::content::{OpenFile, refused};
 use super::links::Links;
 use super::meta::Meta;
 use super::rules::Rules;
@@ -28,6 +28,8 @@ pub struct Source {
     wanted: Wanted,
     links: Links,
     pub(super) rules: Rules,
+    /// Nobody marks changes of its files.
+    unmarked: bool,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,7 @@ impl Source {
         if roots.len() > usize::from(u16::MAX) + 1 {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 65536 source roots"));
         }
-        Ok(Source { roots, wanted: Wanted::default(), links: Links::default(), rules: Rules::default() })
+        Ok(Source { roots, ..Source::none() })
     }
 
     /// A source without roots, for sessions that read nothing.
@@ -80,7 +82,16 @@ impl Source {
             wanted: Wanted::default(),
             links: Links::default(),
             rules: Rules::default(),
+            unmarked: false,
         }
+    }
+
+    /// The same where nobody marks what is written: a file is then read without regard to writes that are under way, as
+    /// the next push looks at it again.
+    #[must_use]
+    pub fn unmarked(mut self) -> Source {
+        self.unmarked = true;
+        self
     }
 
     /// The same, reading these attributes of each entry that is looked at or found.
@@ -182,12 +193,26 @@ impl Source {
     pub fn open_file(&self, root: u16, name: &[u8]) -> io::Result<OpenFile> {
         let entry = self.resolve(root, name, OFlags::PATH | nofollow(!self.links.follow_to_files()))?;
         if !stat(&entry)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file"));
+            return Err(refused());
         }
         let file = File::from(reopen(&entry)?);
-        await_writers(&file);
+        self.await_writers(&file);
         let meta = stat(&file)?;
         Ok(OpenFile::new(file, meta))
+    }
+
+    /// Whether nobody marks changes of its files.
+    pub(super) fn is_unmarked(&self) -> bool {
+        self.unmarked
+    }
+
+    /// Waits for the write that is under way. The tracker learns of a write when it starts, so what is read before it ends
+    /// would never be looked at again. Looking for data takes the inode's lock, which ext4 holds through a buffered write.
+    pub(super) fn await_writers(&self, file: &File) {
+        if !self.unmarked {
+            // That a file has no data, or a file system no such lock, is no reason not to read it.
+            let _ = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(0));
+        }
     }
 
     /// Whether names are found by `openat2` and no symlink is followed.
@@ -248,13 +273,6 @@ pub(crate) fn stat_behind(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<
 pub(crate) fn read_link_in(directory: BorrowedFd<'_>, name: &CStr) -> io::Result<Box<[u8]>> {
     let target = rustix::fs::readlinkat(directory, name, Vec::new())?;
     Ok(target.into_bytes().into_boxed_slice())
-}
-
-/// Waits for the write that is under way. The tracker learns of a write when it starts, so what is read before it ends
-/// would never be looked at again. Looking for data takes the inode's lock, which ext4 holds through a buffered write.
-pub(super) fn await_writers(file: &File) {
-    // That a file has no data, or a file system no such lock, is no reason not to read it.
-    let _ = rustix::fs::seek(file, rustix::fs::SeekFrom::Data(0));
 }
 
 fn nofollow(on: bool) -> OFlags {

@@ -10,8 +10,9 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::Source;
-use super::content::OpenFile;
-use super::root::{Look, await_writers, read_link_in, stat, stat_in};
+use super::content::{OpenFile, refused};
+use super::meta::Meta;
+use super::root::{Look, read_link_in, stat, stat_in};
 
 /// The way to the last name.
 ///
@@ -50,7 +51,7 @@ impl Steps {
     }
 
     /// As [`Source::open_file`]. What is no regular file is refused when it is looked at; what takes a name between
-    /// that and the opening is opened without waiting for anything, and refused then.
+    /// that and the opening is opened without waiting for anything, and refused when its content is read.
     ///
     /// # Errors
     /// As [`Source::open_file`].
@@ -59,12 +60,35 @@ impl Steps {
             return source.open_file(root, name);
         }
         let (folder, last) = self.reach(source, root, name)?;
-        let refused = || io::Error::new(io::ErrorKind::InvalidInput, "no longer a regular file");
-        if !stat_in(folder.descriptor.as_fd(), &last)?.is_file() {
+        let meta = stat_in(folder.descriptor.as_fd(), &last)?;
+        if !meta.is_file() {
             return Err(refused());
         }
         let file = File::from(folder.open(&last)?);
-        await_writers(&file);
+        source.await_writers(&file);
+        Ok(OpenFile::new(file, meta))
+    }
+
+    /// The same for an entry of a list that says that it is a regular file. Where nobody marks changes, that is
+    /// believed, as rsync does: what took the name since then is opened without waiting for anything, and refused then.
+    ///
+    /// # Errors
+    /// As [`Source::open_file`].
+    pub fn open_listed(
+        &mut self,
+        source: &Source,
+        root: u16,
+        name: &[u8],
+        listed: &Meta,
+    ) -> io::Result<OpenFile> {
+        if !source.is_plain() || !source.is_unmarked() || !listed.is_file() {
+            return self.open_file(source, root, name);
+        }
+        let (folder, last) = self.reach(source, root, name)?;
+        let file = File::from(folder.open(&last)?);
+        if OpenFile::reads_at_once(listed) {
+            return Ok(OpenFile::as_listed(file, *listed));
+        }
         let meta = stat(&file)?;
         if meta.is_file() { Ok(OpenFile::new(file, meta)) } else { Err(refused()) }
     }
@@ -156,6 +180,37 @@ mod tests {
             assert!(steps.look(&source, 0, name.as_bytes()).is_err(), "{name}");
         }
         assert!(steps.open_file(&source, 0, b"d/link").is_err());
+    }
+
+    #[test]
+    fn a_listed_file_is_read_as_it_is_by_now() {
+        let (dir, source) = tree();
+        let source = source.unmarked();
+        let mut steps = Steps::default();
+        let listed = source.look(0, b"d/one").unwrap().meta;
+        for length in [3, 0, 5, 100, 2 << 20] {
+            fs::write(dir.path().join("d/one"), vec![b'x'; length]).unwrap();
+            let file = steps.open_listed(&source, 0, b"d/one", &listed).unwrap();
+            assert_eq!(file.content(Vec::new()).unwrap().len(), length);
+            assert_eq!(file.after().unwrap().size, length as u64);
+        }
+    }
+
+    #[test]
+    fn what_took_the_name_of_a_listed_file_is_refused() {
+        let (dir, source) = tree();
+        let source = source.unmarked();
+        let listed = source.look(0, b"d/one").unwrap().meta;
+        let open = |name: &[u8]| {
+            let file = Steps::default().open_listed(&source, 0, name, &listed)?;
+            file.content(Vec::new()).map(drop)
+        };
+        let fifo = dir.path().join("d/fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, fifo, Mode::from_raw_mode(0o600)).unwrap();
+        for name in [b"d/fifo", &b"d/e"[..]] {
+            assert_eq!(open(name).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+        assert!(open(b"d/link").is_err() && open(b"d/none").is_err() && open(b"d/one").is_ok());
     }
 
     #[test]

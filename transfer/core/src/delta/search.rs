@@ -29,6 +29,8 @@ pub enum Run {
 pub struct Search {
     strong: StrongSum,
     sums: Arc<BlockSums>,
+    /// What takes their place between files.
+    none: Arc<BlockSums>,
     /// Blocks may only be used at their own offset or at a smaller output offset.
     in_place: bool,
     table: Table,
@@ -52,6 +54,7 @@ impl Search {
         Search {
             strong,
             sums: Arc::default(),
+            none: Arc::default(),
             in_place: false,
             table: Table::default(),
             whole_blocks: 0,
@@ -96,7 +99,7 @@ impl Search {
 
     /// Gives back the sums, and the table if it is a large one.
     pub(crate) fn release(&mut self) {
-        self.sums = Arc::default();
+        self.sums = Arc::clone(&self.none);
         self.whole_blocks = 0;
         self.table.release();
     }

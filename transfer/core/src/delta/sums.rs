@@ -35,11 +35,19 @@ impl SumHeader {
         Ok(SumHeader { count, block_len, strong_len, remainder })
     }
 
+    /// The header as it travels.
+    pub fn to_bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let numbers = [self.count, self.block_len, self.strong_len, self.remainder];
+        for (place, number) in bytes.chunks_exact_mut(4).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
     /// Writes the header.
     pub fn put(&self, out: &mut Vec<u8>) {
-        for number in [self.count, self.block_len, self.strong_len, self.remainder] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
+        out.extend_from_slice(&self.to_bytes());
     }
 
     /// Bytes from one block's sums to the next one's.

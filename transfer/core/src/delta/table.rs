@@ -20,6 +20,12 @@ pub(super) struct Table {
 impl Table {
     /// Forgets what it held, keeping the memory, and takes the first `count` blocks of `sums`.
     pub(super) fn fill(&mut self, sums: &BlockSums, count: u32) {
+        if count == 0 {
+            // Nobody asks a table of nothing.
+            self.blocks.clear();
+            self.filter.clear();
+            return;
+        }
         // Two blocks in a bucket on average: large tables are mostly memory that is rarely touched.
         self.bucket_bits = count.max(2).ilog2();
         let words = (count.next_power_of_two() / BLOCKS_PER_WORD).clamp(MIN_WORDS, MAX_WORDS);

@@ -112,6 +112,8 @@ pub struct Client {
     pub(super) list: List,
     pub(super) lists: Lists,
     pub(super) events: VecDeque<Event>,
+    /// The daemon has lists enough, until it has worked through half of them: they go out together then.
+    rests: bool,
     pub(super) output: Output,
     pub(super) last_words: LastWords,
     /// The filter list, if the daemon reads one.
@@ -185,6 +187,7 @@ impl Client {
             list: List::Missing,
             lists: Lists::default(),
             events: VecDeque::new(),
+            rests: false,
             output: Output::default(),
             last_words: LastWords::default(),
             filters,
@@ -323,10 +326,16 @@ impl Client {
             && self.state == State::Frames
             && !self.lists.complete
             && !self.transfer.is_open()
-            && self.lists.ahead() < ENTRIES_AHEAD
+            && self.lists.ahead() < if self.rests { ENTRIES_AHEAD / 2 } else { ENTRIES_AHEAD }
             // What is asked for keeps its list. Where the receiver is slower than the generator, that would become the tree.
             && self.transfer.unanswered() < ENTRIES_AHEAD
             && self.output.len() < PARTS_AHEAD
+    }
+
+    /// Whether the daemon may come to the end of its lists at any moment. Otherwise lists may as well be sent a little
+    /// later, and together.
+    pub fn is_short_of_lists(&self) -> bool {
+        self.lists.ahead() < ENTRIES_AHEAD / 10
     }
 
     /// Sends the list of one directory, with incremental recursion: all of it goes into the output. The first list
@@ -357,6 +366,7 @@ impl Client {
         let start = self.lists.next_start(true);
         let directories = self.lists.add(dir, Arc::clone(&list)).map_err(|wrong| self.misuse(wrong))?;
         self.put_part(dir, list, start);
+        self.rests = self.lists.ahead() >= ENTRIES_AHEAD;
         Ok(Pushed { first: Ndx(start), directories })
     }
 
@@ -408,6 +418,19 @@ impl Client {
         }
         self.output.pieces(pieces, source);
         pieces.clear();
+        Ok(())
+    }
+
+    /// Appends to the open answer what lies in memory.
+    ///
+    /// # Errors
+    /// Misuse: no answer is open.
+    pub fn push_bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.check()?;
+        if !self.transfer.is_open() {
+            return Err(self.misuse("bytes of no open answer"));
+        }
+        self.output.data().extend_from_slice(bytes);
         Ok(())
     }
 

@@ -59,7 +59,8 @@ impl Output {
         }
         let data = std::mem::take(&mut self.data);
         for part in data.chunks(MAX_FRAME) {
-            self.raw(mux::frame(Code::Data, part));
+            self.append(&mux::header(Code::Data, part.len()), false);
+            self.append(part, true);
         }
         self.data = data;
         self.data.clear();
@@ -131,6 +132,20 @@ impl Output {
         self.len = self.slices().map(<[u8]>::len).sum();
     }
 
+    /// Pushes a copy.
+    fn append(&mut self, bytes: &[u8], ends_frame: bool) {
+        match self.queue.back_mut() {
+            Some(Chunk { bytes: Bytes::Own(last), ends_frame: ends })
+                if last.len() + bytes.len() <= MAX_JOINED =>
+            {
+                last.extend_from_slice(bytes);
+                *ends = ends_frame;
+                self.len += bytes.len();
+            }
+            _ => self.push(Bytes::Own(bytes.to_vec()), ends_frame),
+        }
+    }
+
     /// Small chunks are joined: a write of many small files gathers few slices.
     fn push(&mut self, bytes: Bytes, ends_frame: bool) {
         let chunk = Chunk { bytes, ends_frame };
@@ -162,7 +177,7 @@ impl Framer<'_> {
     fn own(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let (here, rest) = bytes.split_at(self.room(bytes.len()));
-            self.out.push(Bytes::Own(here.to_vec()), self.frame_left == 0);
+            self.out.append(here, self.frame_left == 0);
             bytes = rest;
         }
     }
@@ -179,7 +194,7 @@ impl Framer<'_> {
     fn room(&mut self, wanted: usize) -> usize {
         if self.frame_left == 0 {
             self.frame_left = self.total.min(MAX_FRAME);
-            self.out.push(Bytes::Own(mux::header(Code::Data, self.frame_left).to_vec()), false);
+            self.out.append(&mux::header(Code::Data, self.frame_left), false);
         }
         let here = wanted.min(self.frame_left);
         self.frame_left -= here;

@@ -23,6 +23,8 @@ pub(super) struct Stream {
     ndx: NdxState,
     /// The request whose block sums are arriving.
     sums: Option<Arriving>,
+    /// What most requests come with.
+    no_sums: Arc<BlockSums>,
 }
 
 #[derive(Debug)]
@@ -279,7 +281,7 @@ impl Client {
             ndx: item.ndx,
             in_place: overwrites && basis == Basis::DESTINATION || partial,
             redo,
-            sums: Arc::new(sums),
+            sums: if sums == BlockSums::none() { Arc::clone(&self.stream.no_sums) } else { Arc::new(sums) },
         };
         self.transfer.add_request(item, request.sums.memory());
         self.events.push_back(Event::Request(request));

@@ -51,6 +51,9 @@ impl Driver<'_> {
 
     /// Sends as many lists as the daemon needs for a while.
     pub(super) fn push_ready(&mut self) -> Result<(), SessionErrorKind> {
+        if let Some(lister) = &self.lister {
+            lister.hurry(self.client.is_short_of_lists());
+        }
         while self.client.wants_list()
             && let Some(ready) = self.ready.pop_front()
         {
