@@ -7,15 +7,19 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a broken promise is a finding")]
 
 mod deltas;
+mod directories;
 mod feed;
 mod frames;
 mod player;
+mod rules;
 mod sessions;
 mod texts;
 
 pub use deltas::{honest_sums, made_up_sums};
+pub use directories::directories;
 pub use feed::feed;
 pub use frames::frames;
+pub use rules::rules;
 pub use sessions::{handshake, requests, session};
 pub use texts::texts;
 
@@ -23,7 +27,7 @@ pub use texts::texts;
 pub type Body = fn(&[u8]);
 
 /// All targets by name: the name is that of the file in `fuzz/fuzz_targets` and of the folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Body); 8] = [
+pub const TARGETS: [(&str, Body); 10] = [
     ("handshake", handshake),
     ("session", session),
     ("requests", requests),
@@ -32,6 +36,8 @@ pub const TARGETS: [(&str, Body); 8] = [
     ("honest_sums", honest_sums),
     ("made_up_sums", made_up_sums),
     ("feed", feed),
+    ("rules", rules),
+    ("directories", directories),
 ];
 
 /// Takes choices from the front of a target's bytes; without bytes every choice is 0.
