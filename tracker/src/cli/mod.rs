@@ -2,6 +2,7 @@
 
 mod check;
 mod mirror;
+mod people;
 mod run;
 mod status;
 mod unload;
@@ -30,6 +31,9 @@ enum Verb {
     Run(run::Arguments),
     Status(status::Arguments),
     Wait(wait::Arguments),
+    Pause(people::Pause),
+    Resume(people::Resume),
+    Release(people::Release),
     Check(check::Arguments),
     Watch(watch::Arguments),
     Unload(unload::Arguments),
@@ -48,6 +52,9 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Wait(arguments) => wait::run(&arguments),
+        Verb::Pause(arguments) => people::pause(&arguments),
+        Verb::Resume(arguments) => people::resume(&arguments),
+        Verb::Release(arguments) => people::release(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Watch(arguments) => watch::run(&arguments),
         Verb::Unload(arguments) => unload::run(&arguments),

@@ -40,7 +40,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 pub(super) fn ask(runtime_dir: &Path) -> Result<Status, Failure> {
     let client = Client::connect(runtime_dir).map_err(super::unreachable_daemon)?;
-    match client.ask(Request::Status, Some(PATIENCE)).map_err(super::unreachable_daemon)? {
+    match client.ask(&Request::Status, Some(PATIENCE)).map_err(super::unreachable_daemon)? {
         Answer::Status(status) => Ok(*status),
         other => Err(anyhow::anyhow!("the daemon answered something else: {other:?}").into()),
     }
@@ -110,6 +110,9 @@ impl Page {
         self.line(format_args!("  watched: {}", mirror.plan));
         mirror.plan.notes.iter().for_each(|note| self.line(format_args!("           {note}")));
         self.line(format_args!("  started: {}", start(&mirror.start)));
+        if let Some(why) = &mirror.halted {
+            self.line(format_args!("  halted: {why}; `ebbtide release` takes it for the right one"));
+        }
         match &mirror.tainted {
             None => self.line(format_args!("  coverage: complete")),
             Some(_) if mirror.root_lost => {

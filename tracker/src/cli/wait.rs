@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let client = Client::connect(&arguments.runtime_dir).map_err(super::unreachable_daemon)?;
-    match client.ask(Request::Wait, arguments.timeout) {
+    match client.ask(&Request::Wait, arguments.timeout) {
         Ok(Answer::Settled) => Ok(ExitCode::SUCCESS),
         Ok(other) => Err(anyhow::anyhow!("the daemon answered something else: {other:?}").into()),
         Err(ClientError::Timeout) => {

@@ -66,8 +66,8 @@ impl Client {
     ///
     /// # Errors
     /// There is no answer in time, or the daemon ended.
-    pub fn ask(mut self, request: Request, timeout: Option<Duration>) -> Result<Answer, ClientError> {
-        let mut line = serde_json::to_vec(&request).expect("requests have no maps");
+    pub fn ask(mut self, request: &Request, timeout: Option<Duration>) -> Result<Answer, ClientError> {
+        let mut line = serde_json::to_vec(request).expect("requests have no maps");
         line.push(b'\n');
         self.0.write_all(&line).map_err(ClientError::Broken)?;
         // A timeout of zero would mean none.

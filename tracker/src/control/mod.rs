@@ -9,8 +9,8 @@ mod server;
 
 pub use client::{Client, ClientError};
 pub use protocol::{
-    AccountStatus, Answer, BeginningStatus, MirrorStatus, RemedyStatus, Request, ScanStatus, SenderState,
-    Status, StepStatus, TaintStatus, TrackerStatus, Way,
+    AccountStatus, Answer, BeginningStatus, MirrorStatus, Pick, RemedyStatus, Request, ScanStatus,
+    SenderState, Status, StepStatus, TaintStatus, TrackerStatus, Way,
 };
 pub use server::{ClientId, Heard, Server};
 

@@ -6,13 +6,38 @@ use serde::{Deserialize, Serialize};
 use crate::probe::Plan;
 
 /// What a client asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// How it is.
     Status,
+    /// To send nothing to these destinations.
+    Pause {
+        /// Which.
+        pick: Pick,
+    },
+    /// To send to these destinations again.
+    Resume {
+        /// Which.
+        pick: Pick,
+    },
+    /// To let go what is held there.
+    Release {
+        /// Which.
+        pick: Pick,
+    },
     /// To be told when everything that changed before is acknowledged by every destination. Hanging up cancels.
     Wait,
+}
+
+/// Destinations: all of them, those of one mirror, or one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pick {
+    /// The mirror's source.
+    pub mirror: Option<String>,
+    /// The destination's URL.
+    pub to: Option<String>,
 }
 
 /// What the daemon answers.
@@ -23,6 +48,11 @@ pub enum Answer {
     Status(Box<Status>),
     /// To [`Request::Wait`].
     Settled,
+    /// To what asks for something to be done.
+    Done {
+        /// What was done, line by line.
+        said: Vec<String>,
+    },
     /// The request was not understood.
     Error {
         /// Why.
@@ -68,6 +98,8 @@ pub struct MirrorStatus {
     pub scan: Option<ScanStatus>,
     /// The source directory is not there: the mirror stands still.
     pub root_lost: bool,
+    /// Why nothing of it is sent until `ebbtide release`: the source directory is another one than before.
+    pub halted: Option<String>,
     /// How often coverage broke, the start included.
     pub taints: u64,
     /// Whether the destinations lose what the source does not have.

@@ -8,6 +8,7 @@ mod gap;
 mod keeping;
 mod known;
 mod look;
+mod notes;
 mod run;
 mod scan;
 mod sender;

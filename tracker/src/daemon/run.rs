@@ -17,6 +17,7 @@ use super::config::Config;
 use super::core::{Core, FIRST_FREE, Out};
 use super::keeping::{self, Keeping};
 use super::known;
+use super::notes::Notes;
 use super::sender::{self, Pauses, Sender, SenderError, User};
 use super::tracker::{TrackError, Tracker, Wish};
 use crate::control::{self, Answer, ClientId, Heard, Request, Server};
@@ -24,6 +25,9 @@ use crate::engine::{Event, Remedy, Waiter};
 use crate::sys::poll::Timer;
 use crate::sys::signal::EndSignals;
 use crate::sys::{self, SysError};
+
+mod people;
+mod roots;
 
 /// Why the daemon could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +126,10 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let core = Core::new(tracker, &beginnings, stamps, config.settle)?;
     let mut daemon = Daemon::new(config, core, beginnings, folders, (user, binary), signals, times)?;
     daemon.core.begin(losses);
+    if config.forget {
+        daemon.notes.roots.clear();
+    }
+    daemon.apply_notes();
     daemon.serve()
 }
 
@@ -176,10 +184,11 @@ fn say_beginnings(config: &Config, beginnings: &[Beginning]) {
 
 struct Daemon {
     core: Core,
+    notes: Notes,
     /// How each mirror began.
     beginnings: Vec<Beginning>,
-    /// Locked as long as they are open.
-    _folders: [File; 2],
+    /// The runtime folder and the state folder, locked as long as they are open.
+    folders: [File; 2],
     start: Start,
     user: User,
     binary: PathBuf,
@@ -220,10 +229,12 @@ impl Daemon {
         core.poller.add(signals.as_fd(), SIGNALS)?;
         core.poller.add(restart.as_fd(), RESTART)?;
         core.poller.add(server.as_fd(), CONTROL)?;
+        let notes = Notes::read(&folders[1]);
         Ok(Daemon {
             core,
+            notes,
             beginnings,
-            _folders: folders,
+            folders,
             start,
             user,
             binary,
@@ -392,6 +403,9 @@ impl Daemon {
         match self.server.hear(id) {
             Heard::Nothing => {}
             Heard::Asked(Request::Wait) => self.core.apply(Event::Wait(Waiter(id.0))),
+            Heard::Asked(Request::Pause { pick }) => self.hold(id, &pick, true),
+            Heard::Asked(Request::Resume { pick }) => self.hold(id, &pick, false),
+            Heard::Asked(Request::Release { pick }) => self.release(id, &pick),
             Heard::Asked(Request::Status) => self.ask_sender(id),
             Heard::Left => {
                 self.core.apply(Event::WaitOver(Waiter(id.0)));
@@ -458,6 +472,7 @@ impl Daemon {
                 }),
                 scan: self.core.scans.status(mirror),
                 root_lost: coverage.root_lost(),
+                halted: spec.halted.clone(),
                 taints: coverage.taints(),
                 delete: spec.delete,
             }

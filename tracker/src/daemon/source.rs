@@ -95,6 +95,11 @@ impl Source {
         Ok(format!("{of} {} {handle} {:?}", sight.ino, sight.times.btime))
     }
 
+    /// `st_dev` and `st_ino`, as it was at the start.
+    pub(super) fn numbers(&self) -> (u64, u64) {
+        (self.look.dev, self.look.ino.0)
+    }
+
     /// Whether its path still leads to it; otherwise what it leads to.
     pub(super) fn check(&self) -> Result<(), String> {
         match file::look_at_path(self.path.as_os_str().as_bytes()) {

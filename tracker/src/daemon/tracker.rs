@@ -482,6 +482,30 @@ impl Tracker {
         changed
     }
 
+    /// What a mirror's source is.
+    pub(super) fn source(&self, mirror: MirrorId) -> &Source {
+        &self.sources[mirror as usize]
+    }
+
+    /// Takes the directory that is at a source's path now for the right one.
+    ///
+    /// # Errors
+    /// There is none, or it is on a file system that is not watched: why.
+    pub(super) fn accept_root(&mut self, mirror: MirrorId) -> Result<(), String> {
+        let at = mirror as usize;
+        let table = mounts::read().map_err(|e| e.to_string())?;
+        let now = Source::open(&self.sources[at].path, &table).map_err(|e| e.to_string())?;
+        let fs = self.scope.roots[at].fs;
+        let anchor = self.sources.iter().zip(&self.scope.roots).find(|(_, root)| root.fs == fs);
+        if anchor.is_none_or(|(source, _)| source.mount.dev != now.mount.dev) {
+            return Err("it is on another file system than before: start ebbtide again".to_owned());
+        }
+        self.scope.roots[at].path = Some(now.path.as_os_str().as_bytes().to_vec());
+        self.sources[at] = now;
+        self.watched.iter_mut().for_each(|watched| watched.resolver.forget());
+        Ok(())
+    }
+
     /// Reads the mount table again. What was hidden below a mount point, or is now, taints its mirrors.
     pub(super) fn mounts_changed(&mut self, losses: &mut Vec<Loss>) {
         let Ok(table) = mounts::read() else {

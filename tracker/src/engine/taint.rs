@@ -58,6 +58,9 @@ pub enum Reason {
     /// The source directory is back.
     #[error("the source directory was away")]
     RootWasAway,
+    /// A person said that another source directory is the right one.
+    #[error("another source directory was accepted")]
+    RootAccepted,
     /// The source directory was moved while its changes were looked up.
     #[error("the source directory was moved while its changes were looked up")]
     RootMoved,
@@ -74,9 +77,11 @@ impl Reason {
     /// old ones.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Reason::Start | Reason::Distrusted(_) | Reason::Scan(_) | Reason::MountsChanged => {
-                Remedy::Compare
-            }
+            Reason::Start
+            | Reason::Distrusted(_)
+            | Reason::Scan(_)
+            | Reason::MountsChanged
+            | Reason::RootAccepted => Remedy::Compare,
             _ => Remedy::Scan,
         }
     }

@@ -251,8 +251,10 @@ impl Sender {
                 self.ask(mirror, destination, |asked| asked.paused = paused);
             }
             ToSender::Halt { mirror, halted, root } => {
-                if let Some(mirror) = self.sources.get(mirror as usize) {
-                    mirror.halt(halted, root);
+                if let Some(source) = self.sources.get(mirror as usize) {
+                    source.halt(halted, root);
+                    let destinations = source.spec.destinations.len();
+                    (0..destinations as u32).for_each(|at| self.ask(mirror, at, |_| {}));
                 }
             }
             ToSender::Release { mirror, destination } => {

@@ -442,7 +442,13 @@ impl<C: Courier> Task<C> {
         } else {
             tracing::debug!(error = %text, pause_ms = pause.as_millis(), "a destination still waits");
         }
-        sleep(pause).await;
+        // What a person asks for may be what it waits for.
+        let mut asked = self.asked.clone();
+        asked.mark_unchanged();
+        tokio::select! {
+            () = sleep(pause) => {}
+            Ok(()) = asked.changed() => {}
+        }
     }
 }
 
