@@ -18,7 +18,7 @@ use crate::{
 /// <https://github.com/torvalds/linux/blob/v6.18/fs/ext4/inode.c> (`__ext4_mark_inode_dirty`)
 #[btf_tracepoint(function = "ext4_mark_inode_dirty")]
 fn ext4_mark_inode_dirty(ctx: BtfTracePointContext) -> i32 {
-    note(&ctx, Inode::new(ctx.arg(0)), Evidence::Unknown);
+    note(&ctx, Inode::known(ctx.arg(0)), Evidence::Unknown);
     0
 }
 
@@ -32,7 +32,7 @@ fn writeback_mark_inode_dirty(ctx: BtfTracePointContext) -> i32 {
     // A page alone is dirty: a change of attributes passes all of I_DIRTY.
     let (flags, pages): (u32, u32) = (ctx.arg(1), layout!(dirty_pages));
     let evidence = if flags & pages != 0 && flags & !pages == 0 { Evidence::Data } else { Evidence::Unknown };
-    note(&ctx, Inode::new(ctx.arg(0)), evidence);
+    note(&ctx, Inode::known(ctx.arg(0)), evidence);
     0
 }
 
@@ -45,5 +45,15 @@ fn iomap_dio_complete(ctx: BtfTracePointContext) -> i32 {
     if let Some(inode) = inode_of_writable(ctx.arg(0)) {
         note(&ctx, inode, Evidence::Data);
     }
+    0
+}
+
+/// A store is about to be made through a shared mapping of an XFS file, to a page that could not be written till now:
+/// whether it is dirty already or not, and whether the clock has ticked or not.
+///
+/// <https://github.com/torvalds/linux/blob/v6.18/fs/xfs/xfs_file.c> (`xfs_write_fault`)
+#[btf_tracepoint(function = "xfs_write_fault")]
+fn xfs_write_fault(ctx: BtfTracePointContext) -> i32 {
+    note(&ctx, Inode::of_xfs(ctx.arg(0)), Evidence::Data);
     0
 }

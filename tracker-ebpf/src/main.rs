@@ -18,6 +18,8 @@ mod device;
 #[cfg(target_arch = "bpf")]
 mod epoch;
 #[cfg(target_arch = "bpf")]
+mod functions;
+#[cfg(target_arch = "bpf")]
 mod hooks;
 #[cfg(target_arch = "bpf")]
 mod kernel;

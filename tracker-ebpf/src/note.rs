@@ -3,10 +3,11 @@
 use aya_log_ebpf::warn;
 use ebbtide_abi::{CHUNK_BITS, Chunk, PLANES, Plane, WORDS_PER_PLANE};
 
-use aya_ebpf::EbpfContext;
+use aya_ebpf::{EbpfContext, helpers::bpf_get_smp_processor_id};
 
 use crate::{
-    atomic, chunk, device,
+    atomic, chunk,
+    device::{self, Device},
     epoch::{Pass, count},
     kernel::Inode,
     maps, record,
@@ -21,21 +22,46 @@ pub(crate) enum Evidence {
     Unknown,
 }
 
+/// What happened to an inode.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// It changed.
+    Changed(Evidence),
+    /// It was open for writing and is closed, which counts where nothing else tells of stores through a mapping.
+    Closed,
+}
+
 /// Marks `inode` if its device is watched.
 #[inline(always)]
 pub(crate) fn note<C: EbpfContext>(ctx: &C, inode: Inode, evidence: Evidence) {
-    let Some(slot) = device::slot(inode.dev()) else { return };
+    note_event(ctx, inode, Event::Changed(evidence));
+}
+
+/// Marks `inode` if its device is watched and the event counts there.
+#[inline(always)]
+pub(crate) fn note_event<C: EbpfContext>(ctx: &C, inode: Inode, event: Event) {
+    let Some(device) = device::find(inode.dev()) else { return };
+    let evidence = match event {
+        Event::Changed(evidence) => evidence,
+        Event::Closed if device.marks_closes() => Evidence::Data,
+        Event::Closed => return,
+    };
+    note_on(ctx, device, inode, evidence);
+}
+
+#[inline(always)]
+fn note_on<C: EbpfContext>(ctx: &C, device: Device, inode: Inode, evidence: Evidence) {
     let Some(pass) = Pass::enter() else { return };
-    let ino = inode.ino();
-    match chunk::find_or_take(slot, ino) {
-        Some(index) => mark(&pass, inode, evidence, slot, ino, index),
-        None => exhausted(ctx, slot),
+    let place = device.number(inode).and_then(|ino| Some((ino, chunk::find_or_take(device.slot, ino)?)));
+    match place {
+        Some((ino, index)) => mark(&pass, inode, evidence, device, ino, index),
+        None => exhausted(ctx, device.slot),
     }
     pass.exit();
 }
 
 #[inline(always)]
-fn mark(pass: &Pass, inode: Inode, evidence: Evidence, slot: u32, ino: u64, index: u32) {
+fn mark(pass: &Pass, inode: Inode, evidence: Evidence, device: Device, ino: u64, index: u32) {
     let Some(chunk) = chunk::memory(index) else { return };
     let bits = Bits { chunk, side: pass.side(), bit: ino as usize % CHUNK_BITS };
     if inode.mode() & FORMAT == REGULAR {
@@ -51,7 +77,7 @@ fn mark(pass: &Pass, inode: Inode, evidence: Evidence, slot: u32, ino: u64, inde
     }
     set_dirty(pass.side(), index);
     atomic::fetch_add(count!(pass.cpu, transitions), 1);
-    record::write(pass, inode, slot, ino);
+    record::write(pass, inode, device, ino);
 }
 
 /// The place of one inode in one side of a chunk.
@@ -117,3 +143,12 @@ pub(crate) fn count_lost_record(slot: u32) {
 /// `S_IFMT` and `S_IFREG` of the inode's mode.
 const FORMAT: u16 = 0o170_000;
 const REGULAR: u16 = 0o100_000;
+
+/// Counts a change of which nobody can say what it changed: every device's coverage is broken.
+#[inline(always)]
+pub(crate) fn count_skipped() {
+    // SAFETY: this helper has no preconditions.
+    if let Some(cpu) = maps::CPUS.get_ptr_mut(unsafe { bpf_get_smp_processor_id() }) {
+        atomic::fetch_add(count!(cpu, skipped), 1);
+    }
+}

@@ -8,6 +8,7 @@ use ebbtide_abi::{MAX_ALIASES, NAME_MAX, Record, RecordHead, SHORT_NAME, ShortRe
 
 use crate::{
     atomic,
+    device::Device,
     epoch::{Pass, count},
     kernel::{Dentry, Inode},
     maps, note,
@@ -15,11 +16,11 @@ use crate::{
 
 /// Writes one record for each name of `inode`, or one without a name.
 #[inline(always)]
-pub(crate) fn write(pass: &Pass, inode: Inode, slot: u32, ino: u64) {
+pub(crate) fn write(pass: &Pass, inode: Inode, device: Device, ino: u64) {
     let mut head = RecordHead {
         ino,
         parent_ino: 0,
-        slot,
+        slot: device.slot,
         epoch: pass.epoch as u32,
         generation: inode.generation(),
         parent_generation: 0,
@@ -38,7 +39,7 @@ pub(crate) fn write(pass: &Pass, inode: Inode, slot: u32, ino: u64) {
         if next.is_some() && alias + 1 == MAX_ALIASES {
             head.flags |= flags::MORE;
         }
-        write_name(pass, &mut head, dentry);
+        write_name(pass, device, &mut head, dentry);
         match next {
             Some(next) => dentry = next,
             None => break,
@@ -47,18 +48,18 @@ pub(crate) fn write(pass: &Pass, inode: Inode, slot: u32, ino: u64) {
 }
 
 #[inline(always)]
-fn write_name(pass: &Pass, head: &mut RecordHead, dentry: Dentry) {
+fn write_name(pass: &Pass, device: Device, head: &mut RecordHead, dentry: Dentry) {
     let sequence = dentry.sequence();
     head.parent_ino = 0;
     head.parent_generation = 0;
-    if let Some(parent) = dentry.parent() {
-        if parent.is(dentry) {
-            head.flags |= flags::ROOT;
-        }
-        if let Some((ino, generation)) = parent.identity() {
-            head.parent_ino = ino;
-            head.parent_generation = generation;
-        }
+    let parent = dentry.parent();
+    if parent.is(dentry) {
+        head.flags |= flags::ROOT;
+    }
+    let inode = Inode::bare(parent.inode());
+    if let Some(ino) = device.number(inode) {
+        head.parent_ino = ino;
+        head.parent_generation = inode.generation();
     }
     let len = dentry.name_len();
     if len > NAME_MAX as u32 {
@@ -89,7 +90,10 @@ fn emit<R: Form>(pass: &Pass, head: &RecordHead, name: Option<Name>) {
     if let Some(Name { dentry, sequence, len }) = name {
         let len = len.min(R::ROOM);
         head.name_len = len as u16;
-        if !dentry.read_name(R::name(record), len) || sequence & 1 != 0 || dentry.sequence() != sequence {
+        if !dentry.read_name(R::name(record), len, R::ROOM)
+            || sequence & 1 != 0
+            || dentry.sequence() != sequence
+        {
             head.flags |= flags::TORN;
         }
     }

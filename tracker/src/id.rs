@@ -6,7 +6,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fs(pub usize);
 
-/// An inode number. XFS and btrfs use all 64 bits.
+/// An inode number. XFS uses all 64 bits. On btrfs, whose subvolumes each have numbers of their own, it is the
+/// subvolume's number above the inode's, as [`ebbtide_abi::number_in`] puts them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);
 
@@ -100,10 +101,7 @@ pub enum HandleForm {
     /// `FILEID_INO32_GEN | XFS_FILEID_TYPE_64FLAG` (0x81): u64 inode, u32 generation. Kernel: fs/xfs/xfs_export.h.
     Xfs64,
     /// `FILEID_BTRFS_WITHOUT_PARENT` (0x4d): u64 inode, u64 subvolume, u32 generation. Kernel: fs/btrfs/export.h.
-    Btrfs {
-        /// The subvolume that the source root is in.
-        root: u64,
-    },
+    Btrfs,
     /// tmpfs: type 1, u32 generation, u32 low and u32 high half of the inode. Kernel: mm/shmem.c `shmem_encode_fh`.
     Shmem,
     /// None of these.
@@ -115,7 +113,7 @@ impl HandleForm {
     pub fn of(fs_type: &str, handle: &Handle) -> Self {
         match (fs_type, handle.kind(), handle.body().len()) {
             ("tmpfs", 1, 12) => HandleForm::Shmem,
-            ("btrfs", 0x4d, 20) => HandleForm::Btrfs { root: u64_at(handle.body(), 8) },
+            ("btrfs", 0x4d, 20) => HandleForm::Btrfs,
             ("ext2" | "ext3" | "ext4" | "xfs", 1, 8) => HandleForm::Ino32,
             ("xfs", 0x81, 12) => HandleForm::Xfs64,
             _ => HandleForm::Opaque,
@@ -131,8 +129,9 @@ impl HandleForm {
                 Some(Handle::build(1, &[&ino.to_ne_bytes(), &generation]))
             }
             HandleForm::Xfs64 => Some(Handle::build(0x81, &[&ino.to_ne_bytes(), &generation])),
-            HandleForm::Btrfs { root } => {
-                Some(Handle::build(0x4d, &[&ino.to_ne_bytes(), &root.to_ne_bytes(), &generation]))
+            HandleForm::Btrfs => {
+                let (subvolume, ino) = ebbtide_abi::parts_of(ino);
+                Some(Handle::build(0x4d, &[&ino.to_ne_bytes(), &subvolume.to_ne_bytes(), &generation]))
             }
             HandleForm::Shmem => {
                 let (low, high) = (ino as u32, (ino >> 32) as u32);
@@ -142,13 +141,30 @@ impl HandleForm {
         }
     }
 
+    /// The number that `stat` shows for an inode.
+    pub fn shown(self, ino: Ino) -> Ino {
+        if self == HandleForm::Btrfs { Ino(ebbtide_abi::parts_of(ino.0).1) } else { ino }
+    }
+
+    /// The inode with the number that `stat` shows for an entry of this directory; as far as can be known: on btrfs the
+    /// entry may be another subvolume.
+    pub fn entry_of(self, dir: &Handle, shown: Ino) -> Ino {
+        if self != HandleForm::Btrfs {
+            return shown;
+        }
+        let subvolume = self.decode(dir).map_or(0, |dir| ebbtide_abi::parts_of(dir.ino.0).0);
+        Ino(ebbtide_abi::number_in(subvolume, shown.0).unwrap_or(shown.0))
+    }
+
     /// The inode that a handle names; `None` when the handle has another form.
     pub fn decode(self, handle: &Handle) -> Option<Inode> {
         let body = handle.body();
         let (ino, generation) = match (self, handle.kind(), body.len()) {
             (HandleForm::Ino32, 1, 8) => (u64::from(u32_at(body, 0)), u32_at(body, 4)),
             (HandleForm::Xfs64, 0x81, 12) => (u64_at(body, 0), u32_at(body, 8)),
-            (HandleForm::Btrfs { .. }, 0x4d, 20) => (u64_at(body, 0), u32_at(body, 16)),
+            (HandleForm::Btrfs, 0x4d, 20) => {
+                (ebbtide_abi::number_in(u64_at(body, 8), u64_at(body, 0))?, u32_at(body, 16))
+            }
             (HandleForm::Shmem, 1, 12) => {
                 (u64::from(u32_at(body, 4)) | u64::from(u32_at(body, 8)) << 32, u32_at(body, 0))
             }
@@ -176,12 +192,26 @@ mod tests {
     #[test]
     fn every_form_reads_what_it_wrote() {
         let (ino, generation) = (Ino(0xfeed_f00d), Generation(77));
-        for form in [HandleForm::Ino32, HandleForm::Xfs64, HandleForm::Btrfs { root: 257 }, HandleForm::Shmem]
-        {
+        for form in [HandleForm::Ino32, HandleForm::Xfs64, HandleForm::Btrfs, HandleForm::Shmem] {
             let handle = form.encode(ino, generation).unwrap();
             assert_eq!(form.decode(&handle), Some(Inode { ino, generation }), "{form:?}");
             assert_eq!(Handle::new(handle.as_bytes()), Some(handle));
         }
+    }
+
+    #[test]
+    fn equal_numbers_in_two_subvolumes_are_two_inodes() {
+        let (here, there) =
+            (Handle::build(0x4d, &[&raw_btrfs(257, 256)]), Handle::build(0x4d, &[&raw_btrfs(257, 5)]));
+        let inodes = [&here, &there].map(|handle| HandleForm::Btrfs.decode(handle).unwrap());
+        assert_ne!(inodes[0].ino, inodes[1].ino);
+        assert_eq!(inodes.map(|inode| HandleForm::Btrfs.shown(inode.ino)), [Ino(257); 2]);
+        assert_eq!(HandleForm::Btrfs.encode(inodes[0].ino, inodes[0].generation), Some(here.clone()));
+        assert_eq!(HandleForm::Btrfs.entry_of(&here, Ino(257)), inodes[0].ino);
+    }
+
+    fn raw_btrfs(ino: u64, subvolume: u64) -> Vec<u8> {
+        [&ino.to_ne_bytes()[..], &subvolume.to_ne_bytes(), &7u32.to_ne_bytes()].concat()
     }
 
     #[test]

@@ -34,9 +34,31 @@ pub const NO_DEVICE: u64 = 0;
 /// A place that was used: the device looked for may be further on.
 pub const FORMER_DEVICE: u64 = 1 << 62;
 
-/// What stands at the place of a device (`super_block.s_dev`) with this slot; never [`NO_DEVICE`].
-pub const fn device_entry(dev: u32, slot: u32) -> u64 {
-    VALID | (slot as u64) << 32 | dev as u64
+/// In a device's entry: inode numbers are told apart by their subvolume, see [`number_in`].
+pub const SUBVOLUMES: u64 = 1 << 61;
+
+/// In a device's entry: stores through mappings show nowhere, so that the last close of a file is a mark, too.
+pub const CLOSES: u64 = 1 << 60;
+
+/// What stands at the place of a device (`super_block.s_dev`) with this slot; never [`NO_DEVICE`]. `traits` is any of
+/// [`SUBVOLUMES`] and [`CLOSES`].
+pub const fn device_entry(dev: u32, slot: u32, traits: u64) -> u64 {
+    VALID | traits | (slot as u64) << 32 | dev as u64
+}
+
+/// One number for an inode of a subvolume: the subvolume above, the inode below. `None` for numbers beyond what there
+/// is room for; btrfs gives both out in order, inodes from 256 on, and has no such numbers in practice.
+pub const fn number_in(subvolume: u64, ino: u64) -> Option<u64> {
+    if ino >> INO_BITS == 0 && subvolume >> (64 - INO_BITS) == 0 {
+        Some(subvolume << INO_BITS | ino)
+    } else {
+        None
+    }
+}
+
+/// Subvolume and inode of such a number.
+pub const fn parts_of(number: u64) -> (u64, u64) {
+    (number >> INO_BITS, number & ((1 << INO_BITS) - 1))
 }
 
 /// The slot at a place, if it is the place of `dev`.
@@ -51,6 +73,9 @@ pub const fn spread(key: u64, count: u32) -> u32 {
 
 const VALID: u64 = 1 << 63;
 
+/// Room for an inode number beside the number of its subvolume.
+const INO_BITS: u32 = 40;
+
 /// An inode number of 64 bits without its lower 12.
 const HIGH_BITS: u32 = 64 - CHUNK_SHIFT;
 
@@ -59,6 +84,8 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 const _: () = {
     assert!(MAX_SLOTS == 256, "slots have 8 bits in a chunk's key");
+    assert!(matches!(number_in(257, 258), Some(number) if matches!(parts_of(number), (257, 258))));
+    assert!(number_in(1, 1 << INO_BITS).is_none());
     assert!(slot_of(chunk_key(255, u64::MAX) | RETIRED) == 255);
     assert!(first_ino_of(chunk_key(255, u64::MAX) | RETIRED) == u64::MAX - 0xfff);
 };

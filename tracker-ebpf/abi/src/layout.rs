@@ -56,10 +56,26 @@ pub struct Layout {
     pub file_inode: u32,
     /// `file.f_mode`, 4 bytes; [`NO_FIELD`] when unknown.
     pub file_mode: u32,
+    /// `path.dentry`, a pointer.
+    pub path_dentry: u32,
+    /// The kernel's `FSNOTIFY_EVENT_PATH`; [`NO_FIELD`] when unknown, as the next two.
+    pub event_path: u32,
+    /// The kernel's `FSNOTIFY_EVENT_INODE`.
+    pub event_inode: u32,
+    /// The kernel's `FSNOTIFY_EVENT_DENTRY`.
+    pub event_dentry: u32,
+    /// `btrfs_inode.vfs_inode`; [`NO_FIELD`] where there is no btrfs, as the next two.
+    pub btrfs_vnode: u32,
+    /// `btrfs_inode.root`, a pointer.
+    pub btrfs_root: u32,
+    /// `btrfs_root.root_key.objectid`, 8 bytes.
+    pub btrfs_root_id: u32,
+    /// `xfs_inode.i_vnode`; [`NO_FIELD`] where there is no XFS.
+    pub xfs_vnode: u32,
     /// The kernel's `I_DIRTY_PAGES`, as a mask.
     pub dirty_pages: u32,
     /// Not 0: read kernel memory by plain loads, else by `bpf_probe_read_kernel`.
     pub plain_loads: u32,
 }
 
-const _: () = assert!(size_of::<Layout>() == 26 * 4);
+const _: () = assert!(size_of::<Layout>() == 34 * 4);

@@ -10,8 +10,8 @@ mod record;
 mod shared;
 
 pub use key::{
-    DEVICE_PLACES, DEVICE_PROBES, FORMER_DEVICE, NO_DEVICE, RETIRED, chunk_key, device_entry, first_ino_of,
-    slot_of, slot_of_device, spread,
+    CLOSES, DEVICE_PLACES, DEVICE_PROBES, FORMER_DEVICE, NO_DEVICE, RETIRED, SUBVOLUMES, chunk_key,
+    device_entry, first_ino_of, number_in, parts_of, slot_of, slot_of_device, spread,
 };
 pub use layout::{Layout, NO_FIELD};
 pub use record::{MAX_ALIASES, NAME_MAX, Record, RecordHead, SHORT_NAME, ShortRecord, flags};

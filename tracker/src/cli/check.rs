@@ -114,7 +114,8 @@ fn destinations(config: &Config) -> anyhow::Result<Vec<serde_json::Value>> {
 fn write_page(out: &mut impl Write, findings: &Findings) -> std::io::Result<()> {
     writeln!(out, "kernel {}", findings.kernel)?;
     for tried in &findings.programs {
-        let state = tried.refused.as_deref().unwrap_or("attached");
+        let attached = tried.way.as_deref().map_or("attached".into(), |way| format!("attached ({way})"));
+        let state = tried.refused.as_deref().unwrap_or(&attached);
         writeln!(out, "  eBPF {}: {state}\n       {}", tried.program, tried.purpose)?;
     }
     if let Some(why) = &findings.no_ebpf {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use lru::LruCache;
 
-use crate::id::{Fs, Handle, Ino, Name};
+use crate::id::{Fs, Handle, HandleForm, Ino, Name};
 use crate::resolve::{Entry, Found, Look};
 use crate::sys::file::{self, Kind};
 use crate::sys::{self, handle};
@@ -18,6 +18,8 @@ pub(super) struct Anchor {
     pub(super) fd: OwnedFd,
     /// The mount shows the whole file system.
     pub(super) shows_all: bool,
+    /// The form of its handles.
+    pub(super) form: HandleForm,
 }
 
 /// Looks through these anchors, by index of file system.
@@ -106,7 +108,7 @@ impl Look for Looker<'_> {
     fn entry(&mut self, fs: Fs, dir: &Handle, name: &Name) -> Option<Entry> {
         let fd = self.open(fs, dir).ok()?;
         let look = file::look_at(fd.as_fd().as_fd(), name.as_bytes()).ok()?;
-        Some(Entry { ino: look.ino, nlink: look.nlink })
+        Some(Entry { ino: self.anchors[fs.0].form.entry_of(dir, look.ino), nlink: look.nlink })
     }
 
     fn names(&mut self, fs: Fs, inode: &Handle) -> Option<u64> {
@@ -120,7 +122,11 @@ impl Look for Looker<'_> {
 
     fn clean(&mut self, fs: Fs, dir: &Handle, name: &Name, ino: Ino) -> bool {
         let Ok(fd) = self.open(fs, dir) else { return false };
-        settled(file::start_writeback(fd.as_fd().as_fd(), name.as_bytes(), ino))
+        settled(file::start_writeback(
+            fd.as_fd().as_fd(),
+            name.as_bytes(),
+            self.anchors[fs.0].form.shown(ino),
+        ))
     }
 
     fn clean_inode(&mut self, fs: Fs, inode: &Handle) -> bool {

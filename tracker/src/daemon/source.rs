@@ -111,10 +111,35 @@ impl Source {
     }
 }
 
-/// Opens the root of the whole file system that this mount is a part of, if that is mounted somewhere.
-pub(super) fn open_whole(part: &Mount, mounts: &[Mount]) -> Option<OwnedFd> {
-    let whole = mounts.iter().find(|m| m.dev == part.dev && m.shows_all())?;
-    let path = Path::new(std::ffi::OsStr::from_bytes(&whole.point));
-    let fd: sys::Result<OwnedFd> = file::open_dir(path);
-    fd.ok()
+/// Opens the root of the whole file system that this source's mount shows a part of: where that is mounted, or else on a
+/// mount that nobody else sees.
+pub(super) fn open_whole(source: &Source, mounts: &[Mount]) -> Option<OwnedFd> {
+    let part = &source.mount;
+    let wholes = mounts.iter().filter(|m| m.dev == part.dev && m.shows_all());
+    let mut found = wholes.filter_map(|whole| {
+        let fd = file::open_dir(Path::new(std::ffi::OsStr::from_bytes(&whole.point))).ok()?;
+        shows(&fd, source).then_some(fd)
+    });
+    found.next().or_else(|| mount_whole(part).filter(|fd| shows(fd, source)))
+}
+
+/// The top of a btrfs, which holds its subvolumes, has this number.
+fn mount_whole(part: &Mount) -> Option<OwnedFd> {
+    let options = [("source", part.source.as_str()), ("subvolid", "5")];
+    let mounted: sys::Result<OwnedFd> = mounts::detached(&part.fs_type, &options);
+    match mounted {
+        Ok(fd) => Some(fd),
+        Err(e) => {
+            let cause = &e.source;
+            tracing::warn!(device = part.source, error = %e, %cause, "the file system's own root cannot be mounted");
+            None
+        }
+    }
+}
+
+/// Whether this is on the source's file system: its handle leads to it from here.
+fn shows(fd: &OwnedFd, source: &Source) -> bool {
+    let found = handle::open_by_handle(fd.as_fd(), &source.handle);
+    let look = found.and_then(|found| file::look_at_open(found.as_fd()));
+    look.is_ok_and(|look| (look.dev, look.ino) == (source.look.dev, source.look.ino))
 }

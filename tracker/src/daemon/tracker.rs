@@ -19,7 +19,7 @@ use crate::engine::{Fold, Hint, Reason};
 use crate::fact::Facts;
 use crate::id::{Fs, HandleForm};
 use crate::probe::bpf::Account;
-use crate::probe::{self, Asked, Device, Marks, Names, NamesError, Plan, ProbeChoice, Via};
+use crate::probe::{self, Arming, Asked, Device, Marks, Names, NamesError, Plan, Probe, ProbeChoice, Via};
 use crate::resolve::{Bits, Counts, Resolver, Work};
 use crate::scope::{Root, Scope};
 use crate::sys::mounts::{self, Mount};
@@ -69,6 +69,8 @@ struct Watched {
     form: HandleForm,
     names: Names,
     asked: Asked,
+    /// Changes of extended attributes alone count.
+    extended: bool,
     /// The queue of names is one that another process began.
     goes_on: bool,
     resolver: Resolver,
@@ -170,7 +172,8 @@ impl Tracker {
         let mut extended = Vec::new();
         let mut roots = Vec::new();
         for (source, wish) in sources.iter().zip(wishes) {
-            let known = firsts.iter().position(|first| first.mount.dev == source.mount.dev);
+            // Of each mount its own: what one mount shows has no path in another.
+            let known = firsts.iter().position(|first| first.mount.id == source.mount.id);
             let fs = Fs(known.unwrap_or(firsts.len()));
             if known.is_none() {
                 firsts.push(source);
@@ -183,17 +186,14 @@ impl Tracker {
         let devices = firsts.iter().map(|source| Device { dev: source.mount.dev, form: source.form() });
         let devices: Vec<_> = devices.collect();
         let began = Instant::now();
-        let marks = match choice {
-            ProbeChoice::Auto => {
-                let pins = keeping.as_mut().and_then(|keeping| keeping.pins());
-                probe::attach(&mut plans, &devices, pins)
-            }
+        let pins = match choice {
             ProbeChoice::Fanotify => {
                 keeping.iter_mut().for_each(|keeping| keeping.unpin());
-                plans.iter_mut().for_each(|plan| plan.notes.push("fanotify alone was asked for".into()));
                 None
             }
+            _ => keeping.as_mut().and_then(|keeping| keeping.pins()),
         };
+        let marks = probe::attach(&mut plans, &devices, choice, pins);
         let loading = began.elapsed();
         let watched = firsts.iter().zip(plans).zip(extended).enumerate();
         let watched = watched
@@ -536,7 +536,7 @@ impl Tracker {
             let Ok(fd) = again.fd.try_clone() else { continue };
             tracing::info!(source = %again.path.display(), "the source was mounted again");
             let watched = &mut self.watched[self.scope.roots[mirror].fs.0];
-            watched.anchor = Anchor { fd, shows_all: again.mount.shows_all() };
+            watched.anchor = Anchor { fd, shows_all: again.mount.shows_all(), form: again.form() };
             watched.resolver.forget();
             *source = again;
             losses.push(Loss { mirror: mirror as MirrorId, reason: Reason::RootWasAway });
@@ -574,11 +574,14 @@ fn plan(mount: &Mount) -> Plan {
         fs_type: mount.fs_type.clone(),
         device: mount.source.clone(),
         dev: format!("{}:{}", mount.dev.0, mount.dev.1),
+        probe: Probe::Fanotify,
         names: Via::Fanotify,
         content: Via::Fanotify,
         attributes: Via::Fanotify,
+        extended: Via::Fanotify,
         mapped: Via::Nothing,
         directories: Via::Fanotify,
+        alone: false,
         notes: Vec::new(),
     }
 }
@@ -596,9 +599,10 @@ fn watch(
         fs_type: source.mount.fs_type.clone(),
         source: error,
     };
+    let closes = source.mount.fs_type == "tmpfs";
     let asked = if plan.content == Via::Fanotify || plan.attributes == Via::Fanotify {
-        Asked::Contents
-    } else if extended {
+        if closes { Asked::ContentsAndCloses } else { Asked::Contents }
+    } else if extended && plan.extended == Via::Fanotify {
         plan.notes.push(
             "fanotify tells changes of ACLs and extended attributes, which no eBPF program sees".into(),
         );
@@ -606,25 +610,32 @@ fn watch(
     } else {
         Asked::Names
     };
+    let arming = if plan.probe == Probe::FsnotifyArmed { Arming::Ignored } else { Arming::None };
     let device = source.mount.kernel_dev();
     let queue = keeping.and_then(|keeping| keeping.queue(device));
-    let adopted = queue.and_then(|queue| Names::adopt(queue, device, source.form(), asked));
+    let anchor = source.fd.as_fd();
+    let adopted = queue.and_then(|queue| Names::adopt(queue, device, anchor, source.form(), asked, arming));
     let goes_on = adopted.is_some();
     let names = match adopted {
         Some(names) => Ok(names),
-        None => listen(source, asked, table),
+        None => listen(source, asked, arming, table),
     };
     if plan.mapped == Via::Nothing {
-        plan.notes
-            .push("stores through a shared mapping are seen only when the file changes otherwise".into());
+        plan.notes.push(if closes {
+            "stores through a shared mapping are seen when the mapping and the file it is of are closed"
+                .into()
+        } else {
+            "stores through a shared mapping are seen only when the file changes otherwise".into()
+        });
     }
     let fd = source.fd.try_clone().map_err(|e| SysError::new("dup", e))?;
     Ok(Watched {
-        anchor: Anchor { fd, shows_all: source.mount.shows_all() },
+        anchor: Anchor { fd, shows_all: source.mount.shows_all(), form: source.form() },
         device,
         form: source.form(),
         names: names.map_err(refused)?,
         asked,
+        extended,
         goes_on,
         resolver: Resolver::new(fs, source.form()),
         fold: Fold::default(),
@@ -632,10 +643,11 @@ fn watch(
     })
 }
 
-fn listen(source: &Source, asked: Asked, table: &[Mount]) -> Result<Names, NamesError> {
-    match Names::listen(source.fd.as_fd(), source.form(), asked) {
-        Err(NamesError::Subvolume(why)) => match source::open_whole(&source.mount, table) {
-            Some(whole) => Names::listen(whole.as_fd(), source.form(), asked),
+fn listen(source: &Source, asked: Asked, arming: Arming, table: &[Mount]) -> Result<Names, NamesError> {
+    let listen = |anchor: BorrowedFd<'_>| Names::listen(anchor, source.form(), asked, arming);
+    match listen(source.fd.as_fd()) {
+        Err(NamesError::Subvolume(why)) => match source::open_whole(source, table) {
+            Some(whole) => listen(whole.as_fd()),
             None => Err(NamesError::Subvolume(why)),
         },
         other => other,

@@ -6,11 +6,14 @@ use std::os::fd::BorrowedFd;
 use serde::{Deserialize, Serialize};
 
 use super::bpf::{
-    self, Account, Bpf, BpfError, Coverage, Dev, Options, Place, Record, Slot, State, TaintReason, Told,
+    self, Account, Bpf, BpfError, Coverage, Dev, Hooks, Options, Place, Record, Slot, State, TaintReason,
+    Told,
 };
 use super::marks::{Marks, MarksLost};
+use super::names::Arming;
 use super::pins::Pins;
-use super::plan::{Plan, Via};
+use super::plan::{Plan, Probe, ProbeChoice, Via};
+use super::prove;
 use crate::engine::Marked;
 use crate::id::{Fs, Generation, HandleForm, Ino, Name};
 use crate::resolve::Bits;
@@ -25,17 +28,22 @@ pub struct Device {
     pub form: HandleForm,
 }
 
-/// Loads the programs, and marks the inodes of each of these file systems that they see anything of. The plans, in the
-/// same order, are changed to what came of it. `None` when there is nothing to gain.
+/// Loads the programs of `choice`, and marks the inodes of each of these file systems that they see anything of. The plans,
+/// in the same order, are changed to what came of it. `None` when there is nothing to gain.
 ///
 /// With pins the programs go on when this process ends, and what another one left there is taken over; `told` is what
 /// that one knew of losses.
 pub fn attach(
     plans: &mut [Plan],
     devices: &[Device],
+    choice: ProbeChoice,
     pins: Option<(&mut Pins, &Told)>,
 ) -> Option<Box<dyn Marks>> {
-    match Attached::new(plans, devices, pins) {
+    let Some(hooks) = choice.hooks() else {
+        plans.iter_mut().for_each(|plan| plan.notes.push("fanotify alone was asked for".into()));
+        return None;
+    };
+    match Attached::new(plans, devices, hooks, pins) {
         Ok(attached) => attached.map(|attached| Box::new(attached) as Box<dyn Marks>),
         Err(e) => {
             let why = format!("eBPF is not used: {}", with_causes(&e));
@@ -48,10 +56,12 @@ pub fn attach(
 /// An eBPF program, and what came of attaching it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
-    /// Its tracepoint.
+    /// Its tracepoint or function.
     pub program: String,
     /// What it marks.
     pub purpose: String,
+    /// How it is attached.
+    pub way: Option<String>,
     /// Why the kernel does not permit it; `None` when it is attached.
     pub refused: Option<String>,
 }
@@ -61,10 +71,12 @@ pub struct Tried {
 /// # Errors
 /// As [`Bpf::load`].
 pub fn try_programs() -> Result<Vec<Tried>, BpfError> {
-    let bpf = Bpf::load(&Options::of_this_process())?;
+    let mut bpf = Bpf::load(&Options::of_this_process())?;
+    prove(&mut bpf)?;
     let tried = bpf.programs().iter().map(|tried| Tried {
         program: tried.hook.name.into(),
         purpose: tried.hook.purpose.into(),
+        way: tried.way.map(|way| way.to_string()),
         refused: match &tried.state {
             State::Attached => None,
             State::Refused(why) => Some(why.clone()),
@@ -73,9 +85,24 @@ pub fn try_programs() -> Result<Vec<Tried>, BpfError> {
     Ok(tried.collect())
 }
 
+/// If the program on `fsnotify()` is attached and proves to see nothing, it is let go; otherwise the kernel may need arming.
+fn prove(bpf: &mut Bpf) -> Result<Arming, BpfError> {
+    if !bpf.coverage("").told {
+        return Ok(Arming::None);
+    }
+    match prove::fires(bpf) {
+        Ok(arming) => Ok(arming),
+        Err(why) => {
+            bpf.refuse_vfs(&why)?;
+            Ok(Arming::None)
+        }
+    }
+}
+
 struct Attached {
     bpf: Bpf,
-    slots: BTreeMap<Slot, (Fs, HandleForm)>,
+    /// A file system that is seen through several mounts is there once for each.
+    slots: BTreeMap<Slot, Vec<(Fs, HandleForm)>>,
     ended: BTreeMap<Fs, Bits>,
     /// By file system: whether its marks were taken over, or why not.
     kept: Vec<Result<(), String>>,
@@ -85,9 +112,10 @@ impl Attached {
     fn new(
         plans: &mut [Plan],
         devices: &[Device],
+        hooks: Hooks,
         mut pins: Option<(&mut Pins, &Told)>,
     ) -> Result<Option<Self>, BpfError> {
-        let options = Options::of_this_process();
+        let options = Options { hooks, ..Options::of_this_process() };
         let (mut bpf, taken) = match &mut pins {
             None => (Bpf::load(&options)?, Err("nothing is kept".to_owned())),
             Some((pins, told)) => match take_over(&options, pins, told) {
@@ -95,17 +123,18 @@ impl Attached {
                 Err(why) => (load_pinned(options, pins, plans)?, Err(why)),
             },
         };
+        let arming = prove(&mut bpf)?;
         let devs: Vec<_> = devices.iter().map(|device| Dev::from(*device)).collect();
         bpf.keep_only(&devs);
         let marked = |dev: &Dev| bpf.slot(*dev).map(drop).ok_or("it was not watched before".to_owned());
         let kept = devs.iter().map(|dev| taken.clone().and_then(|()| marked(dev))).collect();
-        let mut slots = BTreeMap::new();
+        let mut slots = BTreeMap::<Slot, Vec<_>>::new();
         for (fs, (plan, device)) in plans.iter_mut().zip(devices).enumerate() {
             let coverage = bpf.coverage(&plan.fs_type);
-            improve(plan, coverage);
+            improve(plan, coverage, arming);
             if coverage != Coverage::default() {
-                let slot = bpf.enable(Dev::from(*device))?;
-                slots.insert(slot, (Fs(fs), device.form));
+                let slot = bpf.enable_as(Dev::from(*device), &plan.fs_type)?;
+                slots.entry(slot).or_default().push((Fs(fs), device.form));
             }
         }
         let attached = Attached { bpf, slots, ended: BTreeMap::new(), kept };
@@ -119,7 +148,7 @@ impl Attached {
     }
 
     fn of_fs(&self, fs: Fs) -> Option<Slot> {
-        self.slots.iter().find(|(_, (of, _))| *of == fs).map(|(slot, _)| *slot)
+        self.slots.iter().find(|(_, used)| used.iter().any(|(of, _)| *of == fs)).map(|(slot, _)| *slot)
     }
 }
 
@@ -181,7 +210,7 @@ impl Marks for Attached {
         let slots = &self.slots;
         self.bpf.read_ring_bytes(|bytes, record| {
             keep(u64::from(record.epoch), bytes);
-            if let Some((fs, form)) = slots.get(&record.slot) {
+            for (fs, form) in slots.get(&record.slot).into_iter().flatten() {
                 note(*fs, marked(*form, &record));
             }
         });
@@ -189,10 +218,10 @@ impl Marks for Attached {
         Ok(())
     }
 
-    fn parse(&self, record: &[u8]) -> Option<(Fs, Marked)> {
-        let record = Record::parse(record)?;
-        let (fs, form) = self.slots.get(&record.slot)?;
-        Some((*fs, marked(*form, &record)))
+    fn parse(&self, record: &[u8]) -> Vec<(Fs, Marked)> {
+        let Some(record) = Record::parse(record) else { return Vec::new() };
+        let used = self.slots.get(&record.slot).into_iter().flatten();
+        used.map(|(fs, form)| (*fs, marked(*form, &record))).collect()
     }
 
     fn is_kept(&self, fs: Fs) -> Result<(), String> {
@@ -213,9 +242,9 @@ impl Marks for Attached {
         let sides = self.bpf.old_side().into_iter();
         let slots = &self.slots;
         self.ended = sides
-            .filter_map(|(slot, marks)| {
-                let (fs, _) = slots.get(&slot)?;
-                Some((*fs, all_bits(marks)))
+            .flat_map(|(slot, marks)| {
+                let bits = all_bits(marks);
+                slots.get(&slot).into_iter().flatten().map(move |(fs, _)| (*fs, bits.clone()))
             })
             .collect();
         Ok(u64::from(ended.low()))
@@ -250,21 +279,35 @@ impl Marks for Attached {
         let taints = self.bpf.taints().into_iter();
         let slots = &self.slots;
         taints
-            .filter_map(|taint| {
-                let (fs, _) = slots.get(&taint.slot)?;
+            .flat_map(|taint| {
                 tracing::error!(reason = ?taint.reason, lost = taint.lost, "marks were lost");
-                Some(MarksLost { fs: Some(*fs), full: taint.reason == TaintReason::Exhausted })
+                let full = taint.reason == TaintReason::Exhausted;
+                slots
+                    .get(&taint.slot)
+                    .into_iter()
+                    .flatten()
+                    .map(move |(fs, _)| MarksLost { fs: Some(*fs), full })
             })
             .collect()
     }
 }
 
 /// What the programs see, fanotify need not tell.
-fn improve(plan: &mut Plan, coverage: Coverage) {
+fn improve(plan: &mut Plan, coverage: Coverage, arming: Arming) {
     let writes = coverage.inodes && coverage.direct_writes;
+    plan.probe = match (coverage.told, arming) {
+        (true, Arming::None) => Probe::Fsnotify,
+        (true, Arming::Ignored) => Probe::FsnotifyArmed,
+        (false, _) if coverage == Coverage::default() => Probe::Fanotify,
+        (false, _) => Probe::Tracepoints,
+    };
+    plan.alone = coverage.alone;
     if coverage.inodes {
         plan.attributes = Via::Ebpf;
         plan.directories = Via::Ebpf;
+    }
+    if coverage.extended {
+        plan.extended = Via::Ebpf;
     }
     if writes {
         plan.content = Via::Ebpf;
@@ -298,6 +341,18 @@ fn marked(form: HandleForm, record: &Record<'_>) -> Marked {
         incomplete: record.more || record.torn,
         nameless: matches!(record.place, Place::Nameless),
         entries: entry.into_iter().collect(),
+    }
+}
+
+impl ProbeChoice {
+    /// The eBPF programs that may be used; `None` for none.
+    fn hooks(self) -> Option<Hooks> {
+        match self {
+            ProbeChoice::Auto => Some(Hooks::All),
+            ProbeChoice::Fsnotify => Some(Hooks::Functions),
+            ProbeChoice::Tracepoints => Some(Hooks::Tracepoints),
+            ProbeChoice::Fanotify => None,
+        }
     }
 }
 

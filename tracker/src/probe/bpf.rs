@@ -23,15 +23,15 @@ use std::{
 use aya::maps::{HashMap, MapData, Queue, RingBuf};
 use serde::{Deserialize, Serialize};
 
-use ebbtide_abi::{Cpu, DEVICE_PLACES, MAX_SLOTS, Plane, SlotState, slot_of};
+use ebbtide_abi::{CLOSES, Cpu, DEVICE_PLACES, MAX_SLOTS, Plane, SUBVOLUMES, SlotState, slot_of};
 
 use super::bitmap::{Bitmap, Recycler, Retired};
 use crate::sys::bpf::Words;
 
 pub use super::bitmap::Marks;
 pub use error::BpfError;
-pub use object::{Object, Options, fingerprint};
-pub use programs::{Coverage, Hook, Program, State};
+pub use object::{Hooks, Object, Options, fingerprint};
+pub use programs::{Coverage, Hook, HookPlace, Program, State, Way};
 pub use record::{Place, Record};
 
 /// The loaded programs and their maps. Dropping it detaches the programs.
@@ -186,19 +186,43 @@ impl Bpf {
         self.programs.coverage(fs_type)
     }
 
+    /// Takes the program on `fsnotify()` away, which does not do what it is for.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not let go of it.
+    pub(super) fn refuse_vfs(&mut self, reason: &str) -> Result<(), BpfError> {
+        self.programs.refuse(programs::VFS, reason)
+    }
+
     /// Marks the inodes of this device from now on. A device that is on already keeps its slot.
     ///
     /// # Errors
     ///
     /// When all slots are in use.
     pub fn enable(&mut self, dev: Dev) -> Result<Slot, BpfError> {
+        self.enable_as(dev, "")
+    }
+
+    /// The same for a device with a file system of this type. The inodes of a btrfs, whose subvolumes each have numbers
+    /// of their own, are marked by [`ebbtide_abi::number_in`]; those of a tmpfs when they are closed, too.
+    ///
+    /// # Errors
+    ///
+    /// When all slots are in use.
+    pub fn enable_as(&mut self, dev: Dev, fs_type: &str) -> Result<Slot, BpfError> {
+        let traits = match fs_type {
+            "btrfs" => SUBVOLUMES,
+            "tmpfs" => CLOSES,
+            _ => 0,
+        };
         let key = dev.kernel();
         if let Some(slot) = self.slots.iter().position(|used| *used == SlotUse::Active(key)) {
             return Ok(Slot(slot as u32));
         }
         let slot = self.slots.iter().position(|used| *used == SlotUse::Free).ok_or(BpfError::NoSlot)? as u32;
         self.seen.exhausted[slot as usize] = self.slot_count(slot, offset_of!(SlotState, exhausted));
-        if !self.devices.insert(key, slot) {
+        if !self.devices.insert(key, slot, traits) {
             return Err(BpfError::NoSlot);
         }
         self.slots[slot as usize] = SlotUse::Active(key);

@@ -21,7 +21,7 @@ pub trait Marks {
     fn read(&mut self, keep: &mut dyn FnMut(u64, &[u8]), note: &mut dyn FnMut(Fs, Marked))
     -> sys::Result<()>;
     /// What a record says that was kept.
-    fn parse(&self, record: &[u8]) -> Option<(Fs, Marked)>;
+    fn parse(&self, record: &[u8]) -> Vec<(Fs, Marked)>;
     /// Whether another process had marked this file system before, all of it is still there, and marking never ended.
     ///
     /// # Errors

@@ -7,9 +7,10 @@ mod marks;
 mod names;
 pub mod pins;
 mod plan;
+mod prove;
 
 pub use attach::{Device, Tried, attach, try_programs};
 pub use marks::{Marks, MarksLost};
-pub use names::{Asked, Buffer, Names, NamesError, Pass, understand_all};
+pub use names::{Arming, Asked, Buffer, Names, NamesError, Pass, understand_all};
 pub use pins::Pins;
-pub use plan::{Plan, ProbeChoice, Via};
+pub use plan::{Plan, Probe, ProbeChoice, Via};

@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use fanotify_fid::consts::{
-    FAN_ATTRIB, FAN_CLASS_NOTIF, FAN_CLOEXEC, FAN_CREATE, FAN_DELETE, FAN_MARK_ADD, FAN_MARK_FILESYSTEM,
-    FAN_MODIFY, FAN_NONBLOCK, FAN_ONDIR, FAN_RENAME, FAN_REPORT_DFID_NAME_TARGET, FAN_UNLIMITED_MARKS,
-    FAN_UNLIMITED_QUEUE,
+    FAN_ATTRIB, FAN_CLASS_NOTIF, FAN_CLOEXEC, FAN_CLOSE_WRITE, FAN_CREATE, FAN_DELETE, FAN_MARK_ADD,
+    FAN_MARK_FILESYSTEM, FAN_MARK_IGNORED_MASK, FAN_MARK_IGNORED_SURV_MODIFY, FAN_MODIFY, FAN_NONBLOCK,
+    FAN_ONDIR, FAN_RENAME, FAN_REPORT_DFID_NAME_TARGET, FAN_UNLIMITED_MARKS, FAN_UNLIMITED_QUEUE,
 };
 use fanotify_fid::{Fanotify, FanotifyError, FidEvent, RenameSide};
 
@@ -31,6 +31,18 @@ pub enum Asked {
     Attributes,
     /// Changed content and attributes too.
     Contents,
+    /// The same, and when a file that was open for writing is closed: all that tells of stores through a mapping on a file
+    /// system without writeback.
+    ContentsAndCloses,
+}
+
+/// Whether the kernel shall call `fsnotify()` for changes that are not asked for: an eBPF program sees them there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arming {
+    /// It does anyway, or nobody needs it.
+    None,
+    /// By a mask of ignored events: interest is shown, and no event comes of it.
+    Ignored,
 }
 
 /// Where events are read to.
@@ -99,7 +111,12 @@ impl Names {
     ///
     /// # Errors
     /// The kernel refuses; nothing is listened to then.
-    pub fn listen(anchor: BorrowedFd<'_>, form: HandleForm, asked: Asked) -> Result<Self, NamesError> {
+    pub fn listen(
+        anchor: BorrowedFd<'_>,
+        form: HandleForm,
+        asked: Asked,
+        arming: Arming,
+    ) -> Result<Self, NamesError> {
         // Tests ask for the kernel's own limit (fs.fanotify.max_queued_events), so that the queue overflows.
         let limit = std::env::var_os("EBBTIDE_BOUNDED_QUEUE").map_or(FAN_UNLIMITED_QUEUE, |_| 0);
         let flags = FAN_CLASS_NOTIF
@@ -110,14 +127,36 @@ impl Names {
             | FAN_CLOEXEC;
         let group = Fanotify::new(flags).map_err(refused)?;
         group.mark_fd(anchor, FAN_MARK_ADD | FAN_MARK_FILESYSTEM, asked.mask()).map_err(refused)?;
-        Ok(Names { group, form })
+        let names = Names { group, form };
+        names.arm(anchor, asked, arming)?;
+        Ok(names)
+    }
+
+    /// Shows interest in what is not asked for, where that is wanted.
+    fn arm(&self, anchor: BorrowedFd<'_>, asked: Asked, arming: Arming) -> Result<(), NamesError> {
+        if arming == Arming::None {
+            return Ok(());
+        }
+        let ignored = FAN_MARK_IGNORED_MASK | FAN_MARK_IGNORED_SURV_MODIFY;
+        let unasked = (FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE_WRITE) & !asked.mask();
+        let add = FAN_MARK_ADD | FAN_MARK_FILESYSTEM | ignored;
+        self.group.mark_fd(anchor, add, unasked).map_err(refused)
     }
 
     /// Goes on with a queue that another process began, if it is one that hears all this of the file system with this
-    /// device number (`super_block.s_dev`).
-    pub fn adopt(fd: OwnedFd, device: u32, form: HandleForm, asked: Asked) -> Option<Self> {
+    /// device number (`super_block.s_dev`), which `anchor` is on.
+    pub fn adopt(
+        fd: OwnedFd,
+        device: u32,
+        anchor: BorrowedFd<'_>,
+        form: HandleForm,
+        asked: Asked,
+        arming: Arming,
+    ) -> Option<Self> {
         let group = fanotify::adopt(fd, device, asked.mask(), REPORTS)?;
-        Some(Names { group, form })
+        let names = Names { group, form };
+        names.arm(anchor, asked, arming).ok()?;
+        Some(names)
     }
 
     /// Hands over what is in the queue now. What arrives meanwhile may stay for the next time, so that this ends.
@@ -179,6 +218,7 @@ impl Asked {
             Asked::Names => names,
             Asked::Attributes => names | FAN_ATTRIB,
             Asked::Contents => names | FAN_MODIFY | FAN_ATTRIB,
+            Asked::ContentsAndCloses => names | FAN_MODIFY | FAN_ATTRIB | FAN_CLOSE_WRITE,
         }
     }
 }
@@ -236,7 +276,7 @@ fn seen(mask: u64) -> Seen {
     let mut seen = Seen::empty();
     seen.set(if directory { Seen::CREATED_DIR } else { Seen::CREATED | Seen::DATA }, mask & FAN_CREATE != 0);
     seen.set(if directory { Seen::REMOVED_DIR } else { Seen::REMOVED }, mask & FAN_DELETE != 0);
-    if mask & FAN_MODIFY != 0 {
+    if mask & (FAN_MODIFY | FAN_CLOSE_WRITE) != 0 {
         seen |= Seen::DATA;
     }
     if mask & FAN_ATTRIB != 0 {

@@ -11,8 +11,26 @@ pub enum ProbeChoice {
     /// All that the kernel permits.
     #[default]
     Auto,
+    /// An eBPF program on `fsnotify()`, which sees all that VFS tells, and none of one file system's own.
+    Fsnotify,
+    /// eBPF programs on tracepoints, and fanotify for what they do not see.
+    Tracepoints,
     /// fanotify alone, as where BPF is not permitted.
     Fanotify,
+}
+
+/// What marks changed inodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Probe {
+    /// No eBPF program: fanotify tells.
+    Fanotify,
+    /// eBPF programs on tracepoints.
+    Tracepoints,
+    /// An eBPF program on `fsnotify()`.
+    Fsnotify,
+    /// The same on a kernel that calls `fsnotify()` only for what somebody shows interest in.
+    FsnotifyArmed,
 }
 
 /// What sees a kind of change.
@@ -36,17 +54,23 @@ pub struct Plan {
     pub device: String,
     /// `major:minor` of the super block.
     pub dev: String,
+    /// What marks its inodes.
+    pub probe: Probe,
     /// Creations, removals and renames.
     pub names: Via,
     /// Written content.
     pub content: Via,
-    /// Mode, owner, times, extended attributes.
+    /// Mode, owner, times.
     pub attributes: Via,
+    /// Extended attributes, access lists among them.
+    pub extended: Via,
     /// Stores through a shared mapping.
     pub mapped: Via,
     /// Directories whose entries change, as inodes: what finds them again when name events were lost. Without a bit for
     /// each, only a look at the whole tree does.
     pub directories: Via,
+    /// Inodes are marked while nobody listens through fanotify, too.
+    pub alone: bool,
     /// Why it is not more, and what stays unseen.
     pub notes: Vec<String>,
 }
@@ -68,10 +92,21 @@ impl fmt::Display for Via {
     }
 }
 
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Probe::Fanotify => "fanotify",
+            Probe::Tracepoints => "tracepoints",
+            Probe::Fsnotify => "fsnotify",
+            Probe::FsnotifyArmed => "fsnotify (armed)",
+        })
+    }
+}
+
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Plan { fs_type, device, dev, names, content, attributes, mapped, .. } = self;
-        write!(f, "{fs_type} on {device} ({dev}): names {names}, content {content}, ")?;
+        let Plan { fs_type, device, dev, probe, names, content, attributes, mapped, .. } = self;
+        write!(f, "{fs_type} on {device} ({dev}): by {probe}: names {names}, content {content}, ")?;
         write!(f, "attributes {attributes}, mmap {mapped}")
     }
 }

@@ -63,7 +63,7 @@ pub enum Found {
 }
 
 /// The bits of the drained side of the bitmap, by inode number.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Bits {
     /// Inodes that changed.
     pub changed: RoaringTreemap,
@@ -187,7 +187,7 @@ impl Work {
 impl Resolver {
     /// A resolver for this file system, whose handles have this form.
     pub fn new(fs: Fs, form: HandleForm) -> Self {
-        let any_generation = matches!(form, HandleForm::Ino32 | HandleForm::Btrfs { .. });
+        let any_generation = matches!(form, HandleForm::Ino32 | HandleForm::Btrfs);
         Resolver { fs, form, any_generation, cache: Cache::default(), again: Vec::new() }
     }
 

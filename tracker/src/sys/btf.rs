@@ -6,10 +6,11 @@
 use std::{collections::HashMap, io, path::Path};
 
 /// A parsed BTF blob. Ids are the kernel's: 0 is `void`.
+#[derive(Clone)]
 pub struct Btf {
     bytes: Vec<u8>,
-    /// Byte range of the strings in `bytes`.
-    strings: std::ops::Range<usize>,
+    /// Byte ranges of the strings in `bytes`: the kernel's, then a module's, whose offsets go on where the kernel's end.
+    strings: Vec<std::ops::Range<usize>>,
     /// Where each type starts in `bytes`; entry 0 stands for `void` and is not used.
     types: Vec<u32>,
     /// Structures that are looked up, by name. The first definition of a name counts.
@@ -82,19 +83,50 @@ impl Btf {
     /// When it is malformed.
     pub fn parse(bytes: Vec<u8>, structs: &[&'static str]) -> Result<Self, BtfError> {
         let header = Header::parse(&bytes)?;
-        let strings = header.strings;
-        let mut btf = Btf { bytes, strings, types: vec![0], structs: HashMap::new() };
-        let mut at = header.types.start;
-        while at < header.types.end {
-            let kind = btf.kind_at(at)?;
+        let mut btf = Btf { bytes, strings: vec![header.strings], types: vec![0], structs: HashMap::new() };
+        btf.index_all(header.types, structs)?;
+        Ok(btf)
+    }
+
+    /// These types and those of one module, such as `/sys/kernel/btf/btrfs`, which build on the kernel's own.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read or is malformed.
+    pub fn with_module(&self, path: &Path, structs: &[&'static str]) -> Result<Self, BtfError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
+        self.with_module_of(&bytes, structs)
+    }
+
+    /// The same with a module's blob.
+    ///
+    /// # Errors
+    ///
+    /// When the blob is malformed.
+    pub fn with_module_of(&self, module: &[u8], structs: &[&'static str]) -> Result<Self, BtfError> {
+        let header = Header::parse(module)?;
+        let mut both = self.clone();
+        let start = both.bytes.len();
+        both.bytes.extend_from_slice(module);
+        let moved = |range: std::ops::Range<usize>| range.start + start..range.end + start;
+        both.strings.push(moved(header.strings));
+        both.index_all(moved(header.types), structs)?;
+        Ok(both)
+    }
+
+    fn index_all(&mut self, types: std::ops::Range<usize>, structs: &[&'static str]) -> Result<(), BtfError> {
+        let mut at = types.start;
+        while at < types.end {
+            let kind = self.kind_at(at)?;
             let next = at + HEAD + kind.tail()?;
-            if next > header.types.end {
+            if next > types.end {
                 return Err(malformed(at, "a type runs past the end of the types"));
             }
-            btf.index(at, kind.code, structs);
+            self.index(at, kind.code, structs);
             at = next;
         }
-        Ok(btf)
+        Ok(())
     }
 
     /// Looks up a field by the names of structure and members; members of anonymous members count as the outer
@@ -246,7 +278,13 @@ impl Btf {
     }
 
     fn string(&self, offset: u32) -> Option<&[u8]> {
-        let rest = self.bytes.get(self.strings.clone())?.get(offset as usize..)?;
+        let mut offset = offset as usize;
+        let range = self.strings.iter().find(|range| {
+            let inside = offset < range.len();
+            offset -= if inside { 0 } else { range.len() };
+            inside
+        })?;
+        let rest = self.bytes.get(range.clone())?.get(offset..)?;
         let end = rest.iter().position(|byte| *byte == 0)?;
         Some(&rest[..end])
     }

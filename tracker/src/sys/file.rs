@@ -1,12 +1,12 @@
 //! Looking at names and descriptors.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, XattrFlags};
 
 use super::{Named, Result};
 use crate::id::Ino;
@@ -42,6 +42,23 @@ pub struct Look {
 pub fn open_dir(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).named("openat")
+}
+
+/// Makes a file in a directory, for reading and writing.
+///
+/// # Errors
+/// As `openat(2)`.
+pub fn create_in(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, OsStr::from_bytes(name), flags, Mode::RUSR | Mode::WUSR).named("openat")
+}
+
+/// Sets an extended attribute.
+///
+/// # Errors
+/// As `fsetxattr(2)`.
+pub fn set_extended(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
+    rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()).named("fsetxattr")
 }
 
 /// Looks at a name in a directory; a symlink is not followed.

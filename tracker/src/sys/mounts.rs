@@ -1,9 +1,11 @@
 //! The mount table of this process.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
+use rustix::mount::{self, FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 use super::{Named, Result};
 
@@ -44,6 +46,22 @@ impl Mount {
 pub fn read() -> Result<Vec<Mount>> {
     let text = std::fs::read("/proc/self/mountinfo").named("read of /proc/self/mountinfo")?;
     Ok(text.split(|&b| b == b'\n').filter_map(parse).collect())
+}
+
+/// Mounts a file system where nobody else sees it: the mount is in no namespace, and goes with the descriptor.
+///
+/// # Errors
+/// The kernel does not permit it, or knows no such file system.
+pub fn detached(fs_type: &str, options: &[(&str, &str)]) -> Result<OwnedFd> {
+    let context = mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).named("fsopen")?;
+    for (key, value) in options {
+        mount::fsconfig_set_string(&context, *key, *value).named("fsconfig")?;
+    }
+    mount::fsconfig_create(&context).named("fsconfig")?;
+    let none = MountAttrFlags::empty();
+    let mounted = mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, none).named("fsmount")?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(&mounted, ".", flags, Mode::empty()).named("openat")
 }
 
 /// The mount that an absolute path without symlinks is on: the longest mount point above it, and of several there

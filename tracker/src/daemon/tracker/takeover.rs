@@ -112,8 +112,17 @@ impl Tracker {
         if !goes_on {
             return Err(Strange::Lost("what had been noted was left by another build of ebbtide".into()));
         }
-        let found_by_bits = watched.plan.directories == Via::Ebpf && watched.asked == Asked::Names;
-        if watched.goes_on || found_by_bits {
+        if watched.goes_on {
+            return Ok(());
+        }
+        if watched.plan.uses_ebpf() && !watched.plan.alone && watched.plan.directories == Via::Ebpf {
+            return Err(Strange::Lost(
+                "nobody listened for a while, and fsnotify() is not reached then".into(),
+            ));
+        }
+        let found_by_bits =
+            watched.plan.directories == Via::Ebpf && watched.asked == Asked::Names && !watched.extended;
+        if found_by_bits {
             return Ok(());
         }
         let lacks = if watched.asked == Asked::Attributes { "extended attributes" } else { "names" };
@@ -130,23 +139,24 @@ impl Tracker {
         let (watched, marks) = (&mut self.watched, &self.marks);
         spool.replay(|kept| match kept {
             Kept::Record(bytes) => {
-                if let Some((fs, marked)) = marks.as_ref().and_then(|marks| marks.parse(bytes)) {
+                for (fs, marked) in marks.iter().flat_map(|marks| marks.parse(bytes)) {
                     watched[fs.0].fold.note(Hint::Marked(marked));
                 }
             }
             Kept::Events(device, bytes) => {
-                let Some((fs, Watched { form, fold, .. })) = of_device(watched, device) else { return };
-                if probe::understand_all(*form, bytes, |hint| fold.note(hint)).lost {
-                    lost.push(fs);
+                for (fs, Watched { form, fold, .. }) in of_device(watched, device) {
+                    if probe::understand_all(*form, bytes, |hint| fold.note(hint)).lost {
+                        lost.push(fs);
+                    }
                 }
             }
             Kept::Again { device, ino, data, mapped } => {
-                if let Some((_, watched)) = of_device(watched, device) {
+                for (_, watched) in of_device(watched, device) {
                     watched.resolver.look_again(Ino(ino), data, mapped);
                 }
             }
             Kept::Gap(device) => {
-                if let Some((fs, _)) = of_device(watched, device) {
+                for (fs, _) in of_device(watched, device) {
                     gaps[fs.0] = true;
                 }
             }
@@ -230,12 +240,9 @@ impl Tracker {
     }
 }
 
-fn of_device(watched: &mut [Watched], device: u32) -> Option<(Fs, &mut Watched)> {
-    watched
-        .iter_mut()
-        .enumerate()
-        .find(|(_, watched)| watched.device == device)
-        .map(|(fs, watched)| (Fs(fs), watched))
+fn of_device(watched: &mut [Watched], device: u32) -> impl Iterator<Item = (Fs, &mut Watched)> {
+    let all = watched.iter_mut().enumerate();
+    all.filter(move |(_, watched)| watched.device == device).map(|(fs, watched)| (Fs(fs), watched))
 }
 
 /// Room for some 1000 events.

@@ -18,10 +18,10 @@ impl Devices {
     }
 
     /// Puts a device in that is not there. Whether there was a place for it.
-    pub(super) fn insert(&self, dev: u32, slot: u32) -> bool {
+    pub(super) fn insert(&self, dev: u32, slot: u32, traits: u64) -> bool {
         let unused = |place: &&AtomicU64| matches!(place.load(Ordering::SeqCst), NO_DEVICE | FORMER_DEVICE);
         let place = self.places(dev).find(unused);
-        place.map(|place| place.store(device_entry(dev, slot), Ordering::SeqCst)).is_some()
+        place.map(|place| place.store(device_entry(dev, slot, traits), Ordering::SeqCst)).is_some()
     }
 
     /// Takes a device out.
@@ -50,6 +50,8 @@ impl Devices {
 
 #[cfg(test)]
 mod tests {
+    use ebbtide_abi::{CLOSES, SUBVOLUMES};
+
     use super::*;
 
     fn devices() -> Devices {
@@ -67,7 +69,7 @@ mod tests {
         let devices = devices();
         // As loop devices are numbered.
         let dev = |slot: u32| 7 << 20 | slot;
-        assert!((0..256).all(|slot| devices.insert(dev(slot), slot)));
+        assert!((0..256).all(|slot| devices.insert(dev(slot), slot, CLOSES)));
         assert!((0..256).all(|slot| find(&devices, dev(slot)) == Some(slot)));
         assert_eq!(find(&devices, 0), None);
     }
@@ -75,10 +77,10 @@ mod tests {
     #[test]
     fn a_device_that_is_taken_out_hides_no_other() {
         let devices = devices();
-        assert!((0..200).all(|dev| devices.insert(dev, dev)));
+        assert!((0..200).all(|dev| devices.insert(dev, dev, 0)));
         (0..200).step_by(2).for_each(|dev| devices.remove(dev));
         assert!((0..200).all(|dev| find(&devices, dev).is_some() == (dev % 2 == 1)));
-        assert!((0..200).step_by(2).all(|dev| devices.insert(dev, dev)));
+        assert!((0..200).step_by(2).all(|dev| devices.insert(dev, dev, SUBVOLUMES)));
         assert!((0..200).all(|dev| find(&devices, dev) == Some(dev)));
     }
 }

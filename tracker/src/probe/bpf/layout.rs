@@ -1,7 +1,7 @@
 //! Finds where the running kernel keeps what the programs read. This file and `kernel.rs` of the programs are the
 //! only ones that know the kernel's structures.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use ebbtide_abi::{Layout, NO_FIELD};
 
@@ -12,7 +12,23 @@ use crate::sys::{
 
 /// The kernel's types, as far as we ask for them.
 pub(super) fn kernel_types() -> Result<Btf, BtfError> {
-    Btf::read(Path::new(VMLINUX), &["inode", "super_block", "address_space", "dentry", "kiocb", "file"])
+    let structs = ["inode", "super_block", "address_space", "dentry", "kiocb", "file", "path"];
+    Btf::read(Path::new(VMLINUX), &[&structs[..], &BTRFS, &XFS].concat())
+}
+
+/// The types of a file system, which is a module on many kernels. Where it is not loaded, nobody needs them.
+fn of_module<'a>(btf: &'a Btf, module: &str, structs: &[&'static str]) -> Cow<'a, Btf> {
+    let path = Path::new(TYPES).join(module);
+    if !path.exists() {
+        return Cow::Borrowed(btf);
+    }
+    match btf.with_module(&path, structs) {
+        Ok(both) => Cow::Owned(both),
+        Err(error) => {
+            tracing::warn!(module, %error, "the types of a kernel module cannot be read");
+            Cow::Borrowed(btf)
+        }
+    }
 }
 
 /// Looks up every field.
@@ -20,6 +36,7 @@ pub(super) fn find(btf: &Btf) -> Result<Layout, BtfError> {
     let atime = time(btf, ["i_atime_sec", "i_atime_nsec", "i_atime", "__i_atime"])?;
     let mtime = time(btf, ["i_mtime_sec", "i_mtime_nsec", "i_mtime", "__i_mtime"])?;
     let ctime = time(btf, ["i_ctime_sec", "i_ctime_nsec", "i_ctime", "__i_ctime"])?;
+    let (btrfs, xfs) = (of_module(btf, "btrfs", &BTRFS), of_module(btf, "xfs", &XFS));
     Ok(Layout {
         inode_ino: btf.field_of_size("inode", &["i_ino"], 8)?,
         inode_sb: btf.field_of_size("inode", &["i_sb"], 8)?,
@@ -42,9 +59,17 @@ pub(super) fn find(btf: &Btf) -> Result<Layout, BtfError> {
         dentry_name: btf.field_of_size("dentry", &["d_name", "name"], 8)?,
         dentry_seq: btf.field("dentry", &["d_seq"])?.offset,
         dentry_alias: btf.field_of_size("dentry", &["d_u", "d_alias", "next"], 8)?,
-        kiocb_file: optional(btf, "kiocb", "ki_filp"),
-        file_inode: optional(btf, "file", "f_inode"),
-        file_mode: optional(btf, "file", "f_mode"),
+        kiocb_file: optional(btf, "kiocb", &["ki_filp"]),
+        file_inode: optional(btf, "file", &["f_inode"]),
+        file_mode: optional(btf, "file", &["f_mode"]),
+        path_dentry: optional(btf, "path", &["dentry"]),
+        event_path: event(btf, "FSNOTIFY_EVENT_PATH"),
+        event_inode: event(btf, "FSNOTIFY_EVENT_INODE"),
+        event_dentry: event(btf, "FSNOTIFY_EVENT_DENTRY"),
+        btrfs_vnode: optional(&btrfs, "btrfs_inode", &["vfs_inode"]),
+        btrfs_root: optional(&btrfs, "btrfs_inode", &["root"]),
+        btrfs_root_id: optional(&btrfs, "btrfs_root", &["root_key", "objectid"]),
+        xfs_vnode: optional(&xfs, "xfs_inode", &["i_vnode"]),
         dirty_pages: dirty_pages(btf),
         plain_loads: 1,
     })
@@ -60,8 +85,13 @@ fn time(btf: &Btf, [sec, nsec, plain, hidden]: [&'static str; 4]) -> Result<[u32
     Ok([btf.field_of_size("inode", &[name, "tv_sec"], 8)?, btf.field("inode", &[name, "tv_nsec"])?.offset])
 }
 
-fn optional(btf: &Btf, of: &'static str, member: &str) -> u32 {
-    btf.field(of, &[member]).map_or(NO_FIELD, |field| field.offset)
+fn optional(btf: &Btf, of: &'static str, members: &[&str]) -> u32 {
+    btf.field(of, members).map_or(NO_FIELD, |field| field.offset)
+}
+
+/// One of `enum fsnotify_data_type`, whose values have moved.
+fn event(btf: &Btf, name: &str) -> u32 {
+    btf.enumerator(name).and_then(|value| u32::try_from(value).ok()).unwrap_or(NO_FIELD)
 }
 
 /// `I_DIRTY_PAGES`: an enumerator in newer kernels, before that a macro, which the tracepoint's own description
@@ -79,6 +109,13 @@ fn printed(tracepoint: &str, label: &str) -> Option<u32> {
 }
 
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+const TYPES: &str = "/sys/kernel/btf";
+
+/// Structures of btrfs that are looked up.
+const BTRFS: [&str; 2] = ["btrfs_inode", "btrfs_root"];
+
+/// Those of XFS.
+const XFS: [&str; 1] = ["xfs_inode"];
 
 #[cfg(test)]
 mod tests {

@@ -29,9 +29,23 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Where the programs are.
     pub object: Object,
+    /// Which of the programs are wanted.
+    pub hooks: Hooks,
     /// A directory on a bpffs where programs, their links and maps are pinned, so that they stay when this process
     /// ends. It must exist and be empty.
     pub pin: Option<PathBuf>,
+}
+
+/// Which of the programs are wanted; those for stores through mappings always are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hooks {
+    /// All that the kernel permits.
+    #[default]
+    All,
+    /// Those on functions of VFS, and nothing of one file system's own.
+    Functions,
+    /// Those on tracepoints.
+    Tracepoints,
 }
 
 /// Where the programs are.
@@ -45,7 +59,13 @@ pub enum Object {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { chunks: 1 << 14, ring_bytes: 8 << 20, object: Object::Embedded, pin: None }
+        Options {
+            chunks: 1 << 14,
+            ring_bytes: 8 << 20,
+            object: Object::Embedded,
+            hooks: Hooks::All,
+            pin: None,
+        }
     }
 }
 
@@ -146,7 +166,8 @@ pub(super) fn pin(
 /// When there are no programs.
 pub fn fingerprint(options: &Options) -> Result<u64, BpfError> {
     let mut hash = FNV_OFFSET;
-    let sizes = [options.chunks(), options.ring_bytes(), possible_cpus()];
+    // Other programs are another layout, too: none must go on unseen that is not wanted.
+    let sizes = [options.chunks(), options.ring_bytes(), possible_cpus(), options.hooks as u32];
     let sizes = sizes.iter().flat_map(|size| size.to_ne_bytes());
     for byte in bytes(&options.object)?.into_iter().chain(sizes) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME);

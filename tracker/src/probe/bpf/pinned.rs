@@ -9,8 +9,8 @@ use aya::maps::{HashMap, Map, MapData, Queue, RingBuf};
 use ebbtide_abi::{Cpu, MAX_SLOTS, RETIRED, maps, slot_of};
 
 use super::{
-    BpfError, DEVICE_PLACES, Losses, SLOT_WORDS, SlotUse, WORD, devices::Devices, object, object::Options,
-    programs,
+    BpfError, DEVICE_PLACES, Losses, SLOT_WORDS, SlotUse, WORD, devices::Devices, layout, object,
+    object::Options, programs,
 };
 use crate::probe::bitmap::{Bitmap, Recycler};
 use crate::sys::bpf::Words;
@@ -24,6 +24,7 @@ impl super::Bpf {
     /// When a map or a program is not there. Nothing is changed then.
     pub fn take_over(options: &Options, pin: &Path) -> Result<Self, BpfError> {
         let chunks = options.chunks();
+        let layout = layout::find(&layout::kernel_types()?)?;
         let bitmap = Bitmap::new(chunks, object::possible_cpus(), |name, words| memory(pin, name, words))?;
         let devices = Devices::new(memory(pin, maps::DEVICES, DEVICE_PLACES as usize)?);
         let handled = bitmap.sum(offset_of!(Cpu, transitions) / WORD).saturating_sub(bitmap.standing());
@@ -38,7 +39,7 @@ impl super::Bpf {
             directory: take(pin, maps::DIRECTORY, Map::HashMap, HashMap::try_from)?,
             free: take(pin, maps::FREE, Map::Queue, Queue::try_from)?,
             ring: take(pin, maps::RECORDS, Map::RingBuf, RingBuf::try_from)?,
-            programs: programs::Attached::of_pins(pin)?,
+            programs: programs::Attached::of_pins(pin, layout)?,
             seen: Losses::default(),
             bitmap,
         };

@@ -1,31 +1,58 @@
 //! The programs: what each is for, whether it is attached, and what they see together.
 
+mod link;
+
 use std::{fmt, os::fd::AsFd, path::Path};
 
 use aya::{
     Ebpf,
-    programs::{
-        BtfTracePoint, ProgramError, ProgramFd, ProgramInfo,
-        links::{FdLink, PinnedLink},
-        tp_btf::BtfTracePointLinkId,
-    },
+    programs::{ProgramError, ProgramFd, ProgramInfo, links::PinnedLink},
 };
 use aya_log::EbpfLogger;
+use ebbtide_abi::{Layout, NO_FIELD};
 use rustix::io::Errno;
 
 use super::{
     error::BpfError,
-    object::{self, Loaded},
+    object::{self, Hooks, Loaded},
 };
 use crate::sys::{bpf::recursion_misses, with_causes};
+use link::Link;
 
-/// A hook: the name of a BTF tracepoint and of the program for it.
+/// A hook: the name of a BTF tracepoint, or of a function, of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// Its name.
     pub name: &'static str,
     /// What it marks, for people.
     pub purpose: &'static str,
+    /// What it is.
+    pub place: HookPlace,
+}
+
+/// Where a program can be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookPlace {
+    /// At a BTF tracepoint. The program has its name.
+    Tracepoint,
+    /// At the entry of a function.
+    Function {
+        /// Name of the program for fentry.
+        fentry: &'static str,
+        /// Name of the program for a kprobe.
+        kprobe: &'static str,
+    },
+}
+
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// At a BTF tracepoint.
+    Tracepoint,
+    /// At a function's entry, by a call.
+    Fentry,
+    /// At a function's entry, by a breakpoint or what the kernel makes of it.
+    Kprobe,
 }
 
 /// A program and what became of it.
@@ -35,6 +62,8 @@ pub struct Program {
     pub hook: Hook,
     /// Whether it is attached.
     pub state: State,
+    /// How it is attached.
+    pub way: Option<Way>,
 }
 
 /// What became of a program.
@@ -49,19 +78,34 @@ pub enum State {
 /// What the marks of a file system show. What they do not show must be learned from fanotify.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Every change of an inode: attributes, size, times, entries of a directory, and the start of writes. Not
-    /// extended attributes, access lists among them: fanotify's `FAN_ATTRIB` tells those.
+    /// Every change of an inode: attributes, size, times, entries of a directory, and writes, at least their start.
     pub inodes: bool,
+    /// Changes of extended attributes, access lists among them.
+    pub extended: bool,
     /// Direct writes, marked when their bytes are in place.
     pub direct_writes: bool,
     /// Stores through shared mappings to pages that were clean.
     pub mapped: bool,
+    /// What VFS tells, by the program on `fsnotify()`.
+    pub told: bool,
+    /// Inodes are marked while nobody listens, too: `fsnotify()` is not reached then.
+    pub alone: bool,
 }
 
 impl Program {
     /// Whether it is attached.
     pub fn is_attached(&self) -> bool {
         self.state == State::Attached
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Way::Tracepoint => "tracepoint",
+            Way::Fentry => "fentry",
+            Way::Kprobe => "kprobe",
+        })
     }
 }
 
@@ -72,14 +116,15 @@ pub(super) struct Attached {
     /// Those that another process attached.
     found: Vec<ProgramFd>,
     /// Keep programs attached should the pins be removed.
-    pinned: Vec<PinnedLink>,
+    pinned: Vec<(&'static str, PinnedLink)>,
     list: Vec<Program>,
-    links: Vec<(Hook, BtfTracePointLinkId)>,
+    links: Vec<(Hook, Link)>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    layout: Layout,
 }
 
 /// Loads every program that the kernel has a tracepoint for: first with plain loads of kernel memory; if the
-/// verifier refuses any of them, all again without. Says what was refused.
+/// verifier refuses any of them, all again without. Says what was refused. Those for functions come when they are attached.
 pub(super) fn load(loaded: &mut Loaded) -> Result<Vec<Program>, BpfError> {
     let programs = load_each(loaded)?;
     if programs.iter().all(|(_, rejected)| !rejected) {
@@ -91,37 +136,52 @@ pub(super) fn load(loaded: &mut Loaded) -> Result<Vec<Program>, BpfError> {
 
 /// Each program, and whether it was the verifier that refused it. Those that are loaded count as attached.
 fn load_each(loaded: &mut Loaded) -> Result<Vec<(Program, bool)>, BpfError> {
-    let each = HOOKS.iter().map(|hook| {
-        if !loaded.types.has_typedef(&format!("btf_trace_{}", hook.name)) {
-            let reason = "this kernel has no such tracepoint, or only in a module".to_owned();
-            return Ok((Program { hook: *hook, state: State::Refused(reason) }, false));
+    let wanted = loaded.options.hooks;
+    let each = HOOKS.iter().filter(|hook| is_wanted(hook, wanted)).map(|hook| {
+        let program = |state| Program { hook: *hook, state, way: None };
+        let refused = |reason: &str| program(State::Refused(reason.to_owned()));
+        if hook.place != HookPlace::Tracepoint {
+            return Ok((program(State::Attached), false));
         }
-        let program = program(&mut loaded.ebpf, hook.name)?;
-        Ok(match program.load(hook.name, &loaded.btf) {
-            Ok(()) => (Program { hook: *hook, state: State::Attached }, false),
-            Err(error) => {
-                let rejected = is_rejection(&error);
-                (Program { hook: *hook, state: State::Refused(reason(&error)) }, rejected)
-            }
+        if !loaded.types.has_typedef(&format!("btf_trace_{}", hook.name)) {
+            return Ok((refused("this kernel has no such tracepoint, or only in a module"), false));
+        }
+        if hook.name == XFS_FAULT && loaded.layout.xfs_vnode == NO_FIELD {
+            return Ok((refused("the kernel's types do not tell where XFS keeps its inodes"), false));
+        }
+        Ok(match link::load_tracepoint(loaded, hook.name)? {
+            Ok(()) => (program(State::Attached), false),
+            Err(error) => (refused(&reason(&error)), is_rejection(&error)),
         })
     });
     each.collect()
 }
 
+fn is_wanted(hook: &Hook, wanted: Hooks) -> bool {
+    let function = hook.place != HookPlace::Tracepoint;
+    match wanted {
+        Hooks::All => true,
+        Hooks::Functions => function || hook.name == WRITEBACK,
+        Hooks::Tracepoints => !function,
+    }
+}
+
 impl Attached {
     /// Attaches those of `list` that are loaded, and pins them below `pin`.
     pub(super) fn attach(
-        loaded: Loaded,
+        mut loaded: Loaded,
         mut list: Vec<Program>,
         pin: Option<&Path>,
     ) -> Result<Self, BpfError> {
-        let mut ebpf = loaded.ebpf;
-        let logger = EbpfLogger::init(&mut ebpf).ok();
+        let logger = EbpfLogger::init(&mut loaded.ebpf).ok();
         let mut links = Vec::new();
         for entry in list.iter_mut().filter(|entry| entry.is_attached()) {
-            match program(&mut ebpf, entry.hook.name)?.attach() {
-                Ok(link) => links.push((entry.hook, link)),
-                Err(error) => entry.state = State::Refused(reason(&error)),
+            match link::attach(&mut loaded, &entry.hook)? {
+                Ok(link) => {
+                    entry.way = Some(link.way());
+                    links.push((entry.hook, link));
+                }
+                Err(reason) => entry.state = State::Refused(reason),
             }
         }
         if links.is_empty() {
@@ -132,7 +192,8 @@ impl Attached {
             return Err(BpfError::NothingAttached { first: refused.unwrap_or_default() });
         }
         let (found, pinned) = (Vec::new(), Vec::new());
-        let mut attached = Attached { ebpf: Some(ebpf), found, pinned, list, links, logger };
+        let (ebpf, layout) = (Some(loaded.ebpf), loaded.layout);
+        let mut attached = Attached { ebpf, found, pinned, list, links, logger, layout };
         if let Some(dir) = pin {
             attached.pin(dir)?;
         }
@@ -140,39 +201,62 @@ impl Attached {
     }
 
     /// The programs that another process attached and pinned below `pin`.
-    pub(super) fn of_pins(pin: &Path) -> Result<Self, BpfError> {
+    pub(super) fn of_pins(pin: &Path, layout: Layout) -> Result<Self, BpfError> {
         let (mut found, mut pinned) = (Vec::new(), Vec::new());
         let mut list = Vec::new();
         for hook in HOOKS {
             let link = object::pin_path(&link_name(hook.name), pin);
             let state = if link.exists() {
-                pinned.push(PinnedLink::from_pin(link).map_err(BpfError::pinned)?);
+                pinned.push((hook.name, PinnedLink::from_pin(link).map_err(BpfError::pinned)?));
                 let program = ProgramInfo::from_pin(object::pin_path(hook.name, pin));
                 found.push(program.and_then(|program| program.fd()).map_err(BpfError::pinned)?);
                 State::Attached
             } else {
                 State::Refused("it was not attached when the programs were loaded".into())
             };
-            list.push(Program { hook, state });
+            list.push(Program { hook, state, way: None });
         }
         if pinned.is_empty() {
             return Err(BpfError::NothingAttached { first: "no program is pinned".into() });
         }
-        Ok(Attached { ebpf: None, found, pinned, list, links: Vec::new(), logger: None })
+        Ok(Attached { ebpf: None, found, pinned, list, links: Vec::new(), logger: None, layout })
     }
 
     pub(super) fn list(&self) -> &[Program] {
         &self.list
     }
 
+    /// Lets go of a program that is attached, and does not do what it is for.
+    pub(super) fn refuse(&mut self, name: &str, reason: &str) -> Result<(), BpfError> {
+        if let Some(at) = self.links.iter().position(|(hook, _)| hook.name == name) {
+            let (_, link) = self.links.swap_remove(at);
+            self.ebpf.as_mut().map_or(Ok(()), |ebpf| link.detach(ebpf))?;
+        }
+        if let Some(at) = self.pinned.iter().position(|(hook, _)| *hook == name) {
+            let (_, link) = self.pinned.swap_remove(at);
+            drop(link.unpin().map_err(BpfError::pinned)?);
+        }
+        for program in self.list.iter_mut().filter(|program| program.hook.name == name) {
+            program.state = State::Refused(reason.to_owned());
+        }
+        Ok(())
+    }
+
     /// See [`Coverage`].
     pub(super) fn coverage(&self, fs_type: &str) -> Coverage {
         let has = |name| self.list.iter().any(|program| program.hook.name == name && program.is_attached());
-        let mapped = has(WRITEBACK);
-        if fs_type != "ext4" {
-            return Coverage { mapped, ..Coverage::default() };
+        if fs_type == "btrfs" && self.layout.btrfs_root_id == NO_FIELD {
+            return Coverage::default();
         }
-        Coverage { inodes: has(EXT4_INODE), direct_writes: has(DIRECT), mapped }
+        let (told, ext4) = (has(VFS), fs_type == "ext4");
+        Coverage {
+            inodes: told || ext4 && has(EXT4_INODE),
+            extended: told,
+            direct_writes: told || ext4 && has(DIRECT),
+            mapped: has(WRITEBACK) && !WITHOUT_WRITEBACK.contains(&fs_type),
+            told,
+            alone: ext4 && has(EXT4_INODE),
+        }
     }
 
     /// Runs that the kernel refused because the program was running already on that CPU, of all programs.
@@ -191,12 +275,9 @@ impl Attached {
     fn pin(&mut self, dir: &Path) -> Result<(), BpfError> {
         let Some(ebpf) = &mut self.ebpf else { return Ok(()) };
         for (Hook { name, .. }, link) in self.links.drain(..) {
-            let program = program(ebpf, name)?;
-            object::pin(name, dir, |path| program.pin(path))?;
-            let link = program.take_link(link).map_err(|error| BpfError::Load(Box::new(error.into())))?;
-            let link = FdLink::from(link);
+            let link = link.pin(ebpf, name, dir)?;
             object::pin(&link_name(name), dir, |path| {
-                self.pinned.push(link.pin(path)?);
+                self.pinned.push((name, link.pin(path)?));
                 Ok(())
             })?;
         }
@@ -212,11 +293,6 @@ impl fmt::Debug for Attached {
 
 fn link_name(name: &str) -> String {
     format!("{name}_link")
-}
-
-fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut BtfTracePoint, BpfError> {
-    let program = ebpf.program_mut(name).and_then(|program| program.try_into().ok());
-    program.ok_or(BpfError::Missing { what: "program", name })
 }
 
 /// Whether the verifier looked at the program and did not like it.
@@ -239,10 +315,45 @@ fn reason(error: &ProgramError) -> String {
 const EXT4_INODE: &str = "ext4_mark_inode_dirty";
 const WRITEBACK: &str = "writeback_mark_inode_dirty";
 const DIRECT: &str = "iomap_dio_complete";
+const XFS_FAULT: &str = "xfs_write_fault";
 
-/// All hooks; the programs have the same names.
-const HOOKS: [Hook; 3] = [
-    Hook { name: EXT4_INODE, purpose: "every change of an ext4 inode" },
-    Hook { name: WRITEBACK, purpose: "clean pages that become dirty, through mmap too" },
-    Hook { name: DIRECT, purpose: "direct writes, when their bytes are on the disk" },
+/// The hook on all that VFS tells.
+pub(super) const VFS: &str = "fsnotify";
+
+/// File systems whose mapped pages become dirty without a word, or are another file system's.
+const WITHOUT_WRITEBACK: [&str; 5] = ["tmpfs", "ramfs", "hugetlbfs", "overlay", "zfs"];
+
+/// All hooks.
+const HOOKS: [Hook; 7] = [
+    Hook {
+        name: VFS,
+        purpose: "all that VFS tells, on every file system",
+        place: HookPlace::Function { fentry: "fsnotify_fentry", kprobe: "fsnotify_kprobe" },
+    },
+    Hook {
+        name: "aio_complete_rw",
+        purpose: "writes by libaio, which VFS does not tell",
+        place: HookPlace::Function { fentry: "aio_complete_rw_fentry", kprobe: "aio_complete_rw_kprobe" },
+    },
+    Hook {
+        name: "file_update_time",
+        purpose: "stores through mappings, to pages that are dirty already",
+        place: HookPlace::Function { fentry: "file_update_time_fentry", kprobe: "file_update_time_kprobe" },
+    },
+    Hook { name: EXT4_INODE, purpose: "every change of an ext4 inode", place: HookPlace::Tracepoint },
+    Hook {
+        name: WRITEBACK,
+        purpose: "clean pages that become dirty, through mmap too",
+        place: HookPlace::Tracepoint,
+    },
+    Hook {
+        name: DIRECT,
+        purpose: "direct writes, when their bytes are on the disk",
+        place: HookPlace::Tracepoint,
+    },
+    Hook {
+        name: XFS_FAULT,
+        purpose: "stores through mappings on XFS, to pages that are dirty already",
+        place: HookPlace::Tracepoint,
+    },
 ];
