@@ -2,9 +2,11 @@
 
 mod latency;
 mod limits;
+mod many;
 mod mark;
 mod peers;
 mod report;
+mod scale;
 mod start;
 mod transfer;
 mod trees;
@@ -60,6 +62,10 @@ enum Scenario {
     Transfer,
     /// What memory, loopback, checksum and compressor give by themselves.
     Limits,
+    /// What one change costs, and the memory of both processes, by size of the tree.
+    Scale,
+    /// How long until a change stands at 90 destinations, beside ten that fail and without them.
+    Many,
 }
 
 impl Scenario {
@@ -70,6 +76,8 @@ impl Scenario {
             Self::Latency => "latency",
             Self::Transfer => "transfer",
             Self::Limits => "limits",
+            Self::Scale => "scale",
+            Self::Many => "many",
         }
     }
 }
@@ -97,7 +105,15 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
     let bench =
         Bench { ebbtide: ebbtide::program(built)?, scratch: scratch.clone(), options: options.clone() };
     let mut trees = Trees::new(&scratch);
-    let all = [Scenario::Mark, Scenario::Start, Scenario::Latency, Scenario::Transfer, Scenario::Limits];
+    let all = [
+        Scenario::Mark,
+        Scenario::Start,
+        Scenario::Latency,
+        Scenario::Transfer,
+        Scenario::Limits,
+        Scenario::Scale,
+        Scenario::Many,
+    ];
     let wanted = if options.scenarios.is_empty() { &all[..] } else { &options.scenarios };
     for &scenario in wanted {
         let mut run = Run::new(scenario.name());
@@ -107,6 +123,8 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
             Scenario::Latency => latency::measure(&bench, &mut trees, &mut run)?,
             Scenario::Transfer => transfer::measure(&bench, &mut trees, &mut run)?,
             Scenario::Limits => limits::measure(&bench, &mut trees, &mut run)?,
+            Scenario::Scale => scale::measure(&bench, &mut trees, &mut run)?,
+            Scenario::Many => many::measure(&bench, &mut run)?,
         }
         if !options.dry {
             run.save()?;

@@ -20,12 +20,23 @@ pub(crate) struct Ebbtide {
 impl Ebbtide {
     /// Starts `program run` from `source` to `url`, with a new state below `scratch`.
     pub(crate) fn start(program: &Path, source: &Path, url: &str, scratch: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("run").arg("--source").arg(source).args(["--to", url, "--delete"]);
+        Self::begin(command, program, scratch)
+    }
+
+    /// The same with what the config file `config` says.
+    pub(crate) fn start_from_file(program: &Path, config: &Path, scratch: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("run").arg("-c").arg(config);
+        Self::begin(command, program, scratch)
+    }
+
+    fn begin(mut command: Command, program: &Path, scratch: &Path) -> Result<Self> {
         let (state, runtime) = (scratch.join("ebbtide.state"), scratch.join("ebbtide.run"));
         for folder in [&state, &runtime] {
             let _ = fs::remove_dir_all(folder);
         }
-        let mut command = Command::new(program);
-        command.arg("run").arg("--source").arg(source).args(["--to", url, "--delete"]);
         command.arg("--state-dir").arg(&state).arg("--runtime-dir").arg(&runtime);
         let running = Running::start(&mut command, &scratch.join("ebbtide.log"))?;
         Ok(Self { program: program.to_owned(), runtime, running })
@@ -86,6 +97,13 @@ impl Ebbtide {
         let mut command = Command::new(&self.program);
         let output = run(command.args(["status", "--json"]).arg("--runtime-dir").arg(&self.runtime))?;
         serde_json::from_slice(&output.stdout).context("read the status")
+    }
+
+    /// Process ids of the tracker and of the sender.
+    pub(crate) fn processes(&self) -> Result<[u64; 2]> {
+        let status = self.status()?;
+        let sender = status["sender"]["pid"].as_u64().context("there is no sender")?;
+        Ok([u64::from(self.running.pid()), sender])
     }
 
     fn last_words(&self) -> String {
