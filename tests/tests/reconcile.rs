@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use ebbtide_tests::{Client, Kind, Mirror, Setup, Tree, bytes, eventually, needs, run, skip};
+use ebbtide_tests::{Client, Kind, Mirror, Setup, Skip, Tree, bytes, eventually, needs, run, skip};
 use rustix::fs::{CWD, RenameFlags};
 use serde_json::Value;
 
@@ -159,28 +159,53 @@ fn mirror(daemon: &ebbtide_tests::Daemon) -> Value {
     daemon.status()["mirrors"][0].clone()
 }
 
-/// Every change happened while nobody looked.
+/// Every change happens while nobody looks, and is looked for by time.
 fn everything_changes_while_it_is_down(kind: Kind) {
     ours_only!();
-    let build = |tree: Tree| {
-        let tree = CHANGES.iter().fold(tree, |tree, (name, _)| area(tree, name));
-        (0..40).fold(tree, |tree, n| tree.file(format!("still/{n}/file"), b"untouched")).aged()
-    };
-    let mut mirror_of = needs!(Mirror::with(kind, build, exactly));
-    mirror_of.expect_synced();
-    assert!(mirror_of.daemon_mut().terminate().success());
-    for (number, (name, change)) in CHANGES.iter().enumerate() {
-        let beside = mirror_of.fs().dir(&format!("beside/{number}"));
-        change(&mirror_of.source_path().join(name), &beside);
-    }
-    mirror_of.daemon_mut().start_again();
-    mirror_of.expect_synced();
+    let mirror_of = needs!(changed_while_it_was_down(kind, true));
     let status = mirror(mirror_of.daemon());
     assert_eq!(status["start"]["way"], "reconcile", "{status:#}");
     assert_eq!(status["scan"]["unreadable"], 0, "{status:#}");
     assert_eq!(status["tainted"], Value::Null, "{status:#}");
     let log = mirror_of.daemon().log();
     assert!(log.contains("looking for what changed since the last drain"), "{log}");
+}
+
+/// A mirror that is in step, after every change happened while it was stopped; with `unloaded` nothing marked meanwhile.
+fn changed_while_it_was_down(kind: Kind, unloaded: bool) -> Result<Mirror, Skip> {
+    let build = |tree: Tree| {
+        let tree = CHANGES.iter().fold(tree, |tree, (name, _)| area(tree, name));
+        (0..40).fold(tree, |tree, n| tree.file(format!("still/{n}/file"), b"untouched")).aged()
+    };
+    let mut mirror_of = Mirror::with(kind, build, exactly)?;
+    mirror_of.expect_synced();
+    assert!(mirror_of.daemon_mut().terminate().success());
+    if unloaded {
+        mirror_of.daemon().unload();
+    }
+    for (number, (name, change)) in CHANGES.iter().enumerate() {
+        let beside = mirror_of.fs().dir(&format!("beside/{number}"));
+        change(&mirror_of.source_path().join(name), &beside);
+    }
+    mirror_of.daemon_mut().start_again();
+    mirror_of.expect_synced();
+    Ok(mirror_of)
+}
+
+#[test]
+fn where_marking_went_on_all_that_changed_meanwhile_is_taken_over_and_no_directory_is_read_that_did_not_change()
+ {
+    ours_only!();
+    let mirror_of = needs!(changed_while_it_was_down(Kind::Ext4, false));
+    let status = mirror_of.daemon().status();
+    if status["mirrors"][0]["plan"]["directories"] != "ebpf" {
+        skip!("no eBPF program of this kernel marks directories");
+    }
+    assert_eq!(status["mirrors"][0]["start"]["way"], "taken-over", "{status:#}");
+    assert_eq!(status["mirrors"][0]["taints"], 0, "{status:#}");
+    // An area has six directories, and a change touches less than four of them; there are 40 more that stand still.
+    let listed = status["tracker"]["listed"].as_u64().unwrap();
+    assert!(listed < 4 * CHANGES.len() as u64, "{listed} directories were listed");
 }
 
 #[test]
@@ -214,6 +239,7 @@ fn what_did_not_change_is_not_sent_and_not_listed() {
     let mut mirror_of = needs!(Mirror::with(Kind::Ext4, build, exactly));
     mirror_of.expect_synced();
     assert!(mirror_of.daemon_mut().terminate().success());
+    mirror_of.daemon().unload();
     fs::write(mirror_of.source_path().join("d7/a rather long name 3"), b"changed").unwrap();
     fs::remove_file(mirror_of.source_path().join("d9/a rather long name 3")).unwrap();
     mirror_of.daemon_mut().start_again();
@@ -246,6 +272,7 @@ fn a_record_that_is_damaged_or_of_other_rules_is_answered_by_a_comparison_that_s
     let mut mirror_of = needs!(Mirror::with(Kind::Ext4, |tree| area(tree, "d"), exactly));
     mirror_of.expect_synced();
     mirror_of.daemon_mut().terminate();
+    mirror_of.daemon().unload();
     let stamp = mirror_of.daemon().runtime_dir().with_file_name("state").join("tracker/stamp");
     let mut text = fs::read(&stamp).unwrap();
     text[40] ^= 4;
@@ -269,6 +296,7 @@ fn files_that_the_rules_exclude_are_not_found() {
     let mut mirror_of = needs!(Mirror::with(Kind::Ext4, build, shape));
     mirror_of.daemon().wait();
     mirror_of.daemon_mut().terminate();
+    mirror_of.daemon().unload();
     for name in ["d/cache/x", "d/a.tmp", "d/file"] {
         write_at(&mirror_of.source_path().join(name), b"y");
     }
