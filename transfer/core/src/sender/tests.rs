@@ -1,5 +1,6 @@
 //! Whole sessions without a network.
 
+mod dialects;
 mod handshake;
 
 use std::sync::Arc;
