@@ -15,6 +15,7 @@
 //! | `CI=true` | a skip is a failure |
 #![deny(unsafe_code)]
 
+mod change;
 mod chaos;
 mod client;
 mod daemon;
@@ -35,7 +36,9 @@ mod sshd;
 mod tls;
 mod tree;
 mod twins;
+mod watch;
 
+pub use change::{Change, Done, Expected, Later, Place, Quiet};
 pub use chaos::{Chaos, Summary, expect_accounted, work};
 pub use client::{Client, Outcome};
 pub use daemon::{Daemon, Setup};
@@ -55,6 +58,7 @@ pub use sshd::Sshd;
 pub use tls::{Authority, Identity, TlsProxy};
 pub use tree::{Tree, bytes, name};
 pub use twins::{Pair, Twins, beyond_stock};
+pub use watch::{Told, Watch};
 
 /// `n` KiB in bytes.
 pub const fn kib(n: usize) -> usize {

@@ -66,6 +66,9 @@ enum Verb {
         /// systems and busybox are there, `/scratch` is an ext4 of its own.
         #[arg(long, value_name = "COMMAND", conflicts_with = "filter")]
         run: Option<String>,
+        /// Writes the part of docs/KERNELS.md about that kernel anew.
+        #[arg(long, conflicts_with_all = ["filter", "run"])]
+        write: bool,
         /// Takes this program along, into `/usr/local/bin`; may be given more than once.
         #[arg(long = "with", value_name = "PROGRAM")]
         with: Vec<PathBuf>,
@@ -112,13 +115,13 @@ fn main() -> Result<()> {
             setup::for_tests()?;
             test::run(&ready(Profile::Debug)?, filter.as_deref())
         }
-        Verb::VmTest { filter, run, with, kernel } => {
+        Verb::VmTest { filter, run, write, with, kernel } => {
             setup::for_tests()?;
             let built = ready(Profile::Debug)?;
             let guest = vm::Guest { built: &built, with: &with, kernel: &kernel };
             match run {
                 Some(command) => guest.run(&command),
-                None => test::in_guest(&guest, filter.as_deref()),
+                None => test::in_guest(&guest, filter.as_deref(), write),
             }
         }
         Verb::Chaos(options) => {

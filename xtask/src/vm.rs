@@ -17,7 +17,6 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::world;
-use image::Contents;
 use kernel::Kernel;
 
 /// The package that stands for Debian's kernel for machines like this.
@@ -32,6 +31,17 @@ pub(crate) struct Guest<'a> {
     pub(crate) with: &'a [PathBuf],
     /// The package that stands for the kernel.
     pub(crate) kernel: &'a str,
+}
+
+/// What a guest does.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Job {
+    /// For its shell.
+    pub(crate) script: String,
+    /// Programs that were built here, by their paths in the guest.
+    pub(crate) programs: Vec<(String, PathBuf)>,
+    /// Other files, the same way.
+    pub(crate) files: Vec<(String, PathBuf)>,
 }
 
 /// A guest that can be switched on.
@@ -50,7 +60,7 @@ pub(crate) struct LastWords(Option<i32>);
 impl Guest<'_> {
     /// Runs one command, with its output on ours.
     pub(crate) fn run(&self, command: &str) -> Result<()> {
-        let mut prepared = self.prepare(&format!("{command}\n"), &[])?;
+        let mut prepared = self.prepare(Job { script: format!("{command}\n"), ..Job::default() })?;
         let mut machine = prepared.command.stdout(Stdio::piped()).spawn().context("start QEMU")?;
         let out = BufReader::new(machine.stdout.take().context("QEMU's output was piped")?);
         let (mut words, mut screen) = (LastWords::default(), std::io::stdout().lock());
@@ -67,8 +77,8 @@ impl Guest<'_> {
         }
     }
 
-    /// Builds the guest for a job, a script of its shell. `more` are programs and their names in the guest.
-    pub(crate) fn prepare(&self, job: &str, more: &[(String, PathBuf)]) -> Result<Prepared> {
+    /// Builds the guest for a job.
+    pub(crate) fn prepare(&self, mut job: Job) -> Result<Prepared> {
         let home = world::target()?.join("vm");
         // Several may run at the same time.
         let folder = home.join(format!("run-{}", std::process::id()));
@@ -79,12 +89,8 @@ impl Guest<'_> {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             (format!("usr/local/bin/{name}"), path.clone())
         });
-        let contents = Contents {
-            built: with.chain(more.iter().cloned()).collect(),
-            job,
-            stripped: home.join("stripped"),
-        };
-        image::write(&folder.join("initramfs"), &kernel, &contents)?;
+        job.programs.extend(with);
+        image::write(&folder.join("initramfs"), &kernel, &job, &home.join("stripped"))?;
         // New and sparse each time.
         let disk = File::create(folder.join("disk")).context("make the guest's disk")?;
         disk.set_len(DISK).context("make the guest's disk")?;

@@ -12,27 +12,28 @@ use super::count::Count;
 use super::programs::{self, Program};
 use super::watch::{End, Watch};
 use super::{Run, SILENCE, WHOLE, report};
-use crate::vm::{self, Guest, LastWords};
+use crate::vm::{self, Guest, Job, LastWords};
 use crate::{setup, world};
 
 /// What depends on the kernel: which programs it takes, and what then marks which change.
-const SUITES: [&str; 2] = ["marks", "marks_records"];
+const SUITES: [&str; 3] = ["marks", "marks_records", "matrix"];
 
-/// Runs them alone. The last line counts, as that of all tests does.
-pub(crate) fn in_guest(guest: &Guest<'_>, filter: Option<&str>) -> Result<()> {
+/// Runs them alone. The last line counts, as that of all tests does. With `write` the document of the matrix is written
+/// anew rather than checked.
+pub(crate) fn in_guest(guest: &Guest<'_>, filter: Option<&str>, write: bool) -> Result<()> {
     world::wait::end_on_signals()?;
     let skips = world::target()?.join("skipped-in-guest");
     let _ = fs::remove_file(&skips);
-    let which: Vec<&str> = ["--package", "ebbtide-tests"]
-        .into_iter()
-        .chain(SUITES.iter().flat_map(|name| ["--test", name]))
-        .collect();
+    let suites = SUITES.iter().flat_map(|name| ["--test", name]);
+    let which: Vec<&str> = ["--package", "ebbtide-tests"].into_iter().chain(suites).collect();
     let Some(programs) = programs::build(&which)? else {
         return report(&Count::default().ended(false), "");
     };
     let end = Instant::now() + WHOLE;
     let run = Run { watch: Watch::new(SILENCE), end, built: guest.built, skips: &skips, filter };
-    let count = run.suites(guest, &suites(&programs))?;
+    let mut wanted = self::suites(&programs);
+    wanted.retain(|program| run.is_wanted(program));
+    let count = run.suites(guest, &wanted, write)?;
     let skipped = fs::read_to_string(&skips).unwrap_or_default();
     report(&count.with_skips(skipped.lines().count()), &skipped)
 }
@@ -56,25 +57,20 @@ impl Run<'_> {
             println!("\nno apt-get, so no other kernel: nothing runs in a guest");
             return Ok(Count::default());
         }
-        self.suites(&Guest { built: self.built, with: &[], kernel: vm::KERNEL }, &wanted)
+        self.suites(&Guest { built: self.built, with: &[], kernel: vm::KERNEL }, &wanted, false)
     }
 
-    fn suites(&self, guest: &Guest<'_>, programs: &[&Program]) -> Result<Count> {
-        let more: Vec<(String, PathBuf)> =
-            programs.iter().map(|program| (place(program), program.path.clone())).collect();
-        let mut prepared = guest.prepare(&job(programs, self.filter), &more)?;
+    fn suites(&self, guest: &Guest<'_>, programs: &[&Program], write: bool) -> Result<Count> {
+        let mut prepared = guest.prepare(job(programs, self.filter, write))?;
         println!("\n     Running {} suites under {}", programs.len(), prepared.release);
-        let (mut count, mut words, mut skips) = (Count::default(), LastWords::default(), String::new());
+        let mut said = Said::default();
         let mut screen = std::io::stdout().lock();
         let end = self.watch.run(&mut prepared.command, self.end, |line| {
-            let text = String::from_utf8_lossy(line);
-            match text.strip_prefix(SKIPPED) {
-                Some(skipped) => skips.push_str(&format!("in the guest: {skipped}")),
-                None => drop(screen.write_all(line)),
+            if said.see(&String::from_utf8_lossy(line)) {
+                let _ = screen.write_all(line);
             }
-            count.see(&text);
-            words.see(&text);
         })?;
+        let Said { count, words, skips, document } = said;
         if let End::Hung { why, .. } = &end {
             println!("HUNG: the guest: {why}");
             count.hung().for_each(|test| println!("HUNG: test {test}"));
@@ -83,6 +79,9 @@ impl Run<'_> {
             println!("the guest did not come to its end; its kernel's last words:\n{}", prepared.console());
         }
         append(self.skips, &skips)?;
+        if write && words.came() {
+            fs::write(document_path(), document).context("write docs/KERNELS.md")?;
+        }
         Ok(count.ended(words.came()))
     }
 
@@ -95,29 +94,75 @@ impl Run<'_> {
     }
 }
 
+/// What a guest said.
+#[derive(Default)]
+struct Said {
+    count: Count,
+    words: LastWords,
+    skips: String,
+    /// What the matrix wrote.
+    document: String,
+}
+
+impl Said {
+    /// Takes a line; whether it is for people.
+    fn see(&mut self, line: &str) -> bool {
+        if let Some(skipped) = line.strip_prefix(SKIPPED) {
+            self.skips.push_str("in the guest: ");
+            self.skips.push_str(skipped);
+            return false;
+        }
+        if let Some(document) = line.strip_prefix(WRITTEN) {
+            self.document.push_str(document);
+            return false;
+        }
+        self.count.see(line);
+        self.words.see(line);
+        true
+    }
+}
+
 fn place(program: &Program) -> String {
     let name = program.path.file_name().unwrap_or_default().to_string_lossy();
     format!("usr/local/bin/{name}")
 }
 
-/// One suite after the other. How each ended, its own last line says; the job itself always succeeds.
-fn job(programs: &[&Program], filter: Option<&str>) -> String {
+/// One suite after the other. How each ended, its own last line says; the script itself always succeeds.
+fn job(programs: &[&Program], filter: Option<&str>, write: bool) -> Job {
     let bin = "/usr/local/bin";
-    let mut job = format!(
+    let mut script = format!(
         "export EBBTIDE_BIN={bin}/ebbtide EBBTIDE_SEND_BIN={bin}/ebbtide-send CARGO_TARGET_DIR=/scratch\n\
-         export EBBTIDE_SKIPS=/tmp/skips EBBTIDE_IN_GUEST=1 {}\n",
-        std::env::var("CI").map(|ci| format!("CI={ci}")).unwrap_or_default()
+         export EBBTIDE_SKIPS=/tmp/skips EBBTIDE_KERNELS_MD=/root/KERNELS.md\n"
     );
+    if let Ok(ci) = std::env::var("CI") {
+        script.push_str(&format!("export CI='{ci}'\n"));
+    }
+    if write {
+        script.push_str("export EBBTIDE_WRITE_KERNELS=1\n");
+    }
     for program in programs {
         let filter = filter.map(|filter| format!("'{}'", filter.replace('\'', "'\\''"))).unwrap_or_default();
-        job.push_str(&format!("echo '{}'\n/{} --test-threads=2 {filter}\n", program.name, place(program)));
+        script.push_str(&format!("echo '{}'\n/{} --test-threads=2 {filter}\n", program.name, place(program)));
     }
-    job.push_str(&format!("sed 's/^/{SKIPPED}/' /tmp/skips 2>/dev/null\ntrue\n"));
-    job
+    script.push_str(&format!("sed 's/^/{SKIPPED}/' /tmp/skips 2>/dev/null\n"));
+    if write {
+        script.push_str(&format!("sed 's/^/{WRITTEN}/' /root/KERNELS.md\n"));
+    }
+    script.push_str("true\n");
+    let programs = programs.iter().map(|program| (place(program), program.path.clone())).collect();
+    let document = document_path();
+    let files = if document.is_file() { vec![("root/KERNELS.md".into(), document)] } else { Vec::new() };
+    Job { script, programs, files }
+}
+
+fn document_path() -> PathBuf {
+    world::top().join("docs/KERNELS.md")
 }
 
 /// Stands before each line about a skipped test.
 const SKIPPED: &str = "guest skipped: ";
+/// Stands before each line of the document.
+const WRITTEN: &str = "guest wrote: ";
 
 fn append(file: &std::path::Path, text: &str) -> Result<()> {
     let before = fs::read_to_string(file).unwrap_or_default();

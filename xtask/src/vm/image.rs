@@ -7,34 +7,28 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::Job;
 use super::cpio::Archive;
 use super::kernel::Kernel;
 use crate::process;
 
-/// What a job needs besides the programs that every guest has.
-pub(super) struct Contents<'a> {
-    /// Programs that were built here, by their path in the guest.
-    pub(super) built: Vec<(String, PathBuf)>,
-    /// A script for `sh`.
-    pub(super) job: &'a str,
-    /// Where programs without their debug information are kept.
-    pub(super) stripped: PathBuf,
-}
-
-/// Writes the archive to `to`.
-pub(super) fn write(to: &Path, kernel: &Kernel, contents: &Contents<'_>) -> Result<()> {
+/// Writes the archive to `to`. `smaller` is the folder where programs without their debug information are kept.
+pub(super) fn write(to: &Path, kernel: &Kernel, job: &Job, smaller: &Path) -> Result<()> {
     let mut image = Image { archive: Archive::create(to)?, libraries: BTreeSet::new() };
     image.skeleton()?;
     image.modules(kernel)?;
     for name in PROGRAMS {
         image.program(&on_path(name)?)?;
     }
-    for (path, built) in &contents.built {
-        let small = stripped(built, &contents.stripped)?;
+    for (path, built) in &job.programs {
+        let small = stripped(built, smaller)?;
         image.libraries_of(&small)?;
         image.archive.copy(path, &small)?;
     }
-    image.archive.file("job", 0o755, contents.job.as_bytes())?;
+    for (path, file) in &job.files {
+        image.archive.copy(path, file)?;
+    }
+    image.archive.file("job", 0o755, job.script.as_bytes())?;
     image.archive.finish()
 }
 

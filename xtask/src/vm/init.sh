@@ -15,6 +15,8 @@ mount -t debugfs debug /sys/kernel/debug
 mount -t bpf bpf /sys/fs/bpf
 ln -sf /proc/self/fd /dev/fd
 ip link set lo up
+# What is dirty stays so until somebody asks: an emulated machine is slow, and tests say themselves when they write back.
+echo 60000 >/proc/sys/vm/dirty_expire_centisecs
 modprobe -a virtio_pci virtio_blk loop
 mkfs.ext4 -q -F -E lazy_itable_init=1 /dev/vda && mount /dev/vda /scratch
 stty -F /dev/ttyS1 -opost 2>/dev/null
