@@ -34,7 +34,7 @@ pub(crate) struct Results {
 impl Column {
     /// The test's name.
     pub(crate) fn cell(&self, change: &Change) -> String {
-        format!("{}::{}::{}", self.kind.name(), self.plan, change.slug())
+        format!("matrix::{}::{}::{}", self.kind.name(), self.plan, change.slug())
     }
 }
 

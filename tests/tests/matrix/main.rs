@@ -50,4 +50,4 @@ fn columns() -> Vec<Column> {
     Kind::ALL.into_iter().flat_map(of).collect()
 }
 
-const DOCUMENT: &str = "docs_kernels_md_says_what_ran";
+const DOCUMENT: &str = "matrix::docs_kernels_md_says_what_ran";
