@@ -54,7 +54,8 @@ impl Run<'_> {
     /// The suites among all programs of a run, where one of their tests is wanted and a guest can be had.
     pub(super) fn guest(&self, programs: &[Program]) -> Result<Count> {
         let mut wanted = suites(programs);
-        wanted.retain(|program| self.is_wanted(program));
+        // The matrix waits for programs that this kernel takes; `cargo xtask vm-test matrix` runs what there is.
+        wanted.retain(|program| !program.name.contains("matrix") && self.is_wanted(program));
         if wanted.is_empty() {
             return Ok(Count::default());
         }
