@@ -1,5 +1,6 @@
 //! Stores through a shared mapping that stays open: ebbtide mirrors them, and tools that live on inotify or fanotify are
 //! told nothing of them.
+#![expect(clippy::unwrap_used, reason = "a test ends where its world does not obey")]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
