@@ -53,13 +53,14 @@ impl Facts {
         self.paths.is_empty() && self.moves.is_empty()
     }
 
-    /// All facts, by path; the moves follow.
+    /// All facts, by path. The moves go first, so that they are known before anything is done about the names that
+    /// went.
     pub fn into_vec(self) -> Vec<Fact> {
         let mut facts = Vec::with_capacity(self.paths.len() + self.moves.len());
+        facts.extend(self.moves.into_iter().map(|(from, to)| Fact::Moved { from, to }));
         for (path, said) in self.paths {
             facts.extend(spell(path, said));
         }
-        facts.extend(self.moves.into_iter().map(|(from, to)| Fact::Moved { from, to }));
         facts
     }
 }

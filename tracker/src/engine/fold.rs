@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bitflags::bitflags;
 
+use super::moves::Moves;
 use crate::id::{Generation, Handle, Ino, Inode, Name};
 
 /// Something the kernel said about where to look.
@@ -102,7 +103,7 @@ pub struct Fold {
     /// Inodes without a known name.
     pub inodes: HashMap<Handle, Seen>,
     /// Renames, both ends: hints about what to reuse. Both names are among `dirs`, too.
-    pub moves: Vec<Move>,
+    pub moves: Moves,
     /// Records of marks, by epoch and inode. An inode may be marked again in the next epoch before this one is drained.
     pub marks: BTreeMap<u64, HashMap<Ino, Marked>>,
     /// Inodes that name events were about: what was known of their whereabouts no longer holds.
@@ -203,11 +204,10 @@ impl Fold {
         };
         self.dirs_moved |= directory;
         self.stir(child, came);
-        self.entry(from.0.clone(), from.1.clone(), NameHint { seen: went, child: None });
-        self.entry(to.0.clone(), to.1.clone(), NameHint { seen: came, child });
-        if self.moves.len() < MOVES {
-            self.moves.push((from, to));
-        }
+        let before = self.dirs.get(&from.0).and_then(|hints| hints.names.get(&from.1));
+        self.moves.note(&from, &to, child, before.map_or(Seen::empty(), |hint| hint.seen));
+        self.entry(from.0, from.1, NameHint { seen: went, child: None });
+        self.entry(to.0, to.1, NameHint { seen: came, child });
     }
 
     fn entry(&mut self, dir: Handle, name: Name, hint: NameHint) {
@@ -330,9 +330,6 @@ impl Seen {
 /// Names in one directory from which on a listing may be cheaper than single looks.
 const NAMES: usize = 4096;
 
-/// Renames kept as hints; the names of further ones are looked at without knowing that they belong together.
-const MOVES: usize = 16_384;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,7 +394,7 @@ mod tests {
         });
         assert_eq!(fold.dirs[&handle(1)].names[&name(b"a")].seen, Seen::REMOVED_DIR);
         assert_eq!(fold.dirs[&handle(2)].names[&name(b"b")].seen, Seen::ARRIVED_DIR);
-        assert_eq!(fold.moves, [ends]);
+        assert_eq!(fold.moves.take(), [ends]);
         assert!(fold.stirred.contains(&Ino(9)));
         assert!(fold.arrived.is_empty(), "a directory's own mark is looked at by itself");
     }

@@ -11,6 +11,7 @@
 //! forgotten before the sender called it durable.
 
 mod fold;
+mod moves;
 mod taint;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -23,6 +24,7 @@ use ebbtide_feed::{Batch, Fact, MirrorId, RelPath, ToSender};
 
 use crate::fact::Facts;
 pub use fold::{DirHints, Fold, Hint, Marked, Move, NameHint, Seen};
+pub use moves::Moves;
 pub use taint::{Coverage, Reason, Remedy, Tainted};
 
 /// Who waits for a barrier.

@@ -304,7 +304,7 @@ impl<L: Look> Pass<'_, L> {
                 spent += 1;
                 self.displaced(&dir, inode);
             } else {
-                work.fold.moves.drain(..).for_each(|ends| self.moved(ends));
+                work.fold.moves.take().into_iter().for_each(|ends| self.moved(ends));
                 return true;
             }
         }

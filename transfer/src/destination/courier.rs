@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ebbtide_feed::{DestinationSpec, MirrorSpec};
+use ebbtide_feed::{DestinationSpec, MirrorSpec, RelPath};
 use ebbtide_filter::Filters;
 use ebbtide_wire::ErrorKind;
 use ebbtide_wire::proto::{Checksum, CompressWish, Compression, DeleteMode, ServerOptions};
@@ -28,6 +28,10 @@ pub(crate) struct Orders {
     pub(crate) removes: bool,
     /// The session is to prove what the daemon has.
     pub(crate) verify: bool,
+    /// The list has files that were renamed, each with its old name as a hard link: `-H`.
+    pub(crate) pairs: bool,
+    /// Contents are compared by their checksums, which the list has: `-c`.
+    pub(crate) checksum: bool,
     /// Ask for a report of every entry.
     pub(crate) report: bool,
     /// Ask for an acknowledgement of every file: the daemon then works on 50 files at a time at most.
@@ -67,6 +71,15 @@ pub(crate) struct Probed {
     pub(crate) refused: Vec<Refusal>,
 }
 
+/// A directory that was renamed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Renamed {
+    /// The name under which the destination has it.
+    pub(crate) from: RelPath,
+    /// The name that it has now.
+    pub(crate) to: RelPath,
+}
+
 /// Carries lists to one destination.
 pub(crate) trait Courier: Send + Sync + 'static {
     /// Runs one session.
@@ -79,6 +92,22 @@ pub(crate) trait Courier: Send + Sync + 'static {
         entries: Vec<Entry>,
         source: Arc<Source>,
     ) -> impl Future<Output = Result<Delivery, Box<Broken>>> + Send;
+
+    /// Runs one session for a directory that was renamed: names are those below its new name, and the daemon links
+    /// what it has already below the old one.
+    ///
+    /// # Errors
+    /// As of [`Courier::push`].
+    fn push_renamed(
+        &self,
+        orders: Orders,
+        renamed: Renamed,
+        entries: Vec<Entry>,
+        source: Arc<Source>,
+    ) -> impl Future<Output = Result<Delivery, Box<Broken>>> + Send;
+
+    /// Whether this directory can be the root of a session: a daemon takes some characters for wild cards.
+    fn can_enter(&self, dir: &RelPath) -> bool;
 }
 
 /// Speaks the rsync protocol to a daemon.
@@ -218,6 +247,8 @@ impl Daemon {
             // Each removal is told.
             server.report_operations = true;
         }
+        server.hard_links |= orders.pairs;
+        server.checksum = orders.checksum;
         server.report_all = orders.report;
         server.acknowledge_files = orders.acknowledge;
         if orders.plain {
@@ -235,7 +266,9 @@ fn leave_out(refusal: Refusal, options: &mut PushOptions) -> bool {
         Refusal::Spare(spare) => spare.leave_out(options),
         Refusal::MissingArgs => server.delete_missing_args = false,
         Refusal::Delete => (server.delete, server.delete_missing_args, server.force) = (None, false, false),
-        Refusal::Entry | Refusal::ReadOnly | Refusal::Option => return false,
+        Refusal::LinkDest => server.link_dest.clear(),
+        Refusal::Checksum => server.checksum = false,
+        Refusal::Entry | Refusal::ReadOnly | Refusal::Option | Refusal::HardLinks => return false,
     }
     true
 }
@@ -258,22 +291,24 @@ fn compression(choice: Option<&str>) -> Result<CompressWish, String> {
 /// Lists up to this length may go out ahead of the daemon's answers.
 const MAX_AHEAD: usize = 10_000;
 
-impl Courier for Daemon {
-    async fn push(
+impl Daemon {
+    async fn carry(
         &self,
-        orders: Orders,
+        target: Result<Target, SessionError>,
+        mut options: PushOptions,
         entries: Vec<Entry>,
         source: Arc<Source>,
     ) -> Result<Delivery, Box<Broken>> {
         let witness = || Witness::new(self.options.server.temp_dir.is_some());
-        let target = match self.target() {
+        let target = match target {
             Ok(target) => target,
             Err(error) => return Err(Box::new(Broken { error, witness: witness() })),
         };
-        let mut options = self.options(orders);
+        // Which directory is linked to changes nothing about what both sides agree on.
+        let kind = ServerOptions { link_dest: Vec::new(), ..options.server.clone() };
         // A long list is not kept twice, and takes longer than the round trips that are saved.
         let ahead = options.eager && entries.len() <= MAX_AHEAD;
-        options.known = self.memory.recall(&options.server).filter(|_| ahead);
+        options.known = self.memory.recall(&kind).filter(|_| ahead);
         let again = options.known.is_some().then(|| entries.clone());
         let mut seen = witness();
         let list = FileListInput::new(entries);
@@ -286,7 +321,7 @@ impl Courier for Daemon {
             pushed = session::push(&target, &options, FileListInput::new(entries), source, &mut seen).await;
         }
         match pushed.as_ref().ok().and_then(|report| report.dialect.clone()) {
-            Some(dialect) => self.memory.learn(options.server, dialect),
+            Some(dialect) => self.memory.learn(kind, dialect),
             None => self.memory.forget(),
         }
         let witness = seen;
@@ -296,3 +331,45 @@ impl Courier for Daemon {
         }
     }
 }
+
+impl Courier for Daemon {
+    async fn push(
+        &self,
+        orders: Orders,
+        entries: Vec<Entry>,
+        source: Arc<Source>,
+    ) -> Result<Delivery, Box<Broken>> {
+        self.carry(self.target(), self.options(orders), entries, source).await
+    }
+
+    async fn push_renamed(
+        &self,
+        orders: Orders,
+        renamed: Renamed,
+        entries: Vec<Entry>,
+        source: Arc<Source>,
+    ) -> Result<Delivery, Box<Broken>> {
+        let mut options = self.options(orders);
+        // A leading slash is the module's root, whether the daemon is confined to it or not.
+        options.server.link_dest = vec![[b"/", &*self.target.path, renamed.from.as_bytes()].concat()];
+        let target = self.target().map(|mut target| {
+            target.path.extend_from_slice(renamed.to.as_bytes());
+            target.path.push(b'/');
+            target
+        });
+        self.carry(target, options, entries, source).await
+    }
+
+    /// Peer: rsync 3.0 to 3.5 expands `*`, `?` and `[` in the path of a session, and takes ` module/` in it for a second
+    /// path.
+    fn can_enter(&self, dir: &RelPath) -> bool {
+        let path = [&*self.target.path, dir.as_bytes()].concat();
+        let again = format!(" {}/", self.target.module);
+        let is_split = path.windows(again.len()).any(|part| part == again.as_bytes());
+        !is_split && !path.iter().any(|byte| b"*?[\\".contains(byte)) && path.len() < MAX_PATH
+    }
+}
+
+/// Longer arguments are cut short by daemons (at 5120 bytes), and paths that are no longer than this are no problem
+/// to any of them.
+const MAX_PATH: usize = 4000;

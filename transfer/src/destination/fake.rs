@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use ebbtide_feed::RelPath;
 use ebbtide_wire::ErrorKind;
 use ebbtide_wire::proto::{ExitCode, IoErrors};
 
-use super::courier::{Broken, Courier, Delivery, Orders};
+use super::courier::{Broken, Courier, Delivery, Orders, Renamed};
 use super::witness::Witness;
 use crate::session::{
     DirRole, Entry, Observer, Outcome, Report, SessionError, SessionErrorKind, Stage, Text, TextKind, Totals,
@@ -42,6 +43,8 @@ pub(crate) struct State {
     pub(crate) fatal: HashSet<String>,
     /// What a session that broke still does after the next one is through.
     pub(crate) ghost: Vec<(String, Meta)>,
+    /// Old and new names of the directories that sessions were about.
+    pub(crate) renamed: Vec<(String, String)>,
     /// Errors name nobody.
     pub(crate) mumbles: bool,
     /// Names removed and passed over in this session.
@@ -189,6 +192,27 @@ impl Courier for Fake {
         _source: Arc<Source>,
     ) -> Result<Delivery, Box<Broken>> {
         self.with(|state| state.session(orders, &entries))
+    }
+
+    async fn push_renamed(
+        &self,
+        orders: Orders,
+        renamed: Renamed,
+        mut entries: Vec<Entry>,
+        _source: Arc<Source>,
+    ) -> Result<Delivery, Box<Broken>> {
+        for entry in &mut entries {
+            let below = if *entry.name == *b"." { Vec::new() } else { [b"/", &*entry.name].concat() };
+            entry.name = [renamed.to.as_bytes(), &below].concat().into();
+        }
+        self.with(|state| {
+            state.renamed.push((renamed.from.to_string(), renamed.to.to_string()));
+            state.session(orders, &entries)
+        })
+    }
+
+    fn can_enter(&self, dir: &RelPath) -> bool {
+        !dir.as_bytes().contains(&b'*')
     }
 }
 

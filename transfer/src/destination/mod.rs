@@ -17,11 +17,12 @@ mod memory;
 pub(crate) mod mirror;
 mod pause;
 pub(crate) mod refusal;
+mod renamed;
 mod suspects;
 mod witness;
 mod work;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::ledger::{DestinationId, Ledger, Take, TakeReport};
 use crate::plan::Rules;
+use crate::plan::moves::Moves;
+use crate::plan::names::renames::Origins;
 use crate::plan::recent::Recent;
 use account::Account;
 use courier::Courier;
@@ -50,6 +53,9 @@ const LIMIT: u64 = 4096;
 /// A file that changed so many times in a row while it was read is one that always changes: barriers do not wait for
 /// it any more.
 const RESTLESS: u32 = 5;
+
+/// After so many sessions in a row that broke while they followed renames, what was renamed is sent instead.
+const BROKEN_RENAMES: u32 = 3;
 
 /// Everything that a destination's task needs.
 pub(crate) struct Destination<C> {
@@ -90,8 +96,11 @@ struct Task<C> {
     ledger: Ledger,
     takes: mpsc::UnboundedReceiver<Take>,
     account: Account,
-    rules: Rules,
     recent: Recent,
+    /// Renames that it has not followed yet.
+    moves: Moves,
+    /// So many sessions in a row broke while they followed renames.
+    broken_renames: u32,
     known: Known,
     /// What of that is in the store.
     kept: Known,
@@ -125,8 +134,6 @@ impl<C: Courier> Destination<C> {
     pub(crate) async fn run(self) {
         let Destination { id, mirror, courier, ledger, takes, leftovers, known, account, asked } = self;
         let known = Known::read(known.as_deref());
-        let missing_args = !known.refuses(Refusal::MissingArgs);
-        let rules = Rules { delete: mirror.spec.delete, hard_links: mirror.spec.hard_links, missing_args };
         let guard = Guard::new(mirror.spec.max_delete, known.held_under);
         let task = Task {
             id,
@@ -135,8 +142,9 @@ impl<C: Courier> Destination<C> {
             ledger,
             takes,
             account,
-            rules,
             recent: Recent::default(),
+            moves: Moves::default(),
+            broken_renames: 0,
             kept: known.clone(),
             known,
             waiting: HashMap::new(),
@@ -167,6 +175,7 @@ impl<C: Courier> Task<C> {
             }
             let number = take.number;
             let facts = Arc::new(take.facts);
+            self.moves.add(&take.moves);
             self.taken = facts.len() as u64;
             self.account.set_state(state(&facts));
             self.suspects.taken(&facts);
@@ -174,6 +183,8 @@ impl<C: Courier> Task<C> {
             let mut progress = Progress::default();
             let end = self.work_unless_paused(&facts, &mut progress).await;
             let explained = progress.explained;
+            let is_late = end.as_ref().err().is_some_and(Failure::is_late);
+            self.settle_moves(&facts, &progress, is_late);
             let report = self.report(&facts, progress, started, end.as_ref().err());
             self.ledger.finished(self.id, number, report);
             match end {
@@ -270,7 +281,8 @@ impl<C: Courier> Task<C> {
             ledger: self.ledger.clone(),
             id: self.id,
             mirror: self.mirror.index,
-            rules: self.rules,
+            rules: self.rules(),
+            origins: if self.moves.is_empty() { Origins::new() } else { self.moves.origins() },
             recent: std::mem::take(&mut self.recent),
             known: std::mem::take(&mut self.known),
             account: self.account.clone(),
@@ -279,8 +291,46 @@ impl<C: Courier> Task<C> {
         };
         let end = work.run(facts, progress).await;
         (self.recent, self.known, self.guard) = (work.recent, work.known, work.guard);
-        self.rules.missing_args = !self.known.refuses(Refusal::MissingArgs);
         end
+    }
+
+    /// What the configuration asks for, as far as the daemon does it.
+    fn rules(&self) -> Rules {
+        let spec = &self.mirror.spec;
+        let knows = |what: Refusal| !self.known.refuses(what);
+        let missing_args = knows(Refusal::MissingArgs);
+        // Without deletion the old name stays, and would stay linked to the new one.
+        let follows = spec.delete && knows(Refusal::Checksum) && self.broken_renames < BROKEN_RENAMES;
+        Rules {
+            delete: spec.delete,
+            hard_links: spec.hard_links,
+            missing_args,
+            pairs: follows && knows(Refusal::HardLinks),
+            renamed_dirs: follows && missing_args && knows(Refusal::LinkDest),
+        }
+    }
+
+    /// Forgets renames of which something is done: by then the destination has followed them, or cannot any more.
+    fn settle_moves(&mut self, facts: &[(u32, Fact)], progress: &Progress, is_late: bool) {
+        if !is_late {
+            self.broken_renames = 0;
+        } else if progress.renaming {
+            self.broken_renames += 1;
+        }
+        if self.moves.is_empty() {
+            return;
+        }
+        let is_done = |id: u32| progress.done.contains(id) || progress.replaced.contains_key(&id);
+        let whole = |(id, fact): &(u32, Fact)| is_done(*id) && is_whole(fact);
+        if facts.iter().any(whole) {
+            self.moves = Moves::default();
+            return;
+        }
+        let names: HashSet<&RelPath> = renamed::names_of(facts, is_done)
+            .chain(&progress.followed)
+            .filter(|name| !name.is_root())
+            .collect();
+        self.moves.settle(&names);
     }
 
     /// What the ledger is told, and who waits by itself from now on.
@@ -348,7 +398,7 @@ impl<C: Courier> Task<C> {
             self.recent.clear();
         }
         for (id, fact) in facts.iter().filter(|(id, fact)| suspects.contains(*id) && !is_comparison(fact)) {
-            let sweep: Vec<Fact> = sweep(fact).filter(|_| self.rules.delete).into_iter().collect();
+            let sweep: Vec<Fact> = sweep(fact).filter(|_| self.mirror.spec.delete).into_iter().collect();
             if started < settled_at {
                 done.remove(*id);
                 held.insert(*id);
@@ -424,10 +474,7 @@ impl<C: Courier> Task<C> {
             }
         }
         let pause = match refusal {
-            Some(refusal) if self.known.learn(refusal) => {
-                self.rules.missing_args = !self.known.refuses(Refusal::MissingArgs);
-                Duration::ZERO
-            }
+            Some(refusal) if self.known.learn(refusal) => Duration::ZERO,
             // Its words may have been lost with a connection that did not wait for them.
             _ if error.is_early() && self.known.doubt() => Duration::ZERO,
             Some(_) => self.refused_pause.next(),
@@ -452,10 +499,12 @@ impl<C: Courier> Task<C> {
     }
 }
 
+fn is_whole(fact: &Fact) -> bool {
+    matches!(fact, Fact::Subtree { dir, .. } | Fact::Contents { dir } if dir.is_root())
+}
+
 fn state(facts: &[(u32, Fact)]) -> DestinationState {
-    let whole =
-        |fact: &Fact| matches!(fact, Fact::Subtree { dir, .. } | Fact::Contents { dir } if dir.is_root());
-    if facts.iter().any(|(_, fact)| whole(fact)) {
+    if facts.iter().any(|(_, fact)| is_whole(fact)) {
         DestinationState::Syncing
     } else {
         DestinationState::Sending

@@ -15,6 +15,12 @@ pub(crate) enum Refusal {
     MissingArgs,
     /// It is told to refuse an option that only helps.
     Spare(Spare),
+    /// It is told to refuse `--link-dest`, by which renamed directories cost no data.
+    LinkDest,
+    /// It is told to refuse `--hard-links`, by which renamed files cost no data.
+    HardLinks,
+    /// It is told to refuse `--checksum`, by which what renamed names are linked to is compared.
+    Checksum,
     /// It is told to refuse deleting.
     Delete,
     /// The module is read-only.
@@ -49,7 +55,14 @@ impl Refusal {
 
     /// Whether sessions can go on without it.
     pub(crate) fn can_be_done_without(self) -> bool {
-        matches!(self, Refusal::MissingArgs | Refusal::Spare(_))
+        matches!(
+            self,
+            Refusal::MissingArgs
+                | Refusal::Spare(_)
+                | Refusal::LinkDest
+                | Refusal::HardLinks
+                | Refusal::Checksum
+        )
     }
 
     /// The option that is refused.
@@ -58,6 +71,9 @@ impl Refusal {
             Refusal::MissingArgs => Some("--delete-missing-args"),
             Refusal::Spare(spare) => Some(spare.name()),
             Refusal::Delete => Some("--delete"),
+            Refusal::LinkDest => Some("--link-dest"),
+            Refusal::HardLinks => Some("--hard-links"),
+            Refusal::Checksum => Some("--checksum"),
             Refusal::Entry | Refusal::ReadOnly | Refusal::Option => None,
         }
     }
@@ -73,6 +89,12 @@ impl Refusal {
             Refusal::Spare(_) => {
                 "this module refuses the proof of single files, so after an error more of a batch is sent again"
             }
+            Refusal::HardLinks => {
+                "this module refuses hard links: take `hard-links` out of its `refuse options`, or set `hard-links = false` for the mirror; renamed files are sent again"
+            }
+            Refusal::LinkDest | Refusal::Checksum => {
+                "this module refuses an option by which renamed files and directories cost no data, so they are sent again"
+            }
             Refusal::Delete => {
                 "this module refuses to delete: take `delete` out of its `refuse options`, or set `delete = false` for the mirror"
             }
@@ -86,6 +108,9 @@ impl Refusal {
 const TEXTS: &[(&[u8], Refusal)] = &[
     (b"--delete-missing-args", Refusal::MissingArgs),
     (b"--delete", Refusal::Delete),
+    (b"refuse --link-dest", Refusal::LinkDest),
+    (b"refuse --hard-links", Refusal::HardLinks),
+    (b"refuse --checksum (", Refusal::Checksum),
     (b"module is read only", Refusal::ReadOnly),
 ];
 

@@ -569,3 +569,36 @@ async fn names_that_were_seen_to_go_are_removed_though_the_source_is_empty_then(
     world.settle().await;
     world.same(&["a"]).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_renamed_directory_is_linked_and_its_old_name_goes_though_a_session_breaks_between() {
+    let mut world = World::synced(true, &["old/f", "old/g"]).await;
+    fs::rename(world.src("old"), world.src("new")).unwrap();
+    world.fake.with(|state| state.poison.insert("old".into()));
+    let subtree = |name: &str| Fact::Subtree { dir: path(name), replaced: true };
+    let moved = Fact::Moved { from: path("old"), to: path("new") };
+    world.send(vec![moved, gone("old"), subtree("old"), subtree("new")]);
+    world.wait(|world| world.fake.with(|state| state.held.contains_key("new/g"))).await;
+    assert!(world.fake.with(|state| state.held.contains_key("old/f")));
+    assert_eq!(world.fake.with(|state| state.renamed.clone()), [("old".to_owned(), "new".to_owned())]);
+    world.fake.with(|state| state.poison.clear());
+    world.same(&["new/f", "new/g", "old", "old/f"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn renamed_files_go_in_pairs_and_a_chain_leads_back_to_the_first_name() {
+    let mut world = World::new(true);
+    world.write("a", &"x".repeat(20_000));
+    world.settle().await;
+    fs::rename(world.src("a"), world.src("c")).unwrap();
+    let moved = |from: &str, to: &str| Fact::Moved { from: path(from), to: path(to) };
+    world.fake.with(|state| state.down = 3);
+    world.send(vec![moved("a", "b"), gone("a"), data("b")]);
+    world.send(vec![moved("b", "c"), gone("b"), data("c")]);
+    world.same(&["a", "b", "c"]).await;
+    let pairs: Vec<Vec<String>> = world.fake.with(|state| {
+        let pairs = state.sessions.iter().filter(|(orders, _)| orders.pairs && orders.checksum);
+        pairs.map(|(_, names)| names.clone()).collect()
+    });
+    assert_eq!(pairs.last().unwrap()[..2], ["a".to_owned(), "c".to_owned()]);
+}

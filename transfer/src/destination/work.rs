@@ -22,6 +22,7 @@ use crate::ledger::{DestinationId, Ledger, LinkNotes};
 use crate::plan::Rules;
 use crate::plan::list::{Lane, List};
 use crate::plan::look::{Looker, ROOT, ancestors};
+use crate::plan::names::renames::{Origins, Renames};
 use crate::plan::names::{Job, Plan, Sights};
 use crate::plan::recent::{Recent, Tick};
 use crate::plan::tree::{Chunk, Start, Tree};
@@ -52,6 +53,10 @@ pub(crate) struct Progress {
     pub(crate) explained: bool,
     /// These wait for a person: the destination would lose too much.
     pub(crate) guarded: Guarded,
+    /// New names of what was renamed and came, by whichever way.
+    pub(crate) followed: HashSet<RelPath>,
+    /// A session is under way that links new names to old ones.
+    pub(crate) renaming: bool,
     /// Something of these is neither sent nor failed: they are looked at again.
     incomplete: RoaringBitmap,
 }
@@ -63,6 +68,11 @@ impl Progress {
         self.delivered.remove(id);
         self.incomplete.remove(id);
         self.failed.remove(&id);
+    }
+
+    /// A fact is looked at again.
+    pub(super) fn leave_open(&mut self, id: u32) {
+        self.incomplete.insert(id);
     }
 
     /// A fact with several parts is done when all of them are.
@@ -94,6 +104,8 @@ pub(crate) struct Work<C> {
     /// A session broke lately: the daemon is asked to acknowledge every file, so that not all is lost if that happens
     /// again.
     pub(crate) cautious: bool,
+    /// Where the destination has what was renamed.
+    pub(crate) origins: Origins,
     /// No directory is compared before this: an earlier session may still be running at the daemon.
     pub(crate) settled_at: Instant,
     pub(crate) guard: Guard,
@@ -119,10 +131,10 @@ impl<C: Courier> Work<C> {
 
     async fn work(&mut self, facts: &Arc<Vec<(u32, Fact)>>, progress: &mut Progress) -> Result<(), Failure> {
         let (plan, tick) = self.plan(facts).await?;
-        let Plan { lists, trees, done, failed, notes } = plan;
+        let Plan { lists, trees, renames, done, failed, notes } = plan;
         progress.done |= done;
         progress.failed.extend(failed.into_iter().map(|(id, path, why)| (id, (path, why))));
-        let sent = self.send_lists(lists, tick, progress).await;
+        let sent = self.send_lists(lists, renames, tick, progress).await;
         progress.resolve();
         self.note(&notes, progress)?;
         sent?;
@@ -142,9 +154,11 @@ impl<C: Courier> Work<C> {
     async fn send_lists(
         &mut self,
         lists: Vec<Job>,
+        mut renames: Renames,
         tick: Tick,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
+        self.follow_pairs(&renames.pairs, tick, progress).await?;
         for mut job in lists {
             self.hold_removals(&mut job, progress).await?;
             if job.list.missing.is_empty() && job.updates.is_empty() {
@@ -152,7 +166,12 @@ impl<C: Courier> Work<C> {
             }
             self.send_names(&job, tick, progress).await?;
         }
-        Ok(())
+        self.follow_dirs(&mut renames.dirs, tick, progress).await?;
+        if renames.late.list.is_empty() {
+            return Ok(());
+        }
+        self.hold_removals(&mut renames.late, progress).await?;
+        self.send_names(&renames.late, tick, progress).await
     }
 
     /// Looks at the names of the facts, and makes the lists.
@@ -160,9 +179,10 @@ impl<C: Courier> Work<C> {
         let (looker, rules) = (Looker::new(Arc::clone(&self.source)), self.rules);
         let (links, mirror) = (self.ledger.links(), self.mirror);
         let (facts, mut recent) = (Arc::clone(facts), std::mem::take(&mut self.recent));
+        let origins = std::mem::take(&mut self.origins);
         let is_short = facts.len() <= FEW;
         let make = move || {
-            let sights = Sights::new(&facts, looker, rules);
+            let sights = Sights::new(&facts, looker, rules).with_origins(origins);
             let tick = sights.tick;
             (sights.plan(&links, mirror, &mut recent, rules), tick, recent)
         };
@@ -186,7 +206,11 @@ impl<C: Courier> Work<C> {
     }
 
     /// Keeps back the removals of a list if they are too many.
-    async fn hold_removals(&mut self, job: &mut Job, progress: &mut Progress) -> Result<(), Failure> {
+    pub(super) async fn hold_removals(
+        &mut self,
+        job: &mut Job,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
         let many = job.list.missing.len() as u64;
         let exceeds = |guard: &mut Guard| guard.allowance().is_some_and(|most| many > most);
         if exceeds(&mut self.guard) && self.guard.needs_count() {
@@ -209,7 +233,11 @@ impl<C: Courier> Work<C> {
     }
 
     /// One session; once more if it was stopped by a limit that is higher than was known.
-    async fn push(&mut self, orders: Orders, entries: Vec<Entry>) -> Result<Delivery, Box<Broken>> {
+    pub(super) async fn push(
+        &mut self,
+        orders: Orders,
+        entries: Vec<Entry>,
+    ) -> Result<Delivery, Box<Broken>> {
         let again = self.guard.needs_count().then(|| entries.clone());
         let delivery = self.push_once(orders, entries).await?;
         match again {
@@ -234,17 +262,27 @@ impl<C: Courier> Work<C> {
             Err(broken) => &broken.witness,
         });
         let delivery = pushed?;
+        self.take_in(&delivery);
+        Ok(delivery)
+    }
+
+    /// Takes in what a session told about the daemon.
+    pub(super) fn take_in(&mut self, delivery: &Delivery) {
         let report = &delivery.report;
         if let Some(dialect) = &report.dialect {
             self.known.met(dialect);
         }
         tracing::trace!(outcomes = ?report.outcomes, partial = report.partial, "session done");
         self.account.session(report, &self.known);
-        Ok(delivery)
     }
 
     /// Sends one list of names.
-    async fn send_names(&mut self, job: &Job, tick: Tick, progress: &mut Progress) -> Result<(), Failure> {
+    pub(super) async fn send_names(
+        &mut self,
+        job: &Job,
+        tick: Tick,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
         let list = &job.list;
         let acknowledge = self.cautious || is_heavy(list);
         let removes = !list.missing.is_empty();

@@ -26,6 +26,7 @@ pub(crate) use engine::{DestinationId, TakeNumber};
 pub(crate) use links::{Inode, LinkNotes, Links};
 pub(crate) use store::StoreError;
 
+use crate::plan::moves::Batches;
 use engine::Event;
 use worker::{Command, Worker};
 
@@ -36,6 +37,8 @@ pub(crate) struct Take {
     pub(crate) number: TakeNumber,
     /// The facts with their ids, in no meaningful order.
     pub(crate) facts: Vec<(u32, Fact)>,
+    /// Renames since the take before.
+    pub(crate) moves: Batches,
 }
 
 /// How a take ended. Facts that it does not name stay pending.

@@ -19,6 +19,7 @@ use super::links::Links;
 use super::open::{self, Opened, flag};
 use super::store::StoreError;
 use super::{Notice, Take, TakeReport};
+use crate::plan::moves::{MovedTogether, Waiting};
 
 /// How long acknowledgements may wait for a commit of their own: losing them costs sending something twice.
 const LAZY: Duration = Duration::from_millis(250);
@@ -51,6 +52,8 @@ pub(crate) struct Worker {
     links: Arc<Links>,
     takes: Vec<mpsc::UnboundedSender<Take>>,
     notices: mpsc::UnboundedSender<Notice>,
+    /// Renames that the next take of each destination tells of.
+    moves: Vec<Waiting>,
     /// Number of pending facts of each destination, for the status.
     pending: Arc<[AtomicU64]>,
     /// The batch that is durable after the next commit.
@@ -80,6 +83,7 @@ impl Worker {
         for (at, destinations) in by_mirror.iter().enumerate() {
             whole.push(find_whole(&opened, &engine, at, destinations)?);
         }
+        let moves = takes.iter().map(|_| Waiting::default()).collect();
         let worker = Worker {
             opened,
             engine,
@@ -88,6 +92,7 @@ impl Worker {
             links,
             takes,
             notices,
+            moves,
             pending,
             durable: None,
             recorded: 0,
@@ -161,6 +166,7 @@ impl Worker {
     fn apply(&mut self, command: Command) -> Result<(), StoreError> {
         match command {
             Command::Record { mirror, facts, seq, last } => {
+                self.keep_moves(mirror, &facts, seq);
                 self.record(mirror, &facts)?;
                 self.durable = if last { Some(seq) } else { self.durable };
             }
@@ -181,6 +187,14 @@ impl Worker {
             Command::Close => {}
         }
         Ok(())
+    }
+
+    fn keep_moves(&mut self, mirror: usize, facts: &[Fact], seq: u64) {
+        if let Some(moved) = MovedTogether::among(facts, seq) {
+            for &to in &self.by_mirror[mirror] {
+                self.moves[to.0 as usize].add(&moved);
+            }
+        }
     }
 
     fn record(&mut self, mirror: usize, facts: &[Fact]) -> Result<(), StoreError> {
@@ -258,7 +272,11 @@ impl Worker {
                     let facts = self.names(&ids, fresh)?;
                     tracing::trace!(?number, ?facts, "take");
                     // A destination that is gone is a process that ends.
-                    let _ = self.takes[to.0 as usize].send(Take { number, facts });
+                    let _ = self.takes[to.0 as usize].send(Take {
+                        number,
+                        facts,
+                        moves: self.moves[to.0 as usize].take(),
+                    });
                 }
                 Effect::Settled { token } => drop(self.notices.send(Notice::Settled { token })),
             }

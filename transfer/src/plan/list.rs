@@ -76,6 +76,11 @@ impl List {
         at
     }
 
+    /// Where an entry stands in the list.
+    pub(crate) fn position(&self, name: &[u8]) -> Option<usize> {
+        self.find(name)
+    }
+
     fn find(&self, name: &[u8]) -> Option<usize> {
         let is_it = |at: &u32| &*self.entries[*at as usize].name == name;
         self.at.find(self.hasher.hash_one(name), is_it).map(|at| *at as usize)

@@ -14,6 +14,7 @@
 pub(crate) mod aliases;
 pub(crate) mod list;
 pub(crate) mod look;
+pub(crate) mod moves;
 pub(crate) mod names;
 pub(crate) mod recent;
 pub(crate) mod tree;
@@ -27,4 +28,8 @@ pub(crate) struct Rules {
     pub(crate) hard_links: bool,
     /// The daemon knows `--delete-missing-args`. Without, the directory that held a missing name is compared.
     pub(crate) missing_args: bool,
+    /// Renamed files are linked to what the destination has under their old names.
+    pub(crate) pairs: bool,
+    /// Renamed directories are linked to what the destination has under their old names.
+    pub(crate) renamed_dirs: bool,
 }

@@ -1,5 +1,7 @@
 //! The lists for facts about single names.
 
+pub(crate) mod renames;
+
 use std::collections::{HashMap, HashSet};
 
 use ebbtide_feed::{Fact, RelPath};
@@ -13,6 +15,7 @@ use super::{Rules, aliases};
 use crate::ledger::{Inode, LinkNotes, Links, StoreError};
 use crate::session::DirRole;
 use crate::source::Look;
+use renames::{Origins, Renames};
 
 /// Files up to this size go with those whose data changed, even if only their attributes did: comparing them by
 /// content costs less than a session of its own. In bytes.
@@ -40,6 +43,8 @@ pub(crate) struct Sights {
     /// What each fact leads to.
     facts: Vec<Seen>,
     looker: Looker,
+    /// Where things were that were renamed.
+    origins: Origins,
 }
 
 /// A fact, looked at.
@@ -77,6 +82,8 @@ pub(crate) struct Plan {
     pub(crate) lists: Vec<Job>,
     /// Directories to be compared, after the lists.
     pub(crate) trees: Vec<Start>,
+    /// What was renamed: files before the lists, directories after them.
+    pub(crate) renames: Renames,
     /// Facts that there is nothing to do for.
     pub(crate) done: RoaringBitmap,
     /// Facts that cannot be looked at: id, name, reason.
@@ -108,7 +115,12 @@ impl Sights {
             let goal = goal(fact, &mut looker, rules);
             goals.push(Seen { id: *id, path: fact.path().clone(), goal, left: None });
         }
-        Sights { tick, facts: goals, looker }
+        Sights { tick, facts: goals, looker, origins: Origins::new() }
+    }
+
+    /// The same with what is known of renames.
+    pub(crate) fn with_origins(self, origins: Origins) -> Self {
+        Sights { origins, ..self }
     }
 
     /// Makes the lists.
@@ -250,6 +262,8 @@ impl Drafting {
         if self.rules.hard_links {
             self.find_groups(&facts, links, mirror)?;
         }
+        let origins = std::mem::take(&mut self.sights.origins);
+        self.plan.renames = Renames::find(&facts, &origins, &mut self.sights.looker, self.rules);
         let exact = self.exact_inodes(&facts);
         let is_exact = |seen: &Seen| seen.left.is_some() || needs_exact(&seen.goal, &exact);
         let only_quick = !facts.iter().any(is_exact);
@@ -265,6 +279,9 @@ impl Drafting {
                 job.list.add_parents(&self.sights.looker);
                 self.plan.lists.push(job);
             }
+        }
+        if !self.plan.renames.is_empty() {
+            self.plan.renames.finish(&self.sights.looker);
         }
         Ok(self.plan)
     }
@@ -310,6 +327,7 @@ impl Drafting {
             Goal::Compare { start } => self.plan.trees.push(start.for_fact(id)),
             Goal::Remove { name } => self.place_removal(id, &name, job),
             Goal::Replace { dir, then } => self.place_replacement(id, dir, then, job),
+            Goal::Update { name, .. } if self.plan.renames.take_update(id, &name) => {}
             Goal::Update { name, look, data } if left.is_none() && recent.has(&name, &look.meta, data) => {
                 self.plan.done.insert(id);
             }
@@ -342,6 +360,7 @@ impl Drafting {
 
     fn place_replacement(&mut self, id: u32, dir: RelPath, then: Fact, job: &mut Job) {
         if self.rules.missing_args {
+            let job = self.plan.renames.replacement(id, &dir).unwrap_or(job);
             job.list.remove(dir.as_bytes());
             job.replaced.push((id, dir.as_bytes().into(), then));
         } else {
@@ -353,6 +372,7 @@ impl Drafting {
         if !self.rules.delete {
             self.plan.done.insert(id);
         } else if self.rules.missing_args {
+            let job = self.plan.renames.removal(name).unwrap_or(job);
             job.list.remove(name);
             job.removals.push((id, name.into()));
         } else {

@@ -180,7 +180,7 @@ impl Worker {
             let (why, error) = (NoSend::Withheld, ErrorKind::Other.into());
             return self.add(Part::NoSend { ndx, why, error }, 0);
         }
-        let opened = self.steps.open_listed(&self.source, entry.root, &entry.name, &entry.meta);
+        let opened = self.steps.open_listed(&self.source, entry.root, entry.place(), &entry.meta);
         let buffer = mem::take(&mut self.buffer);
         let read = opened.and_then(|file| file.content(buffer).map(|content| (file, content)));
         match read {

@@ -402,7 +402,7 @@ impl<'a> Driver<'a> {
 
     fn value(&mut self, ndx: Ndx, spot: &Spot, name: &[u8]) -> Option<Vec<u8>> {
         let entry = spot.entry();
-        match self.source.xattr_value(entry.root, &entry.name, &entry.meta, name) {
+        match self.source.xattr_value(entry.root, entry.place(), &entry.meta, name) {
             Ok(value) => Some(value),
             Err(error) => {
                 self.observer.unreadable(entry, &error);

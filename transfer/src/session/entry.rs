@@ -28,7 +28,7 @@ impl FileListInput {
 /// One entry of a file list.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The name on the wire and below the source's root: bytes without a leading slash; `.` for the root itself.
+    /// The name on the wire and, but for [`Entry::place`], below the source's root: bytes without a leading slash; `.` for the root itself.
     pub name: Box<[u8]>,
     /// The attributes as `lstat` gave them; [`Meta::MISSING`] asks the receiver to remove the name.
     pub meta: Meta,
@@ -42,6 +42,8 @@ pub struct Entry {
     pub details: Option<Arc<Details>>,
     /// Its content is not sent, even if the daemon asks for it; the list has it so that the receiver keeps what it has.
     pub withheld: bool,
+    /// Where it is read below the root, if that is not where its name on the wire leads.
+    pub place: Option<Box<[u8]>>,
 }
 
 impl Entry {
@@ -55,7 +57,13 @@ impl Entry {
             root: 0,
             details: None,
             withheld: false,
+            place: None,
         }
+    }
+
+    /// Where it is read below the root.
+    pub fn place(&self) -> &[u8] {
+        self.place.as_deref().unwrap_or(&self.name)
     }
 
     /// A name that the receiver is to remove (needs `delete_missing_args`).

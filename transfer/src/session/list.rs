@@ -99,7 +99,7 @@ fn wire_entry<'a>(
 /// The whole file's digest. A file that cannot be read gets one that nothing matches: its data is then asked for,
 /// and the reason comes to light there.
 fn file_digest(entry: &Entry, source: &Source, sums: Checksum) -> Vec<u8> {
-    let read = || source.open_file(entry.root, &entry.name)?.content(Vec::new());
+    let read = || source.open_file(entry.root, entry.place())?.content(Vec::new());
     match read() {
         Ok(content) => delta::file_digest(sums, &content).as_bytes().to_vec(),
         Err(_) => vec![0; sums.digest_len()],

@@ -19,7 +19,7 @@ fn bench(files: &[&str]) -> Bench {
         fs::create_dir_all(dir.path().join(name).parent().unwrap()).unwrap();
         fs::write(dir.path().join(name), name).unwrap();
     }
-    let rules = Rules { delete: true, hard_links: true, missing_args: true };
+    let rules = Rules { delete: true, hard_links: true, missing_args: true, pairs: true, renamed_dirs: true };
     Bench { dir, links: Links::in_memory(), recent: Recent::default(), rules }
 }
 
@@ -196,4 +196,81 @@ fn what_was_just_sent_and_did_not_change_is_done_without_a_session() {
     assert!(bench.plan(&[touched("f", true)]).done.contains(0));
     fs::write(bench.at("f"), "new").unwrap();
     assert!(bench.plan(&[touched("f", true)]).done.is_empty());
+}
+
+impl Bench {
+    fn plan_renamed(&mut self, facts: &[Fact], renamed: &[(&str, &str)]) -> Plan {
+        let facts: Vec<(u32, Fact)> = (0..).zip(facts.iter().cloned()).collect();
+        let looker = Looker::new(Arc::new(Source::open(self.dir.path()).unwrap()));
+        let origins = renamed.iter().map(|(from, to)| (path(to), path(from))).collect();
+        let sights = Sights::new(&facts, looker, self.rules).with_origins(origins);
+        sights.plan(&self.links, 0, &mut self.recent, self.rules).unwrap()
+    }
+}
+
+fn subtree(name: &str) -> Fact {
+    Fact::Subtree { dir: path(name), replaced: true }
+}
+
+fn pairs(plan: &Plan) -> Vec<Vec<(String, String)>> {
+    let text = |path: &RelPath| path.to_string();
+    let names = |pairs: &renames::Pairs| {
+        pairs.old.iter().map(text).zip(pairs.files.iter().map(|(name, _)| text(name))).collect()
+    };
+    plan.renames.pairs.iter().map(names).collect()
+}
+
+#[test]
+fn a_renamed_file_goes_with_its_old_name_before_that_is_removed() {
+    let mut bench = bench(&["d/new", "small"]);
+    fs::write(bench.at("d/new"), vec![1; 10_000]).unwrap();
+    let facts = [gone("gone/old"), touched("d/new", true), gone("tiny"), touched("small", true)];
+    let plan = bench.plan_renamed(&facts, &[("gone/old", "d/new"), ("tiny", "small")]);
+    assert_eq!(pairs(&plan), [[("gone/old".to_owned(), "d/new".to_owned())]]);
+    let job = &plan.renames.pairs[0].job;
+    let names = job.list.entries.iter().map(|entry| &*entry.name);
+    assert_eq!(sorted(names), [".", "d", "d/new", "gone", "gone/old"]);
+    assert_eq!(job.list.get(b"gone/old").unwrap().place(), b"d/new");
+    assert_eq!(job.updates.len(), 1);
+    assert_eq!(sorted(plan.lists[0].list.missing.iter().map(|name| &**name)), ["gone", "tiny"]);
+}
+
+#[test]
+fn files_that_take_each_others_names_go_in_lists_one_after_the_other() {
+    let mut bench = bench(&["log.1", "log.2", "log.3", "a", "b"]);
+    for name in ["log.1", "log.2", "log.3", "a", "b"] {
+        fs::write(bench.at(name), vec![1; 10_000]).unwrap();
+    }
+    let facts: Vec<Fact> = ["log.1", "log.2", "log.3", "a", "b"].map(|name| touched(name, true)).into();
+    let renamed = [("log", "log.1"), ("log.1", "log.2"), ("log.2", "log.3"), ("a", "b"), ("b", "a")];
+    let plan = bench.plan_renamed(&facts, &renamed);
+    let of_logs = |list: &Vec<(String, String)>| list.iter().find(|(old, _)| old.starts_with("log")).cloned();
+    let order: Vec<String> = pairs(&plan).iter().filter_map(of_logs).map(|(old, _)| old).collect();
+    assert_eq!(order, ["log.2", "log.1", "log"]);
+    let swapped = pairs(&plan).into_iter().flatten().filter(|(old, _)| old.len() == 1).count();
+    assert_eq!(swapped, 1, "one of a ring is sent");
+}
+
+#[test]
+fn the_old_name_of_a_renamed_directory_is_removed_last() {
+    let mut bench = bench(&["new/f", "current/g", "d/h"]);
+    let facts = [
+        gone("old"),
+        subtree("new"),
+        gone("current"),
+        subtree("current"),
+        gone("next"),
+        subtree("next"),
+        subtree("d"),
+    ];
+    let renamed = [("old", "new"), ("current", "d"), ("next", "current")];
+    let plan = bench.plan_renamed(&facts, &renamed);
+    let order: Vec<String> = plan.renames.dirs.iter().map(|moved| moved.from.to_string()).collect();
+    let at = |name: &str| order.iter().position(|from| from == name).unwrap();
+    assert!(order.len() == 3 && at("current") < at("next"), "{order:?}");
+    assert_eq!(sorted(plan.lists[0].list.missing.iter().map(|name| &**name)), ["d", "new"]);
+    let waits = &plan.renames.dirs[at("next")].removal;
+    assert_eq!(sorted(waits.list.missing.iter().map(|name| &**name)), ["current"]);
+    assert_eq!(waits.replaced.len(), 2);
+    assert_eq!(sorted(plan.renames.late.list.missing.iter().map(|name| &**name)), ["next", "old"]);
 }

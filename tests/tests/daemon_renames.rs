@@ -1,0 +1,406 @@
+//! Renames cost no data: what the destination has under an old name is linked to the new one, and the referee has
+//! nothing to say after.
+#![expect(clippy::unwrap_used, reason = "a test ends where its world does not obey")]
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use ebbtide_tests::{
+    Client, Daemon, FileSystem, Kind, Mirror, Module, Proxy, Referee, Release, Rsyncd, Setup, Skip, Tree,
+    bytes, kib, mib, needs, seed,
+};
+use rustix::fs::{CWD, RenameFlags};
+
+/// A mirror whose sessions are counted.
+struct World {
+    daemon: Daemon,
+    proxy: Proxy,
+    _rsyncd: Rsyncd,
+    fs: FileSystem,
+}
+
+impl World {
+    fn new(build: impl FnOnce(Tree) -> Tree) -> Result<World, Skip> {
+        World::with(Release::Installed, build, |module| module, |setup| setup)
+    }
+
+    fn with(
+        release: Release,
+        build: impl FnOnce(Tree) -> Tree,
+        module: impl FnOnce(Module) -> Module,
+        shape: impl FnOnce(Setup) -> Setup,
+    ) -> Result<World, Skip> {
+        let fs = FileSystem::new(Kind::Ext4)?;
+        let source = fs.dir("source");
+        build(Tree::at(&source)).aged();
+        write_back(&fs);
+        let module = module(Module::new("m", &fs.beside("destination")));
+        let rsyncd = Rsyncd::start(release, [module])?;
+        let upstream = rsyncd.url("m");
+        let upstream = upstream.trim_start_matches("rsync://").split('/').next().unwrap();
+        let proxy = Proxy::to(upstream);
+        let daemon = shape(Setup::new(&source).to(format!("rsync://{}/m/", proxy.address()))).start();
+        daemon.wait();
+        Ok(World { daemon, proxy, _rsyncd: rsyncd, fs })
+    }
+
+    fn source(&self) -> std::path::PathBuf {
+        self.fs.root().join("source")
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.source().join(from), self.source().join(to)).unwrap();
+    }
+
+    fn exchange(&self, one: &str, other: &str) {
+        let (one, other) = (self.source().join(one), self.source().join(other));
+        rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+    }
+
+    #[track_caller]
+    fn expect_synced(&self) {
+        self.daemon.wait();
+        let verdict = Referee::default().compare(&self.source(), &self.fs.beside("destination"));
+        assert!(verdict.is_equal(), "the destination differs:\n{verdict}\n{}", self.daemon.log());
+    }
+
+    fn passed(&self) -> u64 {
+        self.proxy.sent() + self.proxy.received()
+    }
+
+    /// The bytes that a change takes in both directions until the destination has it.
+    #[track_caller]
+    fn cost(&self, change: impl FnOnce(&World)) -> u64 {
+        let before = self.passed();
+        change(self);
+        self.expect_synced();
+        self.passed() - before
+    }
+
+    /// A change that sends no more than a few names and sums.
+    #[track_caller]
+    fn expect_cheap(&self, limit: usize, change: impl FnOnce(&World)) {
+        let cost = self.cost(change);
+        let is_ours = Client::under_test().is_ours();
+        assert!(!is_ours || cost < limit as u64, "{cost} bytes went over, {}", self.daemon.log());
+    }
+}
+
+/// Blocks that are allocated later would mark the files again, under their new names perhaps before anybody knows of the
+/// rename: such a file is sent.
+fn write_back(fs: &FileSystem) {
+    rustix::fs::syncfs(fs::File::open(fs.root()).unwrap()).unwrap();
+}
+
+/// Files whose bytes do not compress.
+fn many(tree: Tree, dir: &str, count: u64, size: usize) -> Tree {
+    (0..count).fold(tree, |tree, at| tree.file(format!("{dir}/s{}/f{at}", at % 7), bytes(at, size)))
+}
+
+fn with_each_release(build: fn(Tree) -> Tree, limit: usize, change: fn(&World)) {
+    for release in Release::ALL {
+        for chroot in [true, false] {
+            let world = needs!(World::with(release, build, |module| module.chroot(chroot), |setup| setup));
+            world.expect_cheap(limit, change);
+        }
+    }
+}
+
+#[test]
+fn a_renamed_file_sends_no_data() {
+    let build = |tree: Tree| tree.file("large", bytes(1, mib(20))).file("small", bytes(2, kib(100)));
+    with_each_release(build, kib(200), |world| {
+        world.rename("large", "grown");
+        world.rename("small", "a");
+    });
+}
+
+#[test]
+fn a_renamed_directory_sends_no_data() {
+    let build = |tree: Tree| many(tree, "old", 100, kib(100)).symlink("old/link", "s1/f1").dir("old/empty");
+    with_each_release(build, kib(60), |world| world.rename("old", "new"));
+}
+
+#[test]
+fn renames_across_directories_send_no_data() {
+    let build =
+        |tree: Tree| many(tree.dir("x/y").dir("z"), "x/d", 40, kib(50)).file("x/f", bytes(9, kib(500)));
+    let world = needs!(World::new(build));
+    world.expect_cheap(kib(100), |world| {
+        world.rename("x/d", "z/d");
+        world.rename("x/f", "x/y/g");
+    });
+    world.expect_cheap(kib(100), |world| world.rename("x/y/g", "g"));
+    world.expect_cheap(kib(100), |world| world.rename("x", "w"));
+}
+
+#[test]
+fn chains_of_renames_send_no_data_in_one_drain_or_several() {
+    let build = |tree: Tree| many(tree.file("f", bytes(1, mib(1))), "d", 20, kib(50));
+    let world = needs!(World::new(build));
+    world.expect_cheap(kib(100), |world| {
+        for (from, to) in [("f", "f1"), ("d", "d1"), ("f1", "f2"), ("d1", "d2"), ("f2", "f3"), ("d2", "d3")] {
+            world.rename(from, to);
+        }
+    });
+    for (from, to) in [("f3", "f4"), ("d3", "d4"), ("f4", "f"), ("d4", "d")] {
+        world.expect_cheap(kib(100), |world| world.rename(from, to));
+    }
+}
+
+#[test]
+fn rotations_send_no_data() {
+    let build = |tree: Tree| {
+        let tree = many(many(tree, "current", 20, kib(50)), "next", 21, kib(51));
+        (1..5).fold(tree.file("log", bytes(1, kib(300))), |tree, at| {
+            tree.file(format!("log.{at}"), bytes(10 + at, kib(300)))
+        })
+    };
+    let world = needs!(World::new(build));
+    world.expect_cheap(kib(150), |world| {
+        for at in (1..5).rev() {
+            world.rename(&format!("log.{at}"), &format!("log.{}", at + 1));
+        }
+        world.rename("log", "log.1");
+        fs::write(world.source().join("log"), "new").unwrap();
+        world.rename("current", "previous");
+        world.rename("next", "current");
+    });
+}
+
+#[test]
+fn exchanged_names_end_right() {
+    let build = |tree: Tree| {
+        let tree = many(many(tree, "a", 10, kib(50)), "b", 11, kib(51));
+        tree.file("f", bytes(1, kib(500))).file("g", bytes(2, kib(500)))
+    };
+    let world = needs!(World::new(build));
+    let all = world.cost(|world| {
+        world.exchange("a", "b");
+        world.exchange("f", "g");
+    });
+    assert!(all < mib(2) as u64, "at least half of it is linked: {all}");
+    world.cost(|world| {
+        for (one, other) in [("a", "b"), ("f", "g")] {
+            world.rename(one, "t");
+            world.rename(other, one);
+            world.rename("t", other);
+        }
+    });
+}
+
+#[test]
+fn what_changed_in_a_renamed_directory_is_sent_and_the_rest_is_linked() {
+    let build = |tree: Tree| many(tree, "d", 50, kib(100));
+    let world = needs!(World::new(build));
+    world.expect_cheap(kib(300), |world| {
+        world.rename("d", "e");
+        fs::write(world.source().join("e/s1/f1"), bytes(77, kib(90))).unwrap();
+        fs::remove_file(world.source().join("e/s2/f2")).unwrap();
+        fs::write(world.source().join("e/new"), "new").unwrap();
+        fs::write(world.source().join("later"), "other").unwrap();
+    });
+    world.expect_cheap(kib(300), |world| {
+        fs::write(world.source().join("e/s1/f1"), bytes(78, kib(90))).unwrap();
+        world.rename("e", "f");
+        fs::create_dir(world.source().join("e")).unwrap();
+        fs::write(world.source().join("e/stranger"), "stranger").unwrap();
+    });
+}
+
+/// Writes other bytes of the same length, and gives the file its old time.
+fn forge(path: &Path, at: u64) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    let time = file.metadata().unwrap().modified().unwrap();
+    file.write_all_at(b"forged", at).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+#[test]
+fn content_that_changed_under_an_equal_size_and_time_is_never_taken_from_an_old_name() {
+    let build = |tree: Tree| {
+        let tree = many(tree.file("large", bytes(3, mib(18))), "d", 10, kib(50));
+        tree.file("f", bytes(1, kib(500))).file("g", bytes(2, kib(500)))
+    };
+    let world = needs!(World::new(build));
+    world.cost(|world| {
+        forge(&world.source().join("d/s1/f1"), 100);
+        forge(&world.source().join("large"), 100);
+        world.rename("d", "e");
+        world.rename("large", "huge");
+        forge(&world.source().join("e/s2/f2"), 200);
+        forge(&world.source().join("huge"), 200);
+        // Two files of one size and time change places.
+        world.exchange("f", "g");
+    });
+    let content = |name: &str| fs::read(world.fs.beside("destination").join(name)).unwrap();
+    assert_eq!(&content("e/s2/f2")[200..206], b"forged");
+    assert_eq!(&content("huge")[100..106], b"forged");
+}
+
+#[test]
+fn a_rename_over_something_replaces_it() {
+    let build = |tree: Tree| {
+        let tree = many(tree.dir("empty"), "d", 10, kib(50));
+        tree.file("f", bytes(1, kib(500))).file("g", bytes(2, kib(400))).file("b", bytes(3, kib(500)))
+    };
+    let world = needs!(World::new(build));
+    world.expect_cheap(kib(600), |world| {
+        world.rename("d", "empty");
+        world.rename("f", "g");
+        world.rename("g", "b");
+    });
+}
+
+#[test]
+fn renames_into_and_out_of_an_excluded_place_are_removals_and_creations() {
+    let build = |tree: Tree| many(many(tree.dir("hidden"), "d", 10, kib(20)), "hidden/h", 10, kib(20));
+    let world = needs!(World::with(
+        Release::Installed,
+        build,
+        |module| module,
+        |setup| setup.filter("- /hidden/***")
+    ));
+    world.rename("d", "hidden/d");
+    world.rename("hidden/h", "h");
+    world.daemon.wait();
+    assert!(!world.fs.beside("destination").join("d").exists());
+    let referee = Referee::default().without("/hidden");
+    referee.expect_equal(&world.source(), &world.fs.beside("destination"));
+    world.rename("h", "hidden/h2");
+    world.rename("hidden/d", "e");
+    world.rename("e", "f");
+    world.daemon.wait();
+    referee.expect_equal(&world.source(), &world.fs.beside("destination"));
+}
+
+/// Renames at random among names that meet, of files that differ in nothing but their content.
+struct Storm {
+    root: std::path::PathBuf,
+    random: fastrand::Rng,
+    made: u64,
+}
+
+impl Storm {
+    fn path(&mut self) -> std::path::PathBuf {
+        let mut path = self.root.clone();
+        for _ in 0..self.random.usize(..3) {
+            path.push(["a", "b", "c"][self.random.usize(..3)]);
+        }
+        path.push(["a", "b", "c", "f", "g", "h", "i"][self.random.usize(..7)]);
+        path
+    }
+
+    /// What the tree does not allow fails, and that is fine.
+    fn step(&mut self) {
+        let (one, other) = (self.path(), self.path());
+        match self.random.usize(..20) {
+            0..10 => drop(fs::rename(one, other)),
+            10..13 => drop(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)),
+            13..15 => drop(fs::create_dir(one)),
+            15..18 => {
+                self.made += 1;
+                if fs::write(&one, bytes(self.made, kib(12))).is_ok()
+                    && let Ok(file) = fs::File::options().write(true).open(&one)
+                {
+                    let _ = file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1));
+                }
+            }
+            18 => drop(fs::remove_file(one)),
+            _ => drop(fs::remove_dir_all(one)),
+        }
+    }
+}
+
+fn storm(kind: Kind, shape: fn(Setup) -> Setup) {
+    let mirror = needs!(Mirror::with(kind, |tree| tree, shape));
+    let seed = seed();
+    let mut storm =
+        Storm { root: mirror.source_path(), random: fastrand::Rng::with_seed(seed), made: seed << 20 };
+    for round in 0..ROUNDS {
+        // Long and short ones: in one drain and in several.
+        for _ in 0..storm.random.usize(1..STEPS) {
+            storm.step();
+        }
+        if let Some(difference) = mirror.difference() {
+            panic!("in round {round} of seed {seed}: {difference}\n{}", mirror.daemon().log());
+        }
+    }
+}
+
+const ROUNDS: usize = 40;
+const STEPS: usize = 60;
+
+#[test]
+fn storms_of_renames_on_ext4() {
+    storm(Kind::Ext4, |setup| setup);
+}
+
+#[test]
+fn storms_of_renames_on_tmpfs_without_hard_links() {
+    storm(Kind::Tmpfs, |setup| setup.fanotify_alone().flag("--no-hard-links"));
+}
+
+#[test]
+fn a_destination_that_was_away_follows_renames_when_it_is_back() {
+    let build = |tree: Tree| many(tree.file("f", bytes(1, mib(1))), "d", 20, kib(50));
+    let fs = needs!(FileSystem::new(Kind::Ext4));
+    let source = fs.dir("source");
+    build(Tree::at(&source)).aged();
+    write_back(&fs);
+    let mut rsyncd = needs!(Rsyncd::start(Release::Installed, [Module::new("m", &fs.beside("destination"))]));
+    let upstream = rsyncd.url("m");
+    let upstream = upstream.trim_start_matches("rsync://").split('/').next().unwrap().to_owned();
+    let proxy = Proxy::to(&upstream);
+    let daemon = Setup::new(&source).to(format!("rsync://{}/m/", proxy.address())).start();
+    daemon.wait();
+    rsyncd.stop();
+    let renames = [("f", "g"), ("d", "e"), ("g", "h"), ("e", "i"), ("i/s1", "j"), ("h", "k")];
+    for (from, to) in renames {
+        let before = daemon.status()["tracker"]["batch"].as_u64();
+        fs::rename(source.join(from), source.join(to)).unwrap();
+        if Client::under_test().is_ours() {
+            ebbtide_tests::eventually("the rename is in a batch of its own", || {
+                (daemon.status()["tracker"]["batch"].as_u64() > before).then_some(())
+            });
+        }
+    }
+    let before = proxy.sent() + proxy.received();
+    rsyncd.start_again();
+    daemon.wait();
+    let verdict = Referee::default().compare(&source, &fs.beside("destination"));
+    assert!(verdict.is_equal(), "{verdict}\n{}", daemon.log());
+    let cost = proxy.sent() + proxy.received() - before;
+    assert!(!Client::under_test().is_ours() || cost < kib(400) as u64, "{cost} bytes went over");
+}
+
+#[test]
+fn daemons_that_refuse_the_options_get_a_plain_transfer_and_are_asked_once() {
+    for refused in ["link-dest", "hard-links", "checksum", "link-dest hard-links checksum"] {
+        let build = |tree: Tree| many(tree.file("f", bytes(1, kib(100))), "d", 10, kib(20));
+        let shape = |setup: Setup| setup.flag("--no-hard-links");
+        let world = needs!(World::with(Release::Installed, build, |module| module.refuse(refused), shape));
+        world.rename("f", "g");
+        world.rename("d", "e");
+        world.expect_synced();
+        world.rename("g", "f");
+        world.rename("e", "d");
+        let before = world.proxy.connections();
+        world.expect_synced();
+        let sessions = world.proxy.connections() - before;
+        assert!(sessions < 8, "{refused}: {sessions} sessions");
+    }
+}
+
+#[test]
+fn names_that_are_wild_cards_at_a_daemon_are_renamed_too() {
+    let build = |tree: Tree| many(many(tree, "a*b", 5, kib(20)), "axb", 5, kib(21));
+    let world = needs!(World::new(build));
+    for (from, to) in
+        [("a*b", "c[d]e"), ("axb", "a?b"), ("c[d]e", "sp ace"), ("sp ace", "qu'ote\\"), ("qu'ote\\", "plain")]
+    {
+        world.rename(from, to);
+        world.expect_synced();
+    }
+}
