@@ -12,6 +12,7 @@ mod load;
 mod programs;
 mod world;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -62,7 +63,9 @@ pub struct Summary {
     /// Rounds, each with a silent referee.
     pub rounds: u64,
     /// How often each kind of fault came.
-    pub by_kind: std::collections::BTreeMap<&'static str, u64>,
+    pub by_kind: BTreeMap<&'static str, u64>,
+    /// How often ebbtide began in which way when it was started again.
+    pub beginnings: BTreeMap<String, u64>,
     /// Why it ended before its time.
     pub failure: Option<String>,
 }
@@ -91,6 +94,7 @@ impl Chaos {
         }
         (summary.operations, summary.refused) = load.count();
         summary.programs = load.programs();
+        summary.beginnings = std::mem::take(&mut world.beginnings);
         Ok(summary)
     }
 
@@ -143,6 +147,7 @@ impl Chaos {
             "kills": summary.kills,
             "rounds": summary.rounds,
             "by_kind": summary.by_kind,
+            "beginnings": summary.beginnings,
             "failure": summary.failure,
         })
     }

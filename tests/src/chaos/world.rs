@@ -1,6 +1,7 @@
 //! What a run happens to: a source and a destination on file systems of their own, a stock daemon behind a proxy, and
 //! ebbtide.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,6 +26,11 @@ pub(super) struct World {
     copies: Scratch,
     /// The releases of rsync that this machine has.
     releases: Vec<Release>,
+    /// What the last start was given: small buffers, and whether the copies were started.
+    small: Vec<(String, String)>,
+    copy: bool,
+    /// How often a start began in which way.
+    pub(super) beginnings: BTreeMap<String, u64>,
     story: Vec<String>,
     began: Instant,
 }
@@ -43,7 +49,8 @@ impl World {
         let releases = Release::ALL.into_iter().filter(|release| release.program().is_ok()).collect();
         let daemon = setup.start();
         let (copies, began) = (copies(), Instant::now());
-        Ok(World { daemon, proxy, rsyncd, from, to, copies, releases, story: Vec::new(), began })
+        let (small, copy, beginnings, story) = (Vec::new(), false, BTreeMap::new(), Vec::new());
+        Ok(World { daemon, proxy, rsyncd, from, to, copies, releases, small, copy, beginnings, story, began })
     }
 
     pub(super) fn source(&self) -> PathBuf {
@@ -77,27 +84,24 @@ impl World {
         self.to.root().join("ballast")
     }
 
-    /// Starts ebbtide if it does not run: at times with the programs' copies, at times with small buffers.
+    /// Starts ebbtide if it does not run: mostly as before, so that it takes over what the last one left; at times as
+    /// another program, or with buffers of another size.
     pub(super) fn start(&mut self, random: &mut Rng) {
         if self.daemon.is_running() {
             return;
         }
-        let small = |name: &str, value: u32| (name.to_owned(), value.to_string());
-        let mut variables = Vec::new();
-        if random.u8(..3) == 0 {
-            variables.push(small("EBBTIDE_RING_BYTES", 4096 << random.u32(..4)));
-        }
-        if random.u8(..3) == 0 {
-            variables.push(small("EBBTIDE_CHUNKS", random.u32(1..6)));
-        }
         if random.u8(..4) == 0 {
-            variables.push(small("EBBTIDE_BOUNDED_QUEUE", 1));
+            self.small = buffers(random);
+            self.copy = random.bool();
         }
-        let copy = random.u8(..3) == 0;
-        self.note(&format!("start, copy: {copy}, {variables:?}"));
-        self.daemon.set_environment(variables);
-        self.daemon.use_programs(copy.then_some(self.copies.path()));
+        self.note(&format!("start, copy: {}, {:?}", self.copy, self.small));
+        self.daemon.set_environment(self.small.iter().cloned());
+        self.daemon.use_programs(self.copy.then_some(self.copies.path()));
         self.daemon.start_again();
+        let beginning = self.daemon.status()["mirrors"][0]["beginning"].clone();
+        let way = beginning["way"].as_str().unwrap_or("unknown").to_owned();
+        *self.beginnings.entry(way).or_default() += 1;
+        self.note(&format!("began: {beginning}"));
     }
 
     /// Another release of rsync takes over.
@@ -180,6 +184,22 @@ impl World {
         }
         eprintln!("source, destination and logs are in {}", folder.display());
     }
+}
+
+/// Sizes of buffers, some of them far too small.
+fn buffers(random: &mut Rng) -> Vec<(String, String)> {
+    let mut small = Vec::new();
+    let mut set = |name: &str, value: u32| small.push((name.to_owned(), value.to_string()));
+    if random.u8(..3) == 0 {
+        set("EBBTIDE_RING_BYTES", 4096 << random.u32(..4));
+    }
+    if random.u8(..3) == 0 {
+        set("EBBTIDE_CHUNKS", random.u32(1..6));
+    }
+    if random.u8(..4) == 0 {
+        set("EBBTIDE_BOUNDED_QUEUE", 1);
+    }
+    small
 }
 
 /// The two programs under another path, as an upgrade puts them.
