@@ -306,3 +306,72 @@ fn files_that_the_rules_exclude_are_not_found() {
     assert_eq!(scan["picked"], 1, "{scan}");
     assert!(!mirror_of.arrived("d/a.tmp") && !mirror_of.arrived("d/cache"));
 }
+
+/// What `ebbtide verify` says about the mirror's only destination, and how it ends.
+fn verified(mirror_of: &mut Mirror, more: &[&str]) -> (Value, Option<i32>) {
+    let url = mirror_of.rsyncd().url("m");
+    let mut command = Command::new(ebbtide_tests::program("ebbtide"));
+    command.env("EBBTIDE_SEND", ebbtide_tests::program("ebbtide-send"));
+    command.args(["verify", "--json", "--delete", "--to", &url, "--source"]).arg(mirror_of.source_path());
+    let output = command.args(more).output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    (found[0].clone(), output.status.code())
+}
+
+#[test]
+fn verify_tells_drift_by_checksum_and_changes_nothing() {
+    ours_only!();
+    let build = |tree: Tree| area(area(tree, "d"), "e").aged();
+    let mut mirror_of = needs!(Mirror::with(Kind::Ext4, build, exactly));
+    mirror_of.expect_synced();
+    let (found, code) = verified(&mut mirror_of, &[]);
+    assert_eq!((&found["equal"], code), (&Value::Bool(true), Some(0)), "{found}");
+    // Somebody changes the destination behind our back, without a trace in size and time.
+    let there = mirror_of.destination().join("d/other");
+    let before = fs::metadata(&there).unwrap().modified().unwrap();
+    write_at(&there, b"ANOTHER");
+    open(&there).set_modified(before).unwrap();
+    fs::write(mirror_of.destination().join("e/extra"), b"extra").unwrap();
+    let (found, code) = verified(&mut mirror_of, &[]);
+    let drift = found["drift"].to_string();
+    assert_eq!(code, Some(1), "{found}");
+    assert!(drift.contains("d/other") && drift.contains("*deleting") && drift.contains("e/extra"), "{found}");
+    assert_eq!(fs::read(&there).unwrap()[..7], *b"ANOTHER", "verify must not change anything");
+    let (found, code) = verified(&mut mirror_of, &["--path", "e/blue"]);
+    assert_eq!((&found["equal"], code), (&Value::Bool(true), Some(0)), "{found}");
+    let (found, code) = verified(&mut mirror_of, &["--path", "d"]);
+    assert_eq!((found["differences"].as_u64(), code), (Some(1), Some(1)), "{found}");
+    mirror_of.rsyncd().stop();
+    let (found, code) = verified(&mut mirror_of, &[]);
+    assert_eq!(code, Some(10), "rsync's code for errors in socket I/O: {found}");
+}
+
+#[test]
+fn sync_mends_what_somebody_changed_at_the_destination() {
+    ours_only!();
+    let build = |tree: Tree| area(area(tree, "d"), "e").aged();
+    let mirror_of = needs!(Mirror::with(Kind::Ext4, build, exactly));
+    mirror_of.expect_synced();
+    let sync = |more: &[&str]| {
+        let output = mirror_of.daemon().ask(&[&["sync", "--wait"], more].concat());
+        assert!(output.status.success(), "{output:?}");
+    };
+    let spoil = || {
+        for area in ["d", "e"] {
+            fs::remove_dir_all(mirror_of.destination().join(area).join("red")).unwrap();
+            fs::write(mirror_of.destination().join(area).join("extra"), b"extra").unwrap();
+        }
+    };
+    spoil();
+    sync(&[]);
+    assert!(!mirror_of.arrived("d/red/a") && mirror_of.arrived("d/extra"), "nothing changed in the source");
+    sync(&["--path", "d"]);
+    assert!(mirror_of.arrived("d/red/a") && !mirror_of.arrived("d/extra") && mirror_of.arrived("e/extra"));
+    sync(&["--path", mirror_of.source_path().join("e").to_str().unwrap()]);
+    mirror_of.expect_synced();
+    spoil();
+    sync(&["--full"]);
+    mirror_of.expect_synced();
+    let output = mirror_of.daemon().ask(&["sync", "--path", "/nowhere/at/all"]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("no source has it"));
+}

@@ -6,6 +6,8 @@ mod people;
 mod run;
 mod status;
 mod unload;
+mod sync;
+mod verify;
 mod wait;
 mod watch;
 
@@ -37,6 +39,8 @@ enum Verb {
     Check(check::Arguments),
     Watch(watch::Arguments),
     Unload(unload::Arguments),
+    Sync(sync::Arguments),
+    Verify(verify::Arguments),
 }
 
 /// The command line as clap knows it, for the man pages.
@@ -58,6 +62,8 @@ pub fn main() -> ExitCode {
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Watch(arguments) => watch::run(&arguments),
         Verb::Unload(arguments) => unload::run(&arguments),
+        Verb::Sync(arguments) => sync::run(&arguments),
+        Verb::Verify(arguments) => verify::run(&arguments),
     };
     match done {
         Ok(code) => code,

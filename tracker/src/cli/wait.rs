@@ -35,14 +35,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
 }
 
-fn say_pending(runtime_dir: &Path) {
+pub(super) fn say_pending(runtime_dir: &Path) {
     match status::ask(runtime_dir) {
         Ok(status) => eprint!("{}", status::pending(&status)),
         Err(failure) => failure.report(),
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "is no number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }

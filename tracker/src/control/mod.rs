@@ -10,7 +10,7 @@ mod server;
 pub use client::{Client, ClientError};
 pub use protocol::{
     AccountStatus, Answer, BeginningStatus, MirrorStatus, Pick, RemedyStatus, Request, ScanStatus,
-    SenderState, Status, StepStatus, TaintStatus, TrackerStatus, Way,
+    SenderState, Status, StepStatus, SyncWhat, TaintStatus, TrackerStatus, Way,
 };
 pub use server::{ClientId, Heard, Server};
 

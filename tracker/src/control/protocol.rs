@@ -28,6 +28,13 @@ pub enum Request {
     },
     /// To be told when everything that changed before is acknowledged by every destination. Hanging up cancels.
     Wait,
+    /// That something is compared that need not be.
+    Sync {
+        /// What.
+        what: SyncWhat,
+        /// To be told when all of that is acknowledged, as with [`Request::Wait`].
+        wait: bool,
+    },
 }
 
 /// Destinations: all of them, those of one mirror, or one.
@@ -46,18 +53,32 @@ pub struct Pick {
 pub enum Answer {
     /// To [`Request::Status`].
     Status(Box<Status>),
-    /// To [`Request::Wait`].
+    /// To [`Request::Wait`], and to a [`Request::Sync`] that waits.
     Settled,
     /// To what asks for something to be done.
     Done {
         /// What was done, line by line.
         said: Vec<String>,
     },
+    /// To another [`Request::Sync`]: it is begun.
+    Begun,
     /// The request was not understood.
     Error {
         /// Why.
         message: String,
     },
+}
+
+/// What is to be compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SyncWhat {
+    /// What has changed since the last drain, by its times of change.
+    Changed,
+    /// Everything.
+    Everything,
+    /// Everything at and below this path: absolute, or relative to a source.
+    Below(Vec<u8>),
 }
 
 /// How the daemon is.

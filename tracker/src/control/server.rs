@@ -141,8 +141,8 @@ impl Drop for Server {
 /// Clients at one time: a deploy script on every core of a large machine.
 const MAX_CLIENTS: usize = 256;
 
-/// A request is a few words.
-const MAX_LINE: usize = 4096;
+/// A request is a few words, or a path whose bytes are spelled as numbers.
+const MAX_LINE: usize = 32 << 10;
 
 #[cfg(test)]
 mod tests {

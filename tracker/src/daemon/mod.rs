@@ -17,6 +17,7 @@ mod spool;
 mod stamp;
 mod tracker;
 mod watch;
+mod wish;
 
 pub use run::{RunError, run, unload};
 pub use sender::{SenderError, User, command as sender_command, find_binary, find_user};

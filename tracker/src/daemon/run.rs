@@ -20,7 +20,8 @@ use super::known;
 use super::notes::Notes;
 use super::sender::{self, Pauses, Sender, SenderError, User};
 use super::tracker::{TrackError, Tracker, Wish};
-use crate::control::{self, Answer, ClientId, Heard, Request, Server};
+use super::wish;
+use crate::control::{self, Answer, ClientId, Heard, Request, Server, SyncWhat};
 use crate::engine::{Event, Remedy, Waiter};
 use crate::sys::poll::Timer;
 use crate::sys::signal::EndSignals;
@@ -406,11 +407,25 @@ impl Daemon {
             Heard::Asked(Request::Pause { pick }) => self.hold(id, &pick, true),
             Heard::Asked(Request::Resume { pick }) => self.hold(id, &pick, false),
             Heard::Asked(Request::Release { pick }) => self.release(id, &pick),
+            Heard::Asked(Request::Sync { what, wait }) => self.sync(id, &what, wait),
             Heard::Asked(Request::Status) => self.ask_sender(id),
             Heard::Left => {
                 self.core.apply(Event::WaitOver(Waiter(id.0)));
                 self.part(id);
             }
+        }
+    }
+
+    fn sync(&mut self, id: ClientId, what: &SyncWhat, wait: bool) {
+        let sources: Vec<_> = self.start.mirrors.iter().map(|mirror| mirror.source.as_path()).collect();
+        match wish::events(what, &sources, &self.core) {
+            Err(message) => return self.answer(id, &Answer::Error { message }),
+            Ok(events) => events.into_iter().for_each(|event| self.core.apply(event)),
+        }
+        if wait {
+            self.core.apply(Event::Wait(Waiter(id.0)));
+        } else {
+            self.answer(id, &Answer::Begun);
         }
     }
 
