@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     };
     let client = Client::connect(&arguments.runtime_dir).map_err(super::unreachable_daemon)?;
     let timeout = if arguments.wait { arguments.timeout } else { Some(PATIENCE) };
-    match client.ask(Request::Sync { what, wait: arguments.wait }, timeout) {
+    match client.ask(&Request::Sync { what, wait: arguments.wait }, timeout) {
         Ok(Answer::Settled | Answer::Begun) => Ok(ExitCode::SUCCESS),
         Ok(Answer::Error { message }) => Err(anyhow::anyhow!(message).into()),
         Ok(other) => Err(anyhow::anyhow!("the daemon answered something else: {other:?}").into()),

@@ -8,6 +8,7 @@ mod barrier;
 mod blocks;
 mod engine;
 mod key;
+mod lately;
 mod links;
 mod open;
 mod store;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ebbtide_feed::MirrorSpec;
+use ebbtide_feed::{Fact, MirrorSpec};
 use redb::{Database, ReadableTable, WriteTransaction};
 use roaring::RoaringBitmap;
 
@@ -60,6 +60,8 @@ pub(crate) struct Opened {
     pub(crate) served: Vec<bool>,
     /// What is known of each destination's daemon.
     pub(crate) dialects: Vec<Option<Vec<u8>>>,
+    /// Facts that everybody acknowledged a moment ago, in this boot.
+    pub(crate) lately: RoaringBitmap,
     /// What became of a store that was damaged.
     pub(crate) damage: Option<String>,
     /// Where the store is.
@@ -172,6 +174,7 @@ const KEPT: usize = 3;
 fn fit(database: Database, path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
     let transaction = database.begin_write()?;
     check_format(&transaction)?;
+    let is_other_boot = note_boot(&transaction)?;
     let used = check_facts(&transaction)?;
     let numbers = fit_mirrors(&transaction, mirrors)?;
     let Fitted { rows, fresh, served } = fit_destinations(&transaction, mirrors, &numbers)?;
@@ -184,19 +187,69 @@ fn fit(database: Database, path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened
     // All in one transaction: a destination that is on record and its first comparison not would never get it.
     let store = Store::within(database, transaction, Ids::new(&used));
     let path = path.to_owned();
-    let mut opened =
-        Opened { store, mirrors: numbers, destinations: rows, pending, served, dialects, damage: None, path };
-    opened.forget_unheld(used)?;
+    let mut opened = Opened {
+        store,
+        mirrors: numbers,
+        destinations: rows,
+        pending,
+        served,
+        dialects,
+        lately: RoaringBitmap::new(),
+        damage: None,
+        path,
+    };
+    opened.sort_unheld(used, is_other_boot)?;
     opened.compare_whole(&fresh)?;
     opened.store.commit()?;
     Ok(opened)
 }
 
 impl Opened {
-    /// Frees the ids that only destinations held that are not configured any more.
-    fn forget_unheld(&mut self, used: RoaringBitmap) -> Result<(), StoreError> {
+    /// Ids that nobody holds were acknowledged by all a moment before the last sender ended. After a reboot the source may
+    /// have lost what they stood for: they are looked at once more. Those of mirrors that are not configured any more
+    /// are freed.
+    fn sort_unheld(&mut self, used: RoaringBitmap, is_other_boot: bool) -> Result<(), StoreError> {
         let unheld = self.pending.iter().fold(used, |unheld, pending| unheld - pending);
-        self.store.forget(&unheld)
+        let mut free = unheld.clone();
+        let by_mirror = self.store.mirrors_of(&unheld)?;
+        for (at, number) in self.mirrors.clone().into_iter().enumerate() {
+            let of_mirror = by_mirror.iter().filter(|(_, of)| *of == number).map(|(id, _)| *id);
+            let ids: RoaringBitmap = of_mirror.collect();
+            if is_other_boot {
+                free -= self.look_again(at, &ids)?;
+            } else {
+                free -= &ids;
+                self.lately |= ids;
+            }
+        }
+        self.store.forget(&free)
+    }
+
+    /// Lets all destinations of a mirror look at these facts once more; gives the ids that are held now. Where a directory
+    /// stands that was gone or another one a moment ago, it most likely is the one that was sent since: it is compared,
+    /// not replaced.
+    fn look_again(&mut self, mirror: usize, ids: &RoaringBitmap) -> Result<RoaringBitmap, StoreError> {
+        if ids.is_empty() {
+            return Ok(RoaringBitmap::new());
+        }
+        tracing::info!(facts = ids.len(), "after a reboot, what was sent last is looked at once more");
+        let facts = self.store.facts(ids)?.into_iter().map(|(_, fact)| match fact {
+            Fact::Gone { path: dir } | Fact::Subtree { dir, replaced: true } => Fact::Contents { dir },
+            fact => fact,
+        });
+        let facts: Vec<Fact> = facts.collect();
+        let again = self.store.intern(self.mirrors[mirror], &facts)?;
+        let again: RoaringBitmap = again.into_iter().map(|(id, _)| id).collect();
+        let rows = self.destinations.iter().zip(&mut self.pending);
+        for (row, pending) in rows.filter(|(row, _)| row.mirror == mirror) {
+            *pending |= &again;
+            // The cast takes the high half.
+            let highs: HashSet<u16> = again.iter().map(|id| (id >> 16) as u16).collect();
+            for high in highs {
+                self.store.write_chunk(row.number, high, pending)?;
+            }
+        }
+        Ok(again)
     }
 
     /// Lets these destinations, by index, be compared as a whole.
@@ -212,6 +265,16 @@ impl Opened {
         }
         Ok(())
     }
+}
+
+/// Notes which boot this is; tells whether the last sender ran in another one.
+fn note_boot(transaction: &WriteTransaction) -> Result<bool, StoreError> {
+    // Without it nothing can be told, and what was acknowledged is only kept.
+    let Ok(id) = fs::read_to_string("/proc/sys/kernel/random/boot_id") else { return Ok(false) };
+    let digits: String = id.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    let boot = u64::from_str_radix(&digits, 16).unwrap_or(0);
+    let before = transaction.open_table(META)?.insert("boot", boot)?.map(|boot| boot.value());
+    Ok(before.is_some_and(|before| before != boot))
 }
 
 fn check_format(transaction: &WriteTransaction) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@
 //! | table | key | value |
 //! | --- | --- | --- |
 //! | `meta` | `format` | [`FORMAT`] |
+//! | `meta` | `boot` | beginning of the boot's id, as a number |
 //! | `mirrors` | the source's path | number of the mirror |
 //! | `destinations` | mirror (u32 BE), URL | number of the destination, flags |
 //! | `facts` | id of a fact | its key ([`super::key`]) |
@@ -188,6 +189,30 @@ impl Store {
             }
             self.ids.free.insert(id);
         }
+        Ok(())
+    }
+
+    /// The mirrors of facts.
+    pub(crate) fn mirrors_of(&mut self, ids: &RoaringBitmap) -> Result<Vec<(u32, MirrorNumber)>, StoreError> {
+        self.begin()?;
+        let transaction = self.transaction.as_ref().expect("begun one line up");
+        let table = transaction.open_table(FACTS)?;
+        let mut mirrors = Vec::new();
+        for id in ids {
+            let known = table.get(id)?.and_then(|row| key::decode(row.value()));
+            let (mirror, _) =
+                known.ok_or_else(|| StoreError::Damaged(format!("fact {id} is missing or means nothing")))?;
+            mirrors.push((id, mirror));
+        }
+        Ok(mirrors)
+    }
+
+    /// Pretends that the last sender ran in another boot.
+    #[cfg(test)]
+    pub(crate) fn set_boot(&mut self, boot: u64) -> Result<(), StoreError> {
+        self.begin()?;
+        let transaction = self.transaction.as_ref().expect("begun one line up");
+        transaction.open_table(META)?.insert("boot", boot)?;
         Ok(())
     }
 

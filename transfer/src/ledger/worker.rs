@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::engine::{DestinationId, Effect, Engine, Event, TakeNumber, TakeResult};
 use super::key;
+use super::lately::Lately;
 use super::links::Links;
 use super::open::{self, Opened, flag};
 use super::store::StoreError;
@@ -62,6 +63,8 @@ pub(crate) struct Worker {
     recorded: usize,
     /// Since when something waits for a commit.
     dirty: Option<Instant>,
+    /// What was acknowledged a moment ago.
+    lately: Lately,
 }
 
 impl Worker {
@@ -79,6 +82,7 @@ impl Worker {
             by_mirror[row.mirror].push(DestinationId(at as u32));
         }
         let engine = Engine::new(std::mem::take(&mut opened.pending));
+        let lately = Lately::new(std::mem::take(&mut opened.lately), Instant::now());
         let mut whole = Vec::new();
         for (at, destinations) in by_mirror.iter().enumerate() {
             whole.push(find_whole(&opened, &engine, at, destinations)?);
@@ -97,6 +101,7 @@ impl Worker {
             durable: None,
             recorded: 0,
             dirty: None,
+            lately,
         };
         (0..worker.pending.len()).for_each(|at| worker.publish(DestinationId(at as u32)));
         Ok(worker)
@@ -154,7 +159,8 @@ impl Worker {
     }
 
     fn patience(&self) -> Duration {
-        self.dirty.map_or(Duration::from_secs(3600), |since| LAZY.saturating_sub(since.elapsed()))
+        let idle = self.lately.patience(Instant::now()).unwrap_or(Duration::from_secs(3600));
+        self.dirty.map_or(idle, |since| LAZY.saturating_sub(since.elapsed()))
     }
 
     fn is_commit_due(&self) -> bool {
@@ -314,16 +320,42 @@ impl Worker {
         }
         let noted = self.links.noted();
         self.opened.store.write_links(&noted)?;
-        self.opened.store.forget(&changes.orphans)?;
-        for whole in &mut self.whole {
-            *whole = whole.filter(|id| !changes.orphans.contains(*id));
-        }
+        self.forget(changes.orphans)?;
         self.opened.store.commit()?;
         self.links.committed(&noted);
         self.recorded = 0;
         self.dirty = None;
         if let Some(seq) = self.durable.take() {
             let _ = self.notices.send(Notice::Durable { seq });
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    /// Facts that nobody holds any more are forgotten later. If they are too many for that, comparing everything takes their
+    /// place.
+    fn forget(&mut self, orphans: RoaringBitmap) -> Result<(), StoreError> {
+        let now = Instant::now();
+        self.lately.keep(orphans, now);
+        let mut over = self.lately.over(now);
+        if let Some(many) = self.lately.too_many() {
+            over |= many;
+            let mut instead = RoaringBitmap::new();
+            for mirror in self.opened.mirrors.clone() {
+                let whole = key::whole();
+                instead.extend(self.opened.store.intern(mirror, [&whole])?.iter().map(|(id, _)| *id));
+            }
+            over -= &instead;
+            self.lately.keep(instead, now);
+        }
+        // Some may have been recorded again.
+        for (at, _) in (0..).zip(&self.opened.destinations) {
+            over -= self.engine.pending(DestinationId(at));
+        }
+        self.opened.store.forget(&over)?;
+        for whole in &mut self.whole {
+            *whole = whole.filter(|id| !over.contains(*id));
         }
         Ok(())
     }

@@ -287,3 +287,46 @@ fn no_flipped_bit_and_no_cut_ever_loses_a_fact() {
     }
     assert!(noticed > 25, "{noticed}");
 }
+
+/// Acknowledges everything that is pending for a destination.
+fn acknowledge(opened: &mut Opened, at: usize) {
+    opened.pending[at].clear();
+    let number = opened.destinations[at].number;
+    opened.store.write_chunk(number, 0, &RoaringBitmap::new()).unwrap();
+    opened.store.commit().unwrap();
+}
+
+#[test]
+fn what_was_acknowledged_last_is_looked_at_once_more_after_a_reboot() {
+    let folder = tempfile::tempdir().unwrap();
+    let mirrors = [mirror("/s", &["a", "b"])];
+    let mut opened = open(folder.path(), &mirrors).unwrap();
+    acknowledge(&mut opened, 1);
+    record(&mut opened, 0, &touched("f"));
+    record(&mut opened, 0, &Fact::Gone { path: RelPath::new("d").unwrap() });
+    acknowledge(&mut opened, 0);
+    drop(opened);
+
+    let opened = open(folder.path(), &mirrors).unwrap();
+    assert_eq!(opened.lately.len(), 3, "in the same boot they are only kept");
+    assert_eq!(waiting(&opened), [vec![], vec![]]);
+    let mut opened = opened;
+    opened.store.set_boot(1).unwrap();
+    opened.store.commit().unwrap();
+    drop(opened);
+
+    let opened = open(folder.path(), &mirrors).unwrap();
+    let whole = || vec![key::whole(), touched("f"), Fact::Contents { dir: RelPath::new("d").unwrap() }];
+    let mut waiting = waiting(&opened);
+    waiting.iter_mut().for_each(|facts| facts.sort_by_key(|fact| format!("{fact:?}")));
+    let mut expected = whole();
+    expected.sort_by_key(|fact| format!("{fact:?}"));
+    assert_eq!(waiting, [expected.clone(), expected]);
+    assert!(opened.lately.is_empty());
+    drop(opened);
+
+    let opened = open(folder.path(), &[]).unwrap();
+    assert!(opened.lately.is_empty(), "nobody is left who could look at them");
+    drop(opened);
+    assert!(open(folder.path(), &mirrors).unwrap().pending.iter().all(|pending| pending.len() == 1));
+}

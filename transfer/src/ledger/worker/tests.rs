@@ -167,14 +167,14 @@ fn what_stands_in_place_of_a_fact_is_taken_next_and_survives() {
 }
 
 #[test]
-fn ids_are_free_again_when_no_destination_needs_them() {
+fn a_name_that_changes_again_and_again_takes_one_id() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(folder.path(), 2);
     for to in [A, DestinationId(1)] {
         bench.first_sync(to);
     }
     for round in 0..20 {
-        bench.record(vec![touched(&format!("{round}"))]);
+        bench.record(vec![touched("a")]);
         for to in [A, DestinationId(1)] {
             let take = bench.take(to);
             assert!(take.facts[0].0 < 3, "round {round} uses id {}", take.facts[0].0);
