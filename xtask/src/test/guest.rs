@@ -16,7 +16,7 @@ use crate::vm::{self, Guest, Job, LastWords};
 use crate::{setup, world};
 
 /// What depends on the kernel: which programs it takes, and what then marks which change.
-const SUITES: [&str; 3] = ["marks", "marks_records", "matrix"];
+const SUITES: [&str; 4] = ["marks", "marks_records", "marks_vfs", "matrix"];
 
 /// Runs them alone. The last line counts, as that of all tests does. With `write` the document of the matrix is written
 /// anew rather than checked.
