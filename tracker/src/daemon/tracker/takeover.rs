@@ -12,7 +12,7 @@ use crate::daemon::keeping::{Keeping, Known, Strange, store_queue};
 use crate::daemon::spool::{Kept, Spool};
 use crate::engine::{Engine, Hint, Reason};
 use crate::id::{Fs, Ino};
-use crate::probe::{self, Asked, Buffer, Via};
+use crate::probe::{self, Asked, Buffer, Probe, Via};
 
 /// Events of one device are read to the spool.
 pub(super) struct Sheet<'a>(pub(super) &'a mut Spool, pub(super) u32);
@@ -120,9 +120,12 @@ impl Tracker {
                 "nobody listened for a while, and fsnotify() is not reached then".into(),
             ));
         }
-        let found_by_bits =
+        // Records tell where a directory was before it was renamed only if they are made before its name changes, as
+        // those of ext4's tracepoint are; and a number's next user is found only where any generation will do.
+        let tells_moves = watched.plan.probe == Probe::Tracepoints && watched.plan.fs_type == "ext4";
+        let by_bits =
             watched.plan.directories == Via::Ebpf && watched.asked == Asked::Names && !watched.extended;
-        if found_by_bits {
+        if by_bits && tells_moves {
             return Ok(());
         }
         let lacks = if watched.asked == Asked::Attributes { "extended attributes" } else { "names" };
