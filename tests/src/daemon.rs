@@ -222,6 +222,19 @@ impl Daemon {
         self.programs.as_ref().map_or_else(|| program(name), |folder| folder.join(name))
     }
 
+    /// Gives it another config file, and asks it with HUP to read it.
+    ///
+    /// # Panics
+    /// When it was not started from a file, or is not running.
+    pub fn reload(&mut self, text: &str) {
+        assert!(self.setup.file.is_some(), "there is no config file");
+        self.setup.file = Some(text.into());
+        // Writes the file.
+        let _ = self.setup.arguments(self.folder.path());
+        let pid = pid_of(self.pid().expect("the daemon is running"));
+        rustix::process::kill_process(pid, Signal::HUP).expect("it is our child");
+    }
+
     /// One more option without a value, from its next start on.
     pub fn add_flag(&mut self, option: &str) {
         self.setup.more.push(option.into());

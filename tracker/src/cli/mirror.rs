@@ -203,6 +203,11 @@ impl MirrorArguments {
         Ok(to)
     }
 
+    /// Whether a config file says it.
+    pub(super) fn has_file(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Whether anything says what to mirror.
     pub(super) fn is_given(&self) -> bool {
         self.config.is_some() || self.source.is_some()

@@ -1,6 +1,7 @@
 //! `ebbtide run`: the daemon.
 
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
 use super::Failure;
 use super::mirror::MirrorArguments;
@@ -26,9 +27,30 @@ pub(super) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let mut config = arguments.mirrors.config()?;
     config.forget = arguments.forget;
     super::require_privileges()?;
-    daemon::run(&config).map_err(|e| {
+    let read = || match arguments.mirrors.config() {
+        Ok(config) => daemon::check_sources(&config).map_err(|e| e.to_string()),
+        Err(failure) => Err(failure.error.to_string()),
+    };
+    // Without a config file there is nothing to read again, and a hangup is the end.
+    let reload: Option<&daemon::Reload<'_>> = if arguments.mirrors.has_file() { Some(&read) } else { None };
+    let end = daemon::run(&config, reload).map_err(|e| {
         let advice = e.advice();
         Failure::advise(e, advice)
     })?;
-    Ok(ExitCode::SUCCESS)
+    match end {
+        daemon::End::Stop => Ok(ExitCode::SUCCESS),
+        daemon::End::Reload => Err(start_anew().into()),
+    }
+}
+
+/// Runs the program anew in this process, under the same number: returns only if that fails.
+fn start_anew() -> std::io::Error {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // Dropping state was asked for once.
+    let arguments = arguments.filter(|argument| argument != "--forget");
+    match std::env::current_exe() {
+        Ok(program) => Command::new(program).arg0(name).args(arguments).exec(),
+        Err(error) => error,
+    }
 }

@@ -19,7 +19,7 @@ mod tracker;
 mod watch;
 mod wish;
 
-pub use run::{RunError, run, unload};
+pub use run::{End, Reload, RunError, check_sources, run, unload};
 pub use sender::{SenderError, User, command as sender_command, find_binary, find_user};
 pub use source::SourceError;
 pub use tracker::{Tally, TrackError, try_source};

@@ -4,6 +4,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::{Named, Result};
 
+/// Whether this signal asks a daemon to read its configuration again.
+pub fn asks_to_reload(signal: i32) -> bool {
+    signal == libc::SIGHUP
+}
+
 /// The signals that ask this process to end, held back from their usual effect.
 #[derive(Debug)]
 pub struct EndSignals(OwnedFd);

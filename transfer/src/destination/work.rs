@@ -130,6 +130,9 @@ impl<C: Courier> Work<C> {
     }
 
     async fn work(&mut self, facts: &Arc<Vec<(u32, Fact)>>, progress: &mut Progress) -> Result<(), Failure> {
+        if self.guard.found_empty() {
+            self.look_whether_empty();
+        }
         let (plan, tick) = self.plan(facts).await?;
         let Plan { lists, trees, renames, done, failed, notes } = plan;
         progress.done |= done;
@@ -141,14 +144,19 @@ impl<C: Courier> Work<C> {
         if !trees.is_empty() {
             sleep_until(self.settled_at).await;
         }
-        if !trees.is_empty() || self.guard.found_empty() {
-            let over = self.guard.look(self.rules.delete && self.source.is_empty());
-            self.ledger.release(self.id, over);
+        if !trees.is_empty() {
+            self.look_whether_empty();
         }
         for ignore_times in [false, true] {
             self.send_tree(&trees, ignore_times, facts, progress).await?;
         }
         Ok(())
+    }
+
+    /// What was held only because the source had no entries is looked at again when it has some.
+    fn look_whether_empty(&mut self) {
+        let over = self.guard.look(self.rules.delete && self.source.is_empty());
+        self.ledger.release(self.id, over);
     }
 
     async fn send_lists(
