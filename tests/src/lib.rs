@@ -11,6 +11,7 @@
 //! | `EBBTIDE_RSYNC_OLD` | rsync 3.2.7; default: `tools/rsync-3.2.7/usr/bin/rsync` in the target folder |
 //! | `EBBTIDE_TEST_RSYNCD` | another release of rsync, which takes the place of every daemon; what needs 3.2.7 is skipped |
 //! | `EBBTIDE_SEED` | replays a run of random operations |
+//! | `EBBTIDE_CHAOS_MINUTES` | how long the tests of chaos take, each; default: 2 |
 //! | `EBBTIDE_SKIPS` | file that gets one line for each skipped test |
 //! | `CI=true` | a skip is a failure |
 #![deny(unsafe_code)]

@@ -98,7 +98,7 @@ impl World {
         self.daemon.set_environment(self.small.iter().cloned());
         self.daemon.use_programs(self.copy.then_some(self.copies.path()));
         self.daemon.start_again();
-        let beginning = self.daemon.status()["mirrors"][0]["beginning"].clone();
+        let beginning = self.daemon.status()["mirrors"][0]["start"].clone();
         let way = beginning["way"].as_str().unwrap_or("unknown").to_owned();
         *self.beginnings.entry(way).or_default() += 1;
         self.note(&format!("began: {beginning}"));
