@@ -5,6 +5,7 @@ mod limits;
 mod many;
 mod mark;
 mod peers;
+mod reconcile;
 mod report;
 mod scale;
 mod start;
@@ -56,6 +57,8 @@ enum Scenario {
     Mark,
     /// How long until changes are noticed, by size of the tree.
     Start,
+    /// How long a start takes that looks for what changed meanwhile, by size of the tree.
+    Reconcile,
     /// How long until a change stands at the destination, and the bytes sent, by size of the tree.
     Latency,
     /// What pushes cost, beside the stock rsync client.
@@ -73,6 +76,7 @@ impl Scenario {
         match self {
             Self::Mark => "mark",
             Self::Start => "start",
+            Self::Reconcile => "reconcile",
             Self::Latency => "latency",
             Self::Transfer => "transfer",
             Self::Limits => "limits",
@@ -108,6 +112,7 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
     let all = [
         Scenario::Mark,
         Scenario::Start,
+        Scenario::Reconcile,
         Scenario::Latency,
         Scenario::Transfer,
         Scenario::Limits,
@@ -120,6 +125,7 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
         match scenario {
             Scenario::Mark => mark::measure(&bench, &mut run)?,
             Scenario::Start => start::measure(&bench, &mut trees, &mut run)?,
+            Scenario::Reconcile => reconcile::measure(&bench, &mut trees, &mut run)?,
             Scenario::Latency => latency::measure(&bench, &mut trees, &mut run)?,
             Scenario::Transfer => transfer::measure(&bench, &mut trees, &mut run)?,
             Scenario::Limits => limits::measure(&bench, &mut trees, &mut run)?,

@@ -25,6 +25,13 @@ impl Ebbtide {
         Self::begin(command, program, scratch)
     }
 
+    /// The same with the state that the last one left.
+    pub(crate) fn start_again(program: &Path, source: &Path, url: &str, scratch: &Path) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.arg("run").arg("--source").arg(source).args(["--to", url, "--delete"]);
+        Self::go_on(command, program, scratch)
+    }
+
     /// The same with what the config file `config` says.
     pub(crate) fn start_from_file(program: &Path, config: &Path, scratch: &Path) -> Result<Self> {
         let mut command = Command::new(program);
@@ -32,14 +39,26 @@ impl Ebbtide {
         Self::begin(command, program, scratch)
     }
 
-    fn begin(mut command: Command, program: &Path, scratch: &Path) -> Result<Self> {
-        let (state, runtime) = (scratch.join("ebbtide.state"), scratch.join("ebbtide.run"));
-        for folder in [&state, &runtime] {
+    fn begin(command: Command, program: &Path, scratch: &Path) -> Result<Self> {
+        for folder in folders(scratch) {
             let _ = fs::remove_dir_all(folder);
         }
+        Self::go_on(command, program, scratch)
+    }
+
+    fn go_on(mut command: Command, program: &Path, scratch: &Path) -> Result<Self> {
+        let [state, runtime] = folders(scratch);
         command.arg("--state-dir").arg(&state).arg("--runtime-dir").arg(&runtime);
         let running = Running::start(&mut command, &scratch.join("ebbtide.log"))?;
         Ok(Self { program: program.to_owned(), runtime, running })
+    }
+
+    /// Drops what the last one left in the kernel.
+    pub(crate) fn unload(program: &Path, scratch: &Path) -> Result<()> {
+        let [state, runtime] = folders(scratch);
+        let mut command = Command::new(program);
+        command.arg("unload").arg("--state-dir").arg(&state).arg("--runtime-dir").arg(&runtime);
+        run(&mut command).map(drop)
     }
 
     /// How long ago it was started.
@@ -110,6 +129,11 @@ impl Ebbtide {
         let printed = self.running.printed();
         printed.lines().rev().take(4).collect::<Vec<_>>().join(" | ")
     }
+}
+
+/// The state and the runtime folder.
+fn folders(scratch: &Path) -> [PathBuf; 2] {
+    [scratch.join("ebbtide.state"), scratch.join("ebbtide.run")]
 }
 
 /// The daemon's binary in the folder `built`.

@@ -1,0 +1,135 @@
+//! `reconcile`: a start that looks for what changed meanwhile, beside stock rsync comparing the same trees.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::report::Run;
+use super::trees::{Stage, Trees, name};
+use super::{Bench, median, turns};
+use crate::world::ebbtide::Ebbtide;
+use crate::world::process;
+use crate::world::rsyncd::Rsyncd;
+use crate::world::table::{Table, count, ratio, time};
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Files that change while the daemon is away; nothing changes for rsync, which knows no better.
+const CHANGED: u64 = 10;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    /// From the start of the process until the changed files are at the destination.
+    Settled,
+    /// Of that, looking through the source.
+    Scan,
+    /// `rsync -a --delete` with nothing to do.
+    Rsync,
+}
+
+#[derive(Clone, Copy)]
+enum Tool {
+    Ebbtide,
+    Rsync,
+}
+
+type Times = BTreeMap<What, Vec<f64>>;
+
+/// Measures and reports.
+pub(super) fn measure(bench: &Bench, trees: &mut Trees, run: &mut Run) -> Result<()> {
+    run.columns(&["files", "round", "what", "milliseconds"]);
+    let mut all = BTreeMap::new();
+    for &files in &bench.options.files {
+        let stage = trees.stage(files)?;
+        let destination = Rsyncd::start(&bench.scratch, "reconcile", &stage.mirror())?;
+        let url = destination.url();
+        // The record of a drain that a reconcile starts from.
+        let mut first = Ebbtide::start(&bench.ebbtide, &stage.source(), &url, &bench.scratch)?;
+        first.until_up(LIMIT)?;
+        first.wait(LIMIT)?;
+        first.stop()?;
+        let mut times = Times::new();
+        for round in 0..bench.rounds(5) {
+            for tool in turns(&[Tool::Ebbtide, Tool::Rsync], round) {
+                for (what, milliseconds) in one(bench, &stage, &url, tool, round)? {
+                    let cells = [
+                        files.to_string(),
+                        round.to_string(),
+                        what.word().into(),
+                        format!("{milliseconds:.3}"),
+                    ];
+                    run.figures(&cells);
+                    times.entry(what).or_default().push(milliseconds);
+                }
+            }
+        }
+        all.insert(files, times);
+    }
+    report(&all, run);
+    Ok(())
+}
+
+fn one(bench: &Bench, stage: &Stage, url: &str, tool: Tool, round: usize) -> Result<Vec<(What, f64)>> {
+    match tool {
+        Tool::Rsync => {
+            let began = Instant::now();
+            let source = format!("{}/", stage.source().display());
+            process::run(Command::new("rsync").args(["-a", "--delete", &source, url]))?;
+            Ok(vec![(What::Rsync, milliseconds(began.elapsed()))])
+        }
+        Tool::Ebbtide => {
+            Ebbtide::unload(&bench.ebbtide, &bench.scratch)?;
+            for at in 0..CHANGED {
+                let path = stage.source().join(name(at * stage.files / CHANGED));
+                fs::write(&path, format!("changed in round {round}"))
+                    .with_context(|| format!("write {}", path.display()))?;
+            }
+            let mut daemon = Ebbtide::start_again(&bench.ebbtide, &stage.source(), url, &bench.scratch)?;
+            daemon.until_up(LIMIT)?;
+            daemon.wait(LIMIT)?;
+            let settled = daemon.age();
+            let status = daemon.status()?;
+            let scan = status.pointer("/mirrors/0/scan/ms").and_then(serde_json::Value::as_u64);
+            let scan = scan.context("the daemon made no reconcile")?;
+            daemon.stop()?;
+            // Milliseconds of a bench are exact as f64.
+            Ok(vec![(What::Settled, milliseconds(settled)), (What::Scan, scan as f64)])
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+impl What {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Settled => "ebbtide-settled",
+            Self::Scan => "ebbtide-scan",
+            Self::Rsync => "rsync",
+        }
+    }
+}
+
+fn report(all: &BTreeMap<u64, Times>, run: &mut Run) {
+    let heading = ["files", "rsync -a --delete", "ebbtide's scan", "ratio", "until all is settled", "ratio"];
+    let mut table = Table::new(1, &heading);
+    for (files, times) in all {
+        let at = |what: What| times.get(&what).map_or(0.0, |values| median(values));
+        let show = |what| time(Duration::from_secs_f64(at(what) / 1e3));
+        table.row(vec![
+            count(*files),
+            show(What::Rsync),
+            show(What::Scan),
+            ratio(at(What::Rsync), at(What::Scan)),
+            show(What::Settled),
+            ratio(at(What::Rsync), at(What::Settled)),
+        ]);
+    }
+    run.table("a start that nothing is left for, and ten files that changed meanwhile", &table);
+    run.say(" The daemon's time is from the start of its process, with loading its programs. Medians; caches warm.");
+}
