@@ -43,8 +43,8 @@ impl World {
     fn held(&self, name: &str) -> (u64, String) {
         let to =
             self.daemon.destination(&self.rsyncd.url(name), "removals are held", |to| !to["held"].is_null());
-        let reason = to["held"]["reason"].as_str().unwrap().to_owned();
-        (to["held"]["removals"].as_u64().unwrap(), reason)
+        let reason = to["held"]["reason"].as_str().expect("a text").to_owned();
+        (to["held"]["removals"].as_u64().expect("a number"), reason)
     }
 
     fn expect_equal(&self) {
@@ -55,12 +55,12 @@ impl World {
     fn run(&self, arguments: &[&str]) -> String {
         let output = self.daemon.ask(arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        String::from_utf8(output.stdout).expect("plain text")
     }
 }
 
 fn files(below: &Path) -> usize {
-    let entries = fs::read_dir(below).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(below).expect("a directory").map(|entry| entry.expect("readable").path());
     entries.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }
 
