@@ -8,6 +8,8 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
+use ebbtide_abi::NO_FIELD;
+
 use crate::maps::layout;
 
 /// The kernel's `struct inode`, by address.
@@ -40,6 +42,10 @@ impl Inode {
     /// The subvolume that it is in, if its file system is a btrfs; something else if not.
     #[inline(always)]
     pub(crate) fn subvolume(self) -> u64 {
+        // Where no offset is known, verifiers must not even see it added to a pointer.
+        if layout!(btrfs_root_id) == NO_FIELD {
+            return u64::MAX;
+        }
         let inode = self.at.wrapping_sub(layout!(btrfs_vnode) as usize);
         let root: *const u8 = probe(inode, layout!(btrfs_root));
         probe(root, layout!(btrfs_root_id))
