@@ -83,6 +83,8 @@ fn run(column: Column, harness: &Harness) -> Option<Results> {
 
 /// The whole column failed. A machine that lacks what the matrix needs fails too: it is there to run all of it.
 fn tell_all(column: &Column, changes: &[&Change], harness: &Harness, why: &str) -> Option<Results> {
+    // At once, since a machine that is emulated may not come to its end.
+    println!("{}, {}: {why}", column.kind.name(), column.plan);
     changes.iter().for_each(|change| harness.tell(&column.cell(change), Err(why.to_owned())));
     None
 }

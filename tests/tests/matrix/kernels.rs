@@ -86,6 +86,7 @@ fn word(cell: Option<&Cell>) -> String {
         Some(Cell::Followed) => "yes".into(),
         Some(Cell::NotPossible(errno)) => format!("`{}`", name_of(*errno)),
         Some(Cell::KnownUnseen(_)) => "**no**".into(),
+        Some(Cell::ByChance(_)) => "*chance*".into(),
         None => "failed".into(),
     }
 }
@@ -118,6 +119,10 @@ with every plan of probes, on the kernel of the build machine and, in an emulate
 what that is on yours.
 
 - *yes*: the right facts came out of the tracker, and the destination followed.
-- *no*: nobody sees this change; the next one of the same file brings it along. `docs/ARCHITECTURE.md` says why.
+- *no*: this change does not arrive; the next one of the same file brings it along. `docs/ARCHITECTURE.md` says why.
+- *chance*: it arrives when something else has written the page back before, or with the next change of the file.
 - An error's name: the kernel does not do this on this file system.
+
+A program that maps or writes a file here also closes it. On tmpfs that may be what tells of stores through mappings and of
+asynchronous writes: while the file stays open, nobody may see them there.
 ";

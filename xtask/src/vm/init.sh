@@ -17,7 +17,8 @@ ln -sf /proc/self/fd /dev/fd
 ip link set lo up
 # What is dirty stays so until somebody asks: an emulated machine is slow, and tests say themselves when they write back.
 echo 60000 >/proc/sys/vm/dirty_expire_centisecs
-modprobe -a virtio_pci virtio_blk loop
+# Now, since two mounts that ask for the same module at the same time may not both wait for it.
+modprobe -a virtio_pci virtio_blk loop xfs btrfs overlay
 mkfs.ext4 -q -F -E lazy_itable_init=1 /dev/vda && mount /dev/vda /scratch
 stty -F /dev/ttyS1 -opost 2>/dev/null
 echo "guest: up" >/dev/ttyS1
