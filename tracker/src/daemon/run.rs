@@ -24,23 +24,15 @@ use super::wish;
 use crate::control::{self, Answer, ClientId, Heard, Request, Server, SyncWhat};
 use crate::engine::{Event, Remedy, Waiter};
 use crate::sys::poll::Timer;
-use crate::sys::signal::{self, EndSignals};
+use crate::sys::signal::EndSignals;
 use crate::sys::{self, SysError};
 
 mod people;
+mod reload;
 mod roots;
 
-/// Tells whether the configuration can be used that a start would read now; else what is wrong with it.
-pub type Reload<'a> = dyn Fn() -> Result<(), String> + 'a;
-
-/// Why the daemon ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It was asked to.
-    Stop,
-    /// To begin anew in the same process: what it had marked waits for that, and the ledger knows what it has to do.
-    Reload,
-}
+use reload::heed_signal;
+pub use reload::{End, Reload, check_sources};
 
 /// Why the daemon could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -596,45 +588,6 @@ impl Daemon {
             tracing::info!("the sender ended: {}", say_end(status, "on request"));
         }
         Ok(())
-    }
-}
-
-/// Checks what a start would find wrong, as far as that can be told beforehand.
-///
-/// # Errors
-/// A source is not there, or holds a folder of ours, or the sender's user or program is missing.
-pub fn check_sources(config: &Config) -> Result<(), RunError> {
-    sender::find_user(config.user.as_deref())?;
-    sender::find_binary()?;
-    for (what, path) in [("runtime folder", &config.runtime_dir), ("state folder", &config.state_dir)] {
-        outside_of_sources(what, path, config)?;
-    }
-    for mirror in &config.mirrors {
-        let opened = std::fs::read_dir(&mirror.source);
-        opened.map_err(own("source", &mirror.source, "opening"))?;
-    }
-    Ok(())
-}
-
-/// What a signal asks for: to end, to begin anew with another configuration, or nothing if that one is wrong.
-fn heed_signal(signal: i32, reload: Option<&Reload<'_>>) -> Option<End> {
-    let Some(read) = reload.filter(|_| signal::asks_to_reload(signal)) else {
-        tracing::info!(signal, "ending");
-        return Some(End::Stop);
-    };
-    let mut told = vec![sd_notify::NotifyState::Reloading];
-    told.extend(sd_notify::NotifyState::monotonic_usec_now());
-    let _ = sd_notify::notify(&told);
-    match read() {
-        Ok(()) => {
-            tracing::info!("the configuration is read again: what was marked is taken over");
-            Some(End::Reload)
-        }
-        Err(why) => {
-            tracing::error!(why, "the new configuration cannot be used, the old one stays in force");
-            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-            None
-        }
     }
 }
 
