@@ -42,7 +42,7 @@ type Change = fn(&Path, &Path);
 const CHANGES: &[(&str, Change)] = &[
     ("a file was written in place", |at, _| write_at(&at.join("file"), b"written")),
     ("a file grew", |at, _| {
-        OpenOptions::new().append(true).open(at.join("file")).unwrap().write_all(b"!").unwrap()
+        OpenOptions::new().append(true).open(at.join("file")).unwrap().write_all(b"!").unwrap();
     }),
     ("a file was cut", |at, _| open(&at.join("file")).set_len(5).unwrap()),
     ("content changed under an unchanged size and time", |at, _| {
@@ -51,10 +51,10 @@ const CHANGES: &[(&str, Change)] = &[
         open(&at.join("file")).set_modified(before).unwrap();
     }),
     ("a mode changed", |at, _| {
-        fs::set_permissions(at.join("red/a"), fs::Permissions::from_mode(0o600)).unwrap()
+        fs::set_permissions(at.join("red/a"), fs::Permissions::from_mode(0o600)).unwrap();
     }),
     ("a directory's mode changed", |at, _| {
-        fs::set_permissions(at.join("red"), fs::Permissions::from_mode(0o700)).unwrap()
+        fs::set_permissions(at.join("red"), fs::Permissions::from_mode(0o700)).unwrap();
     }),
     ("an owner changed", |at, _| std::os::unix::fs::chown(at.join("file"), Some(7), Some(8)).unwrap()),
     ("a time was set", |at, _| open(&at.join("file")).set_modified(std::time::UNIX_EPOCH).unwrap()),
@@ -109,7 +109,7 @@ const CHANGES: &[(&str, Change)] = &[
     }),
     ("a directory left the tree", |at, beside| fs::rename(at.join("red"), beside.join("left")).unwrap()),
     ("a name was added to a file", |at, _| {
-        fs::hard_link(at.join("file"), at.join("blue/deep/file")).unwrap()
+        fs::hard_link(at.join("file"), at.join("blue/deep/file")).unwrap();
     }),
     ("a name of a file went", |at, _| fs::remove_file(at.join("red/twin")).unwrap()),
     ("a name of a file became a file of its own", |at, _| {
