@@ -51,7 +51,8 @@ pub(crate) fn object() -> PathBuf {
     world::top().join("target/ebpf/ebbtide.o")
 }
 
-/// Builds the eBPF programs. Their file is touched only when it changes, so that nothing else is built in vain.
+/// Builds the eBPF programs. Their file is written only when it changes, so that nothing else is built in vain, or when
+/// its sources are newer: the tracker's build refuses programs that are older than their sources.
 fn programs() -> Result<()> {
     let toolchain = toolchain::find().context("no compiler for eBPF: `cargo xtask setup` installs one")?;
     let target = world::target()?.join("ebpf-build");
@@ -97,7 +98,8 @@ fn linker(toolchain: &Toolchain) -> Result<PathBuf> {
 
 fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     let new = fs::read(from).with_context(|| format!("read {}", from.display()))?;
-    if fs::read(to).is_ok_and(|old| old == new) {
+    let modified = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
+    if fs::read(to).is_ok_and(|old| old == new) && modified(from) <= modified(to) {
         return Ok(());
     }
     let folder = to.parent().context("the object has no folder")?;

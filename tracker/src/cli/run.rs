@@ -1,6 +1,9 @@
 //! `ebbtide run`: the daemon.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use super::Failure;
@@ -50,7 +53,16 @@ fn start_anew() -> std::io::Error {
     // Dropping state was asked for once.
     let arguments = arguments.filter(|argument| argument != "--forget");
     match std::env::current_exe() {
-        Ok(program) => Command::new(program).arg0(name).args(arguments).exec(),
+        Ok(program) => Command::new(present(program)).arg0(name).args(arguments).exec(),
         Err(error) => error,
+    }
+}
+
+/// Where the program's file is now: an upgrade has put another file in the place of the one that runs, and the kernel
+/// then adds a word to its path.
+fn present(program: PathBuf) -> PathBuf {
+    match program.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(path) if !program.exists() => OsStr::from_bytes(path).into(),
+        _ => program,
     }
 }
