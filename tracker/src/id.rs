@@ -91,13 +91,16 @@ impl fmt::Debug for Handle {
 
 /// How a file system lays inode and generation into its handles.
 ///
-/// Handles are opaque by contract. These four layouts have been stable since they were introduced, since NFS clients
+/// Handles are opaque by contract. These layouts have been stable since they were introduced, since NFS clients
 /// keep handles across reboots; a handle of another shape is simply not taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandleForm {
-    /// `FILEID_INO32_GEN` (1): u32 inode, u32 generation. ext4, and XFS with 32-bit inodes.
-    /// Kernel: fs/libfs.c `generic_encode_ino32_fh`.
+    /// `FILEID_INO32_GEN` (1): u32 inode, u32 generation, of which 0 stands for any. ext4.
+    /// Kernel: fs/libfs.c `generic_encode_ino32_fh`, fs/ext4/super.c `ext4_nfs_get_inode`.
     Ino32,
+    /// The same of an XFS that is mounted with `inode32`, which takes generation 0 for a generation.
+    /// Kernel: fs/xfs/xfs_export.c `xfs_nfs_get_inode`.
+    Xfs32,
     /// `FILEID_INO32_GEN | XFS_FILEID_TYPE_64FLAG` (0x81): u64 inode, u32 generation. Kernel: fs/xfs/xfs_export.h.
     Xfs64,
     /// `FILEID_BTRFS_WITHOUT_PARENT` (0x4d): u64 inode, u64 subvolume, u32 generation. Kernel: fs/btrfs/export.h.
@@ -114,7 +117,8 @@ impl HandleForm {
         match (fs_type, handle.kind(), handle.body().len()) {
             ("tmpfs", 1, 12) => HandleForm::Shmem,
             ("btrfs", 0x4d, 20) => HandleForm::Btrfs,
-            ("ext2" | "ext3" | "ext4" | "xfs", 1, 8) => HandleForm::Ino32,
+            ("ext2" | "ext3" | "ext4", 1, 8) => HandleForm::Ino32,
+            ("xfs", 1, 8) => HandleForm::Xfs32,
             ("xfs", 0x81, 12) => HandleForm::Xfs64,
             _ => HandleForm::Opaque,
         }
@@ -124,7 +128,7 @@ impl HandleForm {
     pub fn encode(self, ino: Ino, generation: Generation) -> Option<Handle> {
         let (ino, generation) = (ino.0, generation.0.to_ne_bytes());
         match self {
-            HandleForm::Ino32 => {
+            HandleForm::Ino32 | HandleForm::Xfs32 => {
                 let ino = u32::try_from(ino).ok()?;
                 Some(Handle::build(1, &[&ino.to_ne_bytes(), &generation]))
             }
@@ -160,7 +164,7 @@ impl HandleForm {
     pub fn decode(self, handle: &Handle) -> Option<Inode> {
         let body = handle.body();
         let (ino, generation) = match (self, handle.kind(), body.len()) {
-            (HandleForm::Ino32, 1, 8) => (u64::from(u32_at(body, 0)), u32_at(body, 4)),
+            (HandleForm::Ino32 | HandleForm::Xfs32, 1, 8) => (u64::from(u32_at(body, 0)), u32_at(body, 4)),
             (HandleForm::Xfs64, 0x81, 12) => (u64_at(body, 0), u32_at(body, 8)),
             (HandleForm::Btrfs, 0x4d, 20) => {
                 (ebbtide_abi::number_in(u64_at(body, 8), u64_at(body, 0))?, u32_at(body, 16))
@@ -192,7 +196,9 @@ mod tests {
     #[test]
     fn every_form_reads_what_it_wrote() {
         let (ino, generation) = (Ino(0xfeed_f00d), Generation(77));
-        for form in [HandleForm::Ino32, HandleForm::Xfs64, HandleForm::Btrfs, HandleForm::Shmem] {
+        for form in
+            [HandleForm::Ino32, HandleForm::Xfs32, HandleForm::Xfs64, HandleForm::Btrfs, HandleForm::Shmem]
+        {
             let handle = form.encode(ino, generation).unwrap();
             assert_eq!(form.decode(&handle), Some(Inode { ino, generation }), "{form:?}");
             assert_eq!(Handle::new(handle.as_bytes()), Some(handle));

@@ -172,7 +172,7 @@ fn a_renamed_directory_is_gone_here_and_a_new_subtree_there() {
     let moved = Fact::Moved { from: path(b"a"), to: path(b"sub/b") };
     assert_eq!(
         facts,
-        [touched(b"", false), gone(b"a"), replaced(b"a"), touched(b"sub", false), replaced(b"sub/b"), moved]
+        [moved, touched(b"", false), gone(b"a"), replaced(b"a"), touched(b"sub", false), replaced(b"sub/b")]
     );
 }
 
