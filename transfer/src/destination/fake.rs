@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ebbtide_feed::RelPath;
 use ebbtide_wire::ErrorKind;
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) is_old: bool,
     /// These change while they are read.
     pub(crate) busy: HashSet<String>,
+    /// A session takes so long.
+    pub(crate) lasts: Duration,
     /// So many sessions break in the middle.
     pub(crate) cut: u32,
     /// So many entries of a session that breaks are stored before it does.
@@ -191,6 +194,7 @@ impl Courier for Fake {
         entries: Vec<Entry>,
         _source: Arc<Source>,
     ) -> Result<Delivery, Box<Broken>> {
+        tokio::time::sleep(self.with(|state| state.lasts)).await;
         self.with(|state| state.session(orders, &entries))
     }
 

@@ -54,6 +54,10 @@ const LIMIT: u64 = 4096;
 /// it any more.
 const RESTLESS: u32 = 5;
 
+/// A file that changed while it was read rests for so many times as long as its session took: a large one that always
+/// changes is not sent over and over, and takes a third of the time at most.
+const REST: u32 = 2;
+
 /// After so many sessions in a row that broke while they followed renames, what was renamed is sent instead.
 const BROKEN_RENAMES: u32 = 3;
 
@@ -359,14 +363,15 @@ impl<C: Courier> Task<C> {
             self.waiting.remove(&id);
         }
         let mut settled = RoaringBitmap::new();
+        let rest = started.elapsed().saturating_mul(REST);
         for id in &delivered {
-            if self.hold(id, Pause::CHANGED, None) >= RESTLESS {
+            if self.hold(id, Pause::CHANGED, rest, None) >= RESTLESS {
                 settled.insert(id);
             }
             held.insert(id);
         }
         for (id, failure) in failed {
-            self.hold(id, Pause::NAME, Some(failure));
+            self.hold(id, Pause::NAME, Duration::ZERO, Some(failure));
             held.insert(id);
         }
         for id in guarded.keys() {
@@ -414,7 +419,7 @@ impl<C: Courier> Task<C> {
     }
 
     /// Lets a fact wait by itself, and tells how often it did so in a row.
-    fn hold(&mut self, id: u32, first: Pause, failure: Option<(RelPath, String)>) -> u32 {
+    fn hold(&mut self, id: u32, first: Pause, least: Duration, failure: Option<(RelPath, String)>) -> u32 {
         let known = self.waiting.get(&id).is_some_and(|waiting| waiting.failure.is_some());
         if let Some((path, why)) = failure.as_ref().filter(|_| !known) {
             tracing::warn!(destination = %self.account.url(), name = %path, %why, "a name waits by itself");
@@ -424,7 +429,7 @@ impl<C: Courier> Task<C> {
             waiting.pause = first;
         }
         waiting.failure = failure;
-        waiting.until = Some(Instant::now() + waiting.pause.next());
+        waiting.until = Some(Instant::now() + waiting.pause.next().max(least));
         waiting.pause.count()
     }
 

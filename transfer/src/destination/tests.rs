@@ -397,6 +397,20 @@ async fn a_file_that_changes_while_it_is_read_stays_pending_but_does_not_hold_up
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_large_file_that_always_changes_rests_for_longer_than_it_is_sent() {
+    let mut world = World::synced(true, &["a"]).await;
+    let (minute, before) = (Duration::from_secs(60), world.sessions());
+    world.fake.with(|state| (state.lasts, _) = (minute, state.busy.insert("a".into())));
+    world.write("a", "22");
+    let began = Instant::now();
+    world.send(vec![data("a")]);
+    world.settle().await;
+    let sessions = u32::try_from(world.sessions() - before).unwrap();
+    assert!(began.elapsed() >= minute * sessions + minute * REST * (sessions - 1));
+    assert!(sessions >= RESTLESS);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_path_that_rsync_cannot_carry_fails_with_its_reason() {
     let mut world = World::synced(true, &["a"]).await;
     let long = "d/".repeat(2100) + "f";
