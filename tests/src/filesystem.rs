@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::skip::Skip;
-use crate::{Scratch, mib, run};
+use crate::{Scratch, eventually, mib, run};
 
 /// The file systems that ebbtide is tested on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,13 +109,20 @@ impl FileSystem {
         Ok(point)
     }
 
-    /// Takes it off its directory, as `umount` does; lazily when somebody still uses it and `lazily` says so.
+    /// Takes it off its directory, as `umount` does; lazily when somebody still uses it and `lazily` says so. Who was
+    /// killed a moment ago uses it until it is gone.
     ///
     /// # Panics
-    /// When it is in use.
+    /// When it stays in use.
     pub fn unmount(&self, lazily: bool) {
-        let options: &[&str] = if lazily { &["--lazy"] } else { &[] };
-        run(Command::new("umount").args(options).arg(&self.root));
+        if lazily {
+            run(Command::new("umount").arg("--lazy").arg(&self.root));
+        } else {
+            eventually("nobody uses the file system", || {
+                let end = Command::new("umount").arg(&self.root).stderr(Stdio::null()).status();
+                end.expect("umount can be started").success().then_some(())
+            });
+        }
     }
 
     /// Puts it back; a tmpfs cannot come back.

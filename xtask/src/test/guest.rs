@@ -18,6 +18,14 @@ use crate::{setup, world};
 /// What depends on the kernel: which programs it takes, and what then marks which change.
 const SUITES: [&str; 4] = ["marks", "marks_records", "marks_vfs", "matrix"];
 
+/// Among them, what needs kprobes or fentry: kernels without run none of it, so it runs in the guest alone.
+const ALONE: &str = "marks_vfs";
+
+/// Whether this program runs in the guest and nowhere else.
+pub(super) fn is_alone_there(program: &Program) -> bool {
+    name(program) == ALONE
+}
+
 /// Runs them alone. The last line counts, as that of all tests does. With `write` the document of the matrix is written
 /// anew rather than checked.
 pub(crate) fn in_guest(guest: &Guest<'_>, filter: Option<&str>, write: bool) -> Result<()> {
@@ -43,11 +51,11 @@ pub(crate) fn in_guest(guest: &Guest<'_>, filter: Option<&str>, write: bool) -> 
 
 /// The programs of [`SUITES`].
 fn suites(programs: &[Program]) -> Vec<&Program> {
-    let is = |program: &&Program| {
-        let name = program.name.trim_start_matches("tests/tests/").trim_end_matches(".rs");
-        SUITES.contains(&name.trim_end_matches("/main"))
-    };
-    programs.iter().filter(is).collect()
+    programs.iter().filter(|program| SUITES.contains(&name(program))).collect()
+}
+
+fn name(program: &Program) -> &str {
+    program.name.trim_start_matches("tests/tests/").trim_end_matches(".rs").trim_end_matches("/main")
 }
 
 impl Run<'_> {
