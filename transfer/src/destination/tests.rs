@@ -600,6 +600,28 @@ async fn a_renamed_directory_is_linked_and_its_old_name_goes_though_a_session_br
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_took_the_old_name_of_a_renamed_file_is_sent_though_it_was_sent_lately() {
+    let mut world = World::synced(true, &[]).await;
+    world.write("a", &"1".repeat(20_000));
+    world.send(vec![data("a")]);
+    world.settle().await;
+    fs::rename(world.src("a"), world.src("b")).unwrap();
+    world.write("a", "another");
+    // Sent because of a fact that is older than the news of the rename.
+    let ctime = crate::source::Meta::from(&rustix::fs::lstat(world.src("a")).unwrap()).ctime;
+    while !crate::plan::recent::Tick::now().is_past(ctime) {
+        std::thread::yield_now();
+    }
+    world.send(vec![data("a")]);
+    world.settle().await;
+    let moved = Fact::Moved { from: path("a"), to: path("b") };
+    world.send(vec![moved, gone("a"), data("a"), data("b")]);
+    world.settle().await;
+    world.same(&["a", "b"]).await;
+    assert!(world.fake.with(|state| state.sessions.iter().any(|(orders, _)| orders.pairs)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn renamed_files_go_in_pairs_and_a_chain_leads_back_to_the_first_name() {
     let mut world = World::new(true);
     world.write("a", &"x".repeat(20_000));

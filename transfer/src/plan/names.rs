@@ -264,6 +264,9 @@ impl Drafting {
         }
         let origins = std::mem::take(&mut self.sights.origins);
         self.plan.renames = Renames::find(&facts, &origins, &mut self.sights.looker, self.rules);
+        // What was sent there lately, the pair may take from the daemon.
+        let old_names = self.plan.renames.pairs.iter().flat_map(|pairs| &pairs.old);
+        old_names.for_each(|old| recent.forget(old.as_bytes()));
         let exact = self.exact_inodes(&facts);
         let is_exact = |seen: &Seen| seen.left.is_some() || needs_exact(&seen.goal, &exact);
         let only_quick = !facts.iter().any(is_exact);

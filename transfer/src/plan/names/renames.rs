@@ -99,7 +99,8 @@ impl Renames {
             return renames;
         }
         if rules.pairs {
-            let files = steps(facts, origins, |seen, from| file_step(seen, from, looker));
+            let anew: HashSet<&[u8]> = facts.iter().filter_map(sent_anew).collect();
+            let files = steps(facts, origins, |seen, from| file_step(seen, from, &anew, looker));
             let needing = files_needing(&files);
             renames.add_files(ordered(files, needing), looker);
         }
@@ -239,7 +240,7 @@ fn steps(
 
 /// A file with one name, which the destination may have under its old one. Files with several names go with their
 /// groups.
-fn file_step(seen: &Seen, from: &RelPath, looker: &mut Looker) -> Option<Look> {
+fn file_step(seen: &Seen, from: &RelPath, anew: &HashSet<&[u8]>, looker: &mut Looker) -> Option<Look> {
     let Goal::Update { name, look, data: true } = &seen.goal else { return None };
     let fits = **name == *seen.path.as_bytes() && look.meta.is_file() && look.meta.nlink == 1;
     if !fits || look.meta.size < MIN || seen.left.is_some() {
@@ -247,11 +248,21 @@ fn file_step(seen: &Seen, from: &RelPath, looker: &mut Looker) -> Option<Look> {
     }
     let is_usable = match looker.sight(from) {
         Sight::Missing(_) => true,
-        // Something else stands there now, and a fact that is still to be sent tells of that.
-        Sight::There(name, other) => *name == *from.as_bytes() && !other.meta.is_dir(),
+        // Something else stands there now. The daemon may lose that to the pair, so it must be sent after it.
+        Sight::There(name, other) => {
+            *name == *from.as_bytes() && !other.meta.is_dir() && anew.contains(&*name)
+        }
         _ => false,
     };
     is_usable.then(|| look.clone())
+}
+
+/// The name of an entry whose content is sent, whatever the destination has there.
+fn sent_anew(seen: &Seen) -> Option<&[u8]> {
+    match &seen.goal {
+        Goal::Update { name, data: true, .. } => Some(name),
+        _ => None,
+    }
 }
 
 /// A directory that replaces what its name led to, and whose old name can be kept until it was followed.
