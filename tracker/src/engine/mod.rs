@@ -284,9 +284,13 @@ impl Engine {
         effects
     }
 
-    /// Everything that changed before the waiters came is now either durable or in the batch that was just sent.
+    /// Everything that changed before the waiters came is now either durable or in the batch that was just sent; unless
+    /// something was lost meanwhile, and is still to be found.
     fn open_barriers(&mut self) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if self.coverage.iter().any(Coverage::is_searching) {
+            self.waiting.append(&mut self.draining_for);
+        }
         for waiter in std::mem::take(&mut self.draining_for) {
             let token = self.next_token;
             self.next_token += 1;

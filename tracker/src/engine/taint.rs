@@ -150,7 +150,7 @@ impl Coverage {
 
     /// Whether what changed before is still being looked for, so that no barrier can be said to be reached.
     pub fn is_searching(&self) -> bool {
-        self.wants_a_scan() || (self.answer == Answer::Scanning && !self.root_lost)
+        self.wants_a_scan() || ((self.answer == Answer::Scanning || self.again) && !self.root_lost)
     }
 
     /// A loss after the answer was begun is not covered by it. The first reason is the one that is shown; a comparison

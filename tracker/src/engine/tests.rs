@@ -220,6 +220,21 @@ fn a_waiter_waits_for_the_end_of_a_scan() {
 }
 
 #[test]
+fn a_waiter_waits_for_the_scan_of_what_its_own_drain_found_lost() {
+    let mut engine = settled();
+    assert_eq!(engine.apply(Event::Wait(Waiter(1))), [Effect::Drain]);
+    assert_eq!(engine.apply(Event::Lost(0, scan(Reason::BitmapFull))), [Effect::Scan(0)]);
+    assert_eq!(engine.apply(facts(&[touched(b"a")])), [batch(2, &[touched(b"a")])]);
+    assert_eq!(engine.apply(Event::Durable(2)), [Effect::Forget]);
+    // What is lost now, the scan may have passed.
+    assert_eq!(engine.apply(Event::Lost(0, scan(Reason::BitmapFull))), []);
+    assert_eq!(engine.apply(Event::Found(0, vec![], true)), [Effect::Drain]);
+    assert_eq!(engine.apply(facts(&[])), [Effect::Forget, Effect::Scan(0)]);
+    assert_eq!(engine.apply(Event::Found(0, vec![touched(b"b")], true)), [Effect::Drain]);
+    assert_eq!(engine.apply(facts(&[])), [batch(3, &[touched(b"b")]), barrier(1)]);
+}
+
+#[test]
 fn what_is_lost_while_a_scan_runs_is_looked_for_by_another_one() {
     let mut engine = settled();
     engine.apply(Event::Lost(0, scan(Reason::QueueOverflow)));
