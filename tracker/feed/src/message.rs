@@ -120,6 +120,8 @@ pub struct MirrorSpec {
     pub halted: Option<String>,
     /// Remove at the destinations what the source does not have.
     pub delete: bool,
+    /// Link what was renamed to what the destination has under the old name, rather than send it again.
+    pub follow_renames: bool,
     /// Send owner and group as numbers, never as names.
     pub numeric_ids: bool,
     /// Keep hard links between names of this mirror.

@@ -41,6 +41,10 @@ pub(super) struct MirrorArguments {
     /// minutes, until `ebbtide release` [default: any number].
     #[arg(long, value_name = "NUM", conflicts_with = "config", requires = "delete")]
     max_delete: Option<String>,
+    /// Link what was renamed to what the destination has under the old name, rather than send it again. New, and not to
+    /// be trusted yet where hard links are renamed.
+    #[arg(long, conflicts_with = "config", requires = "delete")]
+    follow_renames: bool,
     /// Send owner and group as numbers, never as names.
     #[arg(long, conflicts_with = "config")]
     numeric_ids: bool,
@@ -153,6 +157,7 @@ impl MirrorArguments {
             halted: None,
             source,
             delete: self.delete,
+            follow_renames: self.follow_renames,
             numeric_ids: self.numeric_ids,
             hard_links: self.hard_links || !self.no_hard_links,
             acls: self.acls,

@@ -113,6 +113,7 @@ fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
         halted: None,
         source: section.source.into_inner(),
         delete: section.delete,
+        follow_renames: section.follow_renames,
         numeric_ids: section.numeric_ids,
         hard_links: section.hard_links.unwrap_or(true),
         acls: section.acls,
@@ -216,6 +217,7 @@ pub const MIRROR_KEYS: &[&str] = &[
     "source",
     "delete",
     "max-delete",
+    "follow-renames",
     "numeric-ids",
     "hard-links",
     "acls",
@@ -264,6 +266,8 @@ struct Mirror {
     #[serde(default)]
     delete: bool,
     max_delete: Option<Spanned<NumberOrText>>,
+    #[serde(default)]
+    follow_renames: bool,
     #[serde(default)]
     numeric_ids: bool,
     hard_links: Option<bool>,

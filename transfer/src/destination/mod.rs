@@ -304,7 +304,10 @@ impl<C: Courier> Task<C> {
         let knows = |what: Refusal| !self.known.refuses(what);
         let missing_args = knows(Refusal::MissingArgs);
         // Without deletion the old name stays, and would stay linked to the new one.
-        let follows = spec.delete && knows(Refusal::Checksum) && self.broken_renames < BROKEN_RENAMES;
+        let follows = spec.follow_renames
+            && spec.delete
+            && knows(Refusal::Checksum)
+            && self.broken_renames < BROKEN_RENAMES;
         Rules {
             delete: spec.delete,
             hard_links: spec.hard_links,

@@ -36,6 +36,7 @@ impl World {
         let spec = MirrorSpec {
             source: folder.path().join("src"),
             delete,
+            follow_renames: true,
             max_delete,
             numeric_ids: false,
             hard_links: true,
