@@ -355,7 +355,8 @@ fn a_destination_that_was_away_follows_renames_when_it_is_back() {
     let upstream = rsyncd.url("m");
     let upstream = upstream.trim_start_matches("rsync://").split('/').next().unwrap().to_owned();
     let proxy = Proxy::to(&upstream);
-    let daemon = Setup::new(&source).to(format!("rsync://{}/m/", proxy.address())).start();
+    let daemon =
+        Setup::new(&source).flag("--follow-renames").to(format!("rsync://{}/m/", proxy.address())).start();
     daemon.wait();
     rsyncd.stop();
     let renames = [("f", "g"), ("d", "e"), ("g", "h"), ("e", "i"), ("i/s1", "j"), ("h", "k")];
