@@ -375,7 +375,9 @@ fn a_destination_that_was_away_follows_renames_when_it_is_back() {
     let verdict = Referee::default().compare(&source, &fs.beside("destination"));
     assert!(verdict.is_equal(), "{verdict}\n{}", daemon.log());
     let cost = proxy.sent() + proxy.received() - before;
-    assert!(!Client::under_test().is_ours() || cost < kib(400) as u64, "{cost} bytes went over");
+    // A rename is a hint: when the daemon comes back in the middle of a try, the file or the directory may be sent. Both
+    // of them are a mebibyte when they have been compressed.
+    assert!(!Client::under_test().is_ours() || cost < kib(700) as u64, "{cost} bytes went over");
 }
 
 #[test]
