@@ -117,7 +117,8 @@ impl Page {
             None => self.line(format_args!("  coverage: complete")),
             Some(_) if mirror.root_lost => {
                 self.line(format_args!(
-                    "  coverage: the source directory is not there, this mirror stands still"
+                    "  coverage: the source directory is not the one it was; this mirror stands still until that is back, or \
+                     until `ebbtide release` accepts the one that is there"
                 ));
             }
             Some(taint) => {
