@@ -133,6 +133,13 @@ impl Tree {
         self
     }
 
+    /// Gives every entry the mtime that it has in `other`, a tree with the same names: two trees built one after the other
+    /// may have been built in two different seconds.
+    pub fn timed_as(self, other: &Path) -> Tree {
+        time_as(&self.root, other);
+        self
+    }
+
     /// Removes an entry, directories whole.
     pub fn remove(self, name: impl AsRef<[u8]>) -> Tree {
         let path = self.path(name);
@@ -262,6 +269,17 @@ fn age(path: &Path) {
     }
     let nanoseconds = u32::try_from(found.mtime_nsec()).expect("below a thousand million");
     set_mtime(path, found.mtime() - 3_600, nanoseconds);
+}
+
+fn time_as(path: &Path, other: &Path) {
+    let Ok(found) = fs::symlink_metadata(other) else { return };
+    if found.is_dir() {
+        for entry in fs::read_dir(path).expect("root can read it").flatten() {
+            time_as(&entry.path(), &other.join(entry.file_name()));
+        }
+    }
+    let nanoseconds = u32::try_from(found.mtime_nsec()).expect("below a thousand million");
+    set_mtime(path, found.mtime(), nanoseconds);
 }
 
 fn set_mtime(path: &Path, seconds: i64, nanoseconds: u32) {

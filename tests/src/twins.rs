@@ -61,11 +61,11 @@ impl Twins {
         &self.daemon
     }
 
-    /// Builds the same at both destinations.
+    /// Builds the same at both destinations, with the same times.
     pub fn destinations(&self, build: impl Fn(Tree) -> Tree) {
-        for path in self.both() {
-            build(Tree::at(&path));
-        }
+        let [first, second] = self.both();
+        build(Tree::at(&first));
+        build(Tree::at(&second)).timed_as(&first);
     }
 
     /// Copies the source to both destinations as it is.
@@ -110,7 +110,9 @@ impl Twins {
             from == "source/" && to.is_empty() && !options.iter().any(|o| o.starts_with("--files-from"));
         if !root_is_listed {
             // Its mtime is the moment in which the last entry was stored.
-            self.destinations(|tree| tree.mtime("", 1_000_000_000, 0));
+            for path in self.both() {
+                Tree::at(&path).mtime("", 1_000_000_000, 0);
+            }
         }
         let letters = options.iter().filter(|o| !o.starts_with("--")).flat_map(|o| o.chars());
         let times = letters.into_iter().any(|letter| matches!(letter, 't' | 'a'));
