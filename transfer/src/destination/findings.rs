@@ -8,6 +8,7 @@ use super::blame::blamed;
 use super::guard::Guarded;
 use super::judge::{Judgement, Verdict, shown};
 use super::work::{Progress, parent, path_of};
+use crate::ledger::Inode;
 use crate::plan::look::ROOT;
 use crate::plan::tree::{Chunk, Start};
 use crate::session::Entry;
@@ -18,6 +19,8 @@ pub(super) struct Findings {
     failed: BTreeMap<u32, (RelPath, String)>,
     successors: BTreeMap<u32, HashSet<Fact>>,
     guarded: Guarded,
+    /// Inodes with names that nobody knows, and the facts that they came up for.
+    unknown: HashMap<Inode, u32>,
 }
 
 impl Findings {
@@ -25,6 +28,23 @@ impl Findings {
         self.failed.extend(chunk.failed.drain(..).map(|(id, path, why)| (id, (path, why))));
         for (id, fact) in chunk.successors.drain(..) {
             self.successors.entry(id).or_default().insert(fact);
+        }
+        self.unknown.extend(chunk.unknown.drain());
+    }
+
+    /// The inodes with names that nobody knows, but for those that a comparison of the whole root came upon: that one
+    /// saw all names.
+    pub(super) fn unknown(&self, starts: &[Start]) -> HashSet<Inode> {
+        let whole = |fact: u32| starts.iter().any(|start| start.fact() == fact && start.is_whole());
+        self.unknown.iter().filter(|(_, fact)| !whole(**fact)).map(|(inode, _)| *inode).collect()
+    }
+
+    /// Names of those that were found: each is looked at by itself, and linked to the others.
+    pub(super) fn found(&mut self, names: impl IntoIterator<Item = (Inode, RelPath)>) {
+        for (inode, path) in names {
+            if let Some(owner) = self.unknown.get(&inode) {
+                self.successors.entry(*owner).or_default().insert(Fact::Touched { path, data: false });
+            }
         }
     }
 

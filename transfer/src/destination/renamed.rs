@@ -3,6 +3,7 @@
 //! All of this is a way to send less, and no promise: where it does not come to its end, the facts stay pending and
 //! what they stand for is sent.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ebbtide_feed::{Fact, RelPath};
@@ -125,9 +126,14 @@ impl<C: Courier> Work<C> {
 
     async fn follow_chunk(&mut self, moved: &MovedDir, chunk: Chunk) -> Result<bool, Failure> {
         let mut is_whole = chunk.failed.is_empty() && chunk.successors.is_empty();
+        let strangers = self.strangers(moved, &chunk)?;
         let mut entries = Vec::with_capacity(chunk.list.entries.len());
         for entry in chunk.list.entries {
             self.recent.forget(&entry.name);
+            if strangers.contains(&entry.name) {
+                is_whole = false;
+                continue;
+            }
             // Their other names may lie elsewhere.
             is_whole &= entry.meta.nlink == 1 || entry.meta.is_dir();
             entries.extend(below(&moved.to, entry));
@@ -144,6 +150,26 @@ impl<C: Courier> Work<C> {
         Ok(is_whole && is_clean)
     }
 
+    /// What is another inode than the one with several names that the destination has under the old name: linked to
+    /// that, it would share its attributes with those names.
+    fn strangers(&self, moved: &MovedDir, chunk: &Chunk) -> Result<HashSet<Box<[u8]>>, Failure> {
+        let mut strangers = HashSet::new();
+        let links = self.ledger.links();
+        if !self.rules.hard_links || links.is_empty(self.mirror)? {
+            return Ok(strangers);
+        }
+        let others = || chunk.list.entries.iter().filter(|entry| !entry.meta.is_dir());
+        let by_old: HashMap<RelPath, &Entry> =
+            others().filter_map(|entry| Some((old_name(moved, &entry.name)?, entry))).collect();
+        for (old, inode) in links.inodes(self.mirror, by_old.keys())? {
+            let entry = by_old[old];
+            if (entry.meta.dev, entry.meta.ino) != (inode.dev, inode.ino) {
+                strangers.insert(entry.name.clone());
+            }
+        }
+        Ok(strangers)
+    }
+
     async fn push_renamed(
         &mut self,
         orders: Orders,
@@ -157,6 +183,12 @@ impl<C: Courier> Work<C> {
         self.take_in(&delivery);
         Ok(delivery)
     }
+}
+
+/// The name that something in a renamed directory would have had before.
+fn old_name(moved: &MovedDir, name: &[u8]) -> Option<RelPath> {
+    let below = name.strip_prefix(moved.to.as_bytes())?;
+    RelPath::new([moved.from.as_bytes(), below].concat()).ok()
 }
 
 /// An entry by its name below a directory; nothing for what is not in it.

@@ -19,13 +19,13 @@ use super::judge::{Verdict, accused_entries, judge, shown};
 use super::known::Known;
 use super::refusal::Refusal;
 use crate::ledger::{DestinationId, Ledger, LinkNotes};
-use crate::plan::Rules;
 use crate::plan::list::{Lane, List};
 use crate::plan::look::{Looker, ROOT, ancestors};
 use crate::plan::names::renames::{Origins, Renames};
 use crate::plan::names::{Job, Plan, Sights};
 use crate::plan::recent::{Recent, Tick};
 use crate::plan::tree::{Chunk, Start, Tree};
+use crate::plan::{Rules, aliases};
 use crate::session::{DirRole, Entry};
 use crate::source::Source;
 
@@ -432,7 +432,24 @@ impl<C: Courier> Work<C> {
         }
         // Without this a walk that ended in a panic would pass for one that came to its end.
         walk.await?;
+        self.find_unknown(starts, &mut findings).await?;
         findings.settle(starts, ignore_times, facts, progress);
+        Ok(())
+    }
+
+    /// Looks for names that nobody knows of inodes with several names.
+    async fn find_unknown(&self, starts: &[Start], findings: &mut Findings) -> Result<(), Failure> {
+        let unknown = findings.unknown(starts);
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let root = self.root.clone();
+        let mut found = spawn_blocking(move || aliases::find(&root, &unknown)).await?;
+        let on_record = self.ledger.links().inodes(self.mirror, found.iter().map(|(_, path)| path))?;
+        let on_record: HashSet<_> =
+            on_record.into_iter().map(|(path, inode)| (inode, path.clone())).collect();
+        found.retain(|name| !on_record.contains(name));
+        findings.found(found);
         Ok(())
     }
 

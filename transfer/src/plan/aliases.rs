@@ -2,7 +2,8 @@
 //!
 //! A file with one name is not on record. When it gets a second one, the event tells the new name only, unless an
 //! eBPF record tells both. Looking for the first one reads every directory, but no inode, and happens once: then all
-//! names are on record.
+//! names are on record. A comparison of a directory may be the first to see the new name; what it does not find by itself
+//! is looked for when it has ended.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;

@@ -433,12 +433,12 @@ impl Group {
     }
 
     /// Whether any of these names leads to the inode.
-    fn has_any(&self, paths: &[RelPath]) -> bool {
+    pub(crate) fn has_any(&self, paths: &[RelPath]) -> bool {
         paths.iter().any(|path| self.names.iter().any(|(name, _)| **name == *path.as_bytes()))
     }
 
     /// Whether the inode has more names than these.
-    fn lacks_names(&self) -> bool {
+    pub(crate) fn lacks_names(&self) -> bool {
         self.names.first().is_some_and(|(_, look)| look.meta.nlink as usize > self.names.len())
     }
 

@@ -65,6 +65,11 @@ impl Start {
         &self.dir
     }
 
+    /// Whether this is all of the source.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.deep && self.dir.is_root()
+    }
+
     /// Whether an equal size and mtime prove nothing.
     pub(crate) fn ignore_times(&self) -> bool {
         self.ignore_times
@@ -100,6 +105,8 @@ pub(crate) struct Chunk {
     pub(crate) failed: Vec<(u32, RelPath, String)>,
     /// Names of inodes with several names, as seen.
     pub(crate) notes: LinkNotes,
+    /// Inodes that have more names than were seen, none of which was on record, and the facts that they came up for.
+    pub(crate) unknown: HashMap<Inode, u32>,
     looker: Looker,
     name_bytes: usize,
 }
@@ -215,6 +222,7 @@ impl Chunk {
             successors: Vec::new(),
             failed: Vec::new(),
             notes: LinkNotes::default(),
+            unknown: HashMap::new(),
             looker,
             name_bytes: 0,
         }
@@ -240,7 +248,12 @@ impl Chunk {
         for (inode, mut group) in self.link_groups() {
             let paths = group.names.iter().filter_map(|(name, _)| RelPath::new(&**name).ok());
             self.notes.seen.extend(paths.filter(|path| !left.contains(path)).map(|path| (inode, path)));
-            group.verify(inode, links.names(mirror, inode)?, &mut self.looker);
+            let known = links.names(mirror, inode)?;
+            group.verify(inode, known.clone(), &mut self.looker);
+            if group.lacks_names() && !group.has_any(&known) {
+                let owner = group.names.iter().find_map(|(name, _)| self.owner(name));
+                self.unknown.extend(owner.map(|owner| (inode, owner)));
+            }
             for (name, look) in group.names {
                 self.list.add(&name, &look, DirRole::Plain);
                 self.list.add_parents_of(&name, &self.looker);
