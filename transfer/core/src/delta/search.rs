@@ -44,6 +44,8 @@ pub struct Search {
     run: Option<(u32, u32)>,
     /// The block that continues the run.
     want: u32,
+    /// Where the last match ended; `want` belongs there.
+    matched_to: usize,
     /// Work done for rolling sums that matched by chance, in bytes hashed.
     wasted: u64,
 }
@@ -62,6 +64,7 @@ impl Search {
             sent: 0,
             run: None,
             want: 0,
+            matched_to: 0,
             wasted: 0,
         }
     }
@@ -77,11 +80,12 @@ impl Search {
         self.sums = sums;
         self.in_place = in_place;
         (self.at, self.sent, self.run, self.want, self.wasted) = (0, 0, None, 0, 0);
+        self.matched_to = 0;
     }
 
     /// Leaves out the first `bytes` bytes of the file, right after [`Search::start`].
     pub(crate) fn skip(&mut self, bytes: usize) {
-        (self.at, self.sent) = (bytes, bytes);
+        (self.at, self.sent, self.matched_to) = (bytes, bytes, bytes);
     }
 
     /// Goes on for about `limit` bytes of `file` and emits what it finds; all of the file before
@@ -136,9 +140,47 @@ impl Search {
             if let Some(block) = self.find(&file[self.at..self.at + length], sum.value()) {
                 return Some(block);
             }
-            let (leaving, entering) = (&file[self.at..stop], &file[self.at + length..stop + length]);
+            let behind = (self.at - self.matched_to) / length * length + self.matched_to;
+            if behind == self.at
+                && let Some(block) = self.changed_in_place(file, stop)
+            {
+                return Some(block);
+            }
+            // At the next block that would follow the last match, the window stops.
+            let next = stop.min(behind + length);
+            let (leaving, entering) = (&file[self.at..next], &file[self.at + length..next + length]);
             // Lossless: block lengths came as ints.
-            self.at += self.table.slide(&mut sum, length as u32, leaving, entering)?;
+            match self.table.slide(&mut sum, length as u32, leaving, entering) {
+                Some(count) => self.at += count,
+                None if next == stop => return None,
+                None => self.at = next,
+            }
+        }
+        None
+    }
+
+    /// The window stands where a block of the basis would follow the last match, and is not that block. Where what comes
+    /// behind it is the block after that, one block was changed where it stands: the window moves behind it at once. To
+    /// slide through it could find a match that reaches into the next block, and would gain nothing: what is left of
+    /// that block behind the match is literal then.
+    fn changed_in_place(&mut self, file: &[u8], stop: usize) -> Option<u32> {
+        let length = self.sums.header().block_len as usize;
+        let (here, next) = (self.at, self.at + length);
+        let number = u64::from(self.want) + ((here - self.matched_to) / length) as u64 + 1;
+        // A file may have more blocks than the basis.
+        let block = u32::try_from(number).ok().filter(|block| *block < self.whole_blocks)?;
+        if next > stop {
+            return None;
+        }
+        let window = &file[next..next + length];
+        let mut digest = None;
+        self.at = next;
+        if self.is_block(block, window, Rolling::new(window).value(), &mut digest) {
+            return Some(block);
+        }
+        self.at = here;
+        if digest.is_some() {
+            self.wasted += length as u64;
         }
         None
     }
@@ -221,6 +263,7 @@ impl Search {
         self.at += length;
         self.sent = self.at;
         self.want = block + 1;
+        self.matched_to = self.at;
     }
 
     /// Emits all before the window.
@@ -334,6 +377,21 @@ mod tests {
                 Run::Blocks { first: 2, count: 18 },
             ]
         );
+    }
+
+    #[test]
+    fn blocks_that_changed_where_they_stand_cost_themselves() {
+        let basis = noise(20_000, 8);
+        for changed in [&[3][..], &[0], &[38], &[3, 4, 5], &[1, 3, 5], &[39]] {
+            let mut file = basis.clone();
+            changed.iter().for_each(|block| file[block * 500 + 77] ^= 1);
+            for (in_place, limit) in [(false, usize::MAX), (true, usize::MAX), (false, 700)] {
+                let found = runs(&mut search(sums(&basis, 500, 4), in_place), &file, limit);
+                assert_eq!(apply(&found, &file, &basis, 500, in_place), file);
+                let literal = |run: &Run| if let Run::Literal(range) = run { range.len() } else { 0 };
+                assert_eq!(found.iter().map(literal).sum::<usize>(), changed.len() * 500, "{changed:?}");
+            }
+        }
     }
 
     #[test]
