@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal};
 
 use crate::machine::{bound_to_us, eventually};
-use crate::{Release, Scratch, Skip};
+use crate::{Port, Release, Scratch, Skip};
 
 /// One module of a daemon's configuration. By itself: writable, without chroot, without a password, run as root.
 #[derive(Clone, Debug)]
@@ -83,7 +84,7 @@ impl Module {
 pub struct Rsyncd {
     program: PathBuf,
     modules: Vec<Module>,
-    port: u16,
+    port: Port,
     process: Option<Child>,
     folder: Scratch,
     environment: Vec<(String, String)>,
@@ -98,16 +99,12 @@ impl Rsyncd {
         let mut daemon = Rsyncd {
             program: daemon_of(release)?,
             modules: modules.into_iter().collect(),
-            port: 0,
+            port: Port::new(),
             process: None,
             folder: Scratch::new("rsyncd"),
             environment: Vec::new(),
         };
-        // Somebody may take the port between our look and the daemon's bind.
-        eventually("rsync --daemon found a free port", || {
-            daemon.port = free_port();
-            daemon.try_start().then_some(())
-        });
+        daemon.start_again();
         Ok(daemon)
     }
 
@@ -117,7 +114,7 @@ impl Rsyncd {
     /// When it is running.
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "the daemon is running");
-        eventually("rsync --daemon came back on its port", || self.try_start().then_some(()));
+        eventually("rsync --daemon listens on its port", || self.try_start().then_some(()));
     }
 
     /// Kills the daemon and all its sessions.
@@ -178,7 +175,7 @@ impl Rsyncd {
 
     /// `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.port.address()
     }
 
     /// `rsync://host:port/module/`, with the user when the module wants one.
@@ -249,7 +246,13 @@ impl Rsyncd {
         self.write_config();
         let folder = self.folder.path();
         let mut process = bound_to_us(&self.program)
-            .args(["--daemon", "--no-detach", "--address=127.0.0.1", "--port", &self.port.to_string()])
+            .args([
+                "--daemon",
+                "--no-detach",
+                "--address=127.0.0.1",
+                "--port",
+                &self.port.number().to_string(),
+            ])
             .arg(format!("--config={}", folder.join("rsyncd.conf").display()))
             .current_dir(folder)
             .envs(self.environment.iter().cloned())
@@ -262,7 +265,7 @@ impl Rsyncd {
             if process.try_wait().expect("it is our child").is_some() {
                 return Some(false);
             }
-            TcpStream::connect(("127.0.0.1", self.port)).is_ok().then_some(true)
+            TcpStream::connect(self.port.address()).is_ok().then_some(true)
         });
         self.process = up.then_some(process);
         up
@@ -273,7 +276,7 @@ impl Drop for Rsyncd {
     fn drop(&mut self) {
         self.stop();
         if std::thread::panicking() {
-            eprintln!("--- log of the rsync daemon at port {}\n{}---", self.port, self.log());
+            eprintln!("--- log of the rsync daemon at {}\n{}---", self.address(), self.log());
         }
     }
 }
@@ -288,10 +291,20 @@ fn daemon_of(release: Release) -> Result<PathBuf, Skip> {
     }
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
-    listener.local_addr().expect("a bound socket has an address").port()
+/// Waits until a daemon has begun to store the file `name` in `folder`: its temporary file is there or, since nobody may look
+/// before that is gone again, the file itself begins with this byte.
+///
+/// # Panics
+/// When neither happens.
+pub fn rsyncd_has_begun(folder: &Path, name: &str, first: u8) {
+    let temporary = format!(".{name}.");
+    eventually("data is on its way", || {
+        let mut entries = fs::read_dir(folder).ok()?.flatten();
+        let under_way = entries.any(|entry| entry.file_name().to_string_lossy().starts_with(&temporary));
+        let mut byte = [!first];
+        let read = fs::File::open(folder.join(name)).and_then(|mut file| file.read_exact(&mut byte));
+        (under_way || (read.is_ok() && byte == [first])).then_some(())
+    });
 }
 
 #[cfg(test)]
@@ -306,11 +319,11 @@ mod tests {
         let address = daemon.address();
         let mut session = TcpStream::connect(&address).unwrap();
         let mut greeting = [0; 8];
-        std::io::Read::read_exact(&mut session, &mut greeting).unwrap();
+        Read::read_exact(&mut session, &mut greeting).unwrap();
         assert_eq!(&greeting, b"@RSYNCD:");
         daemon.stop();
         let mut rest = Vec::new();
-        let _ = std::io::Read::read_to_end(&mut session, &mut rest);
+        let _ = Read::read_to_end(&mut session, &mut rest);
         daemon.start_again();
         assert_eq!(daemon.address(), address);
         TcpStream::connect(&address).unwrap();

@@ -9,6 +9,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::programs::target_dir;
+use crate::run;
 
 /// A folder below the target folder that nobody else uses; removed on drop with all mounts in it.
 #[derive(Debug)]
@@ -40,6 +41,15 @@ impl Scratch {
     pub fn dir(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
         fs::create_dir_all(&path).expect("a scratch folder is writable");
+        path
+    }
+
+    /// A program in it, by its text. It is written by another process: while ours has it open for writing, a child that is
+    /// just being started has, too, and the kernel runs no program that somebody may write to.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let (path, draft) = (self.0.join(name), self.0.join(format!("{name}.draft")));
+        fs::write(&draft, text).expect("a scratch folder is writable");
+        run(Command::new("install").args(["-m", "755"]).arg(&draft).arg(&path));
         path
     }
 }

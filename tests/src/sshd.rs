@@ -8,14 +8,13 @@ use std::process::{Child, Stdio};
 use rustix::process::{Pid, Signal};
 
 use crate::machine::{bound_to_us, eventually, run};
-use crate::rsyncd::free_port;
 use crate::tls::{installed, quiet};
-use crate::{Scratch, Skip};
+use crate::{Port, Scratch, Skip};
 
 /// A running sshd that lets the tester in with a key. Ends on drop.
 #[derive(Debug)]
 pub struct Sshd {
-    port: u16,
+    port: Port,
     process: Child,
     folder: Scratch,
 }
@@ -36,11 +35,12 @@ impl Sshd {
         fs::copy(folder.path().join("user.pub"), folder.path().join("authorized")).expect("it was made");
         // Where sshd of Debian leaves its root; systemd makes it otherwise.
         let _ = fs::create_dir("/run/sshd");
-        let (port, process) = eventually("sshd found a free port", || {
-            let port = free_port();
+        let (port, process) = eventually("sshd listens", || {
+            let port = Port::new();
             let config = format!(
-                "ListenAddress 127.0.0.1:{port}\nHostKey {host}\nAuthorizedKeysFile {authorized}\n\
+                "ListenAddress {address}\nHostKey {host}\nAuthorizedKeysFile {authorized}\n\
                  StrictModes no\nPasswordAuthentication no\nUsePAM no\nPidFile none\nPermitRootLogin yes\n",
+                address = port.address(),
                 host = folder.path().join("host").display(),
                 authorized = folder.path().join("authorized").display(),
             );
@@ -54,7 +54,7 @@ impl Sshd {
                 if process.try_wait().expect("it is our child").is_some() {
                     return Some(false);
                 }
-                TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(true)
+                TcpStream::connect(port.address()).is_ok().then_some(true)
             })
             .then_some((port, process))
         });
@@ -66,7 +66,7 @@ impl Sshd {
         format!(
             "ssh -F none -p {} -i {} -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=no \
              -o UserKnownHostsFile={} -o LogLevel=ERROR",
-            self.port,
+            self.port.number(),
             self.folder.path().join("user").display(),
             self.folder.path().join("known").display(),
         )

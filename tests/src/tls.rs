@@ -11,8 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustix::process::{Pid, Signal};
 
 use crate::machine::{bound_to_us, eventually};
-use crate::rsyncd::free_port;
-use crate::{Scratch, Skip};
+use crate::{Port, Scratch, Skip};
 
 /// Somebody who signs certificates.
 #[derive(Debug)]
@@ -99,7 +98,7 @@ fn params(hosts: &[&str]) -> CertificateParams {
 /// A TLS proxy before a daemon. Ends on drop.
 #[derive(Debug)]
 pub struct TlsProxy {
-    port: u16,
+    port: Port,
     process: Child,
     folder: Scratch,
 }
@@ -146,12 +145,12 @@ impl TlsProxy {
 
     /// Its port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// `rsyncs://host:port/module/`.
     pub fn url(&self, host: &str, module: &str) -> String {
-        format!("rsyncs://{host}:{}/{module}/", self.port)
+        format!("rsyncs://{host}:{}/{module}/", self.port.number())
     }
 
     fn start(
@@ -161,10 +160,9 @@ impl TlsProxy {
         let program = installed(name)?;
         let folder = Scratch::new(name);
         let path = folder.path().join("config");
-        // Somebody may take the port between our look and the proxy's bind.
-        let (port, process) = eventually("a TLS proxy found a free port", || {
-            let port = free_port();
-            let (text, options) = config(port);
+        let (port, process) = eventually("a TLS proxy listens", || {
+            let port = Port::new();
+            let (text, options) = config(port.number());
             fs::write(&path, text).expect("a scratch folder is writable");
             let mut command = bound_to_us(&program);
             command.args(options).arg(&path).current_dir(folder.path()).process_group(0);
@@ -177,7 +175,7 @@ impl TlsProxy {
                 if process.try_wait().expect("it is our child").is_some() {
                     return Some(false);
                 }
-                TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(true)
+                TcpStream::connect(port.address()).is_ok().then_some(true)
             })
             .then_some((port, process))
         });

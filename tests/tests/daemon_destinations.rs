@@ -2,12 +2,12 @@
 //! acknowledged waits.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ebbtide_tests::{
     Authority, Client, Daemon, FileSystem, HostileDaemon, Kind, Module, Referee, Release, Rsyncd, Setup,
-    Skip, Stage, Step, TlsProxy, Tree, bytes, eventually, honest_until, mib, needs, run,
+    Skip, Stage, Step, TlsProxy, Tree, bytes, honest_until, mib, needs, rsyncd_has_begun, run,
 };
 
 /// A source with something in it.
@@ -36,7 +36,7 @@ impl Source {
     }
 
     #[track_caller]
-    fn equals(&self, destination: &std::path::Path) {
+    fn equals(&self, destination: &Path) {
         Referee::default().expect_equal(&self.path(), destination);
     }
 }
@@ -144,11 +144,7 @@ fn a_destination_that_dies_in_the_middle_of_a_session_catches_up() {
     daemon.wait();
     for round in 0..5u8 {
         source.tree().file("huge", vec![round; mib(60)]);
-        // Its temporary file shows that data is on its way.
-        eventually("the transfer began", || {
-            let mut entries = fs::read_dir(&path).unwrap().flatten();
-            entries.any(|entry| entry.file_name().to_string_lossy().starts_with(".huge.")).then_some(())
-        });
+        rsyncd_has_begun(&path, "huge", round);
         rsyncd.stop();
         rsyncd.start_again();
         // What a killed daemon leaves behind is not ours.

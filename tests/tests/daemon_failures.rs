@@ -10,7 +10,7 @@ use std::process::Command;
 
 use ebbtide_tests::{
     Client, Daemon, FileSystem, Kind, Module, Proxy, Referee, Release, Rsyncd, Scratch, Setup, Skip, Tree,
-    bytes, eventually, mib, needs, run, skip,
+    bytes, eventually, mib, needs, rsyncd_has_begun, run, skip,
 };
 
 /// A source, a destination that is going to fail, and one that works.
@@ -132,10 +132,7 @@ fn a_connection_that_is_cut_again_and_again() {
     let destination = pair.destination("failing");
     for round in 0..3u8 {
         Tree::at(&pair.source()).file("huge", vec![round; mib(40)]);
-        eventually("data is on its way", || {
-            let mut entries = fs::read_dir(&destination).ok()?.flatten();
-            entries.any(|entry| entry.file_name().to_string_lossy().starts_with(".huge.")).then_some(())
-        });
+        rsyncd_has_begun(&destination, "huge", round);
         pair.proxy.cut();
     }
     pair.expect_recovery();

@@ -5,9 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use ebbtide_tests::{
-    Client, FileSystem, HostileDaemon, Kind, Mirror, Module, Release, Rsyncd, Scratch, Setup, Tree,
-};
+use ebbtide_tests::{Client, FileSystem, Kind, Mirror, Module, Port, Release, Rsyncd, Scratch, Setup, Tree};
 use ebbtide_tests::{needs, program, skip};
 use serde_json::Value;
 
@@ -180,10 +178,8 @@ fn verbs_without_a_daemon_say_that_there_is_none() {
 fn wait_gives_up_when_told_to_and_names_what_is_pending() {
     ours_only!();
     let fs = needs!(FileSystem::new(Kind::Ext4));
-    let dead = {
-        let silent = HostileDaemon::playing([]);
-        silent.url()
-    };
+    let nobody = Port::new();
+    let dead = format!("rsync://{}/m/", nobody.address());
     let daemon = Setup::new(&fs.dir("source")).to(&dead).start();
     let output = daemon.ask(&["wait", "--timeout", "0.5"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 
 use ebbtide_tests::{
-    Client, FileSystem, HostileDaemon, Kind, Module, Outcome, Proxy, Referee, Release, Rsyncd, Scratch,
+    Client, FileSystem, HostileDaemon, Kind, Module, Outcome, Port, Proxy, Referee, Release, Rsyncd, Scratch,
     Stage, Step, Tree, Twins, beyond_stock, bytes, honest_until, mib, needs, skip,
 };
 
@@ -99,11 +99,10 @@ fn a_bad_option_and_a_bad_url_are_the_users_fault() {
 #[test]
 fn a_port_where_nobody_listens_ends_with_10() {
     let scratch = Scratch::new("exits");
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let nobody = Port::new();
+    let address = nobody.address();
     let ours = same_end(&["-a", &source(&scratch), &format!("rsync://{address}/m/")], 10);
-    assert!(ours.stderr.contains(&address.to_string()) || !Client::under_test().is_ours(), "{ours:?}");
+    assert!(ours.stderr.contains(&address) || !Client::under_test().is_ours(), "{ours:?}");
 }
 
 #[test]

@@ -1,8 +1,7 @@
 //! Destinations behind a remote shell: one that runs its command here, and a real ssh. Both clients push the same tree
 //! to equal destinations and must end alike; a shell that fails decides the exit code.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use ebbtide_tests::{
@@ -31,11 +30,8 @@ impl World {
 
     /// A remote shell: a script that gets the words behind the host in `$@`, and all of them in `$*`.
     fn shell(&self, body: &str) -> String {
-        let path = self.path("shell.sh");
         let start = "#!/bin/sh\n[ \"$1\" = -l ] && shift 2\nhost=$1; shift\n";
-        fs::write(&path, format!("{start}{body}\n")).expect("scratch is writable");
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("it is ours");
-        path.display().to_string()
+        self.scratch.script("shell.sh", &format!("{start}{body}\n")).display().to_string()
     }
 
     /// One that does what ssh does there: hands the words, joined, to a shell.

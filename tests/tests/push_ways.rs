@@ -6,7 +6,6 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -153,9 +152,7 @@ fn a_limit_of_the_rate_is_kept_and_loses_nothing() {
 fn early_input_reaches_the_hook() {
     let scratch = Scratch::new("early");
     let seen = scratch.path().join("seen");
-    let hook: PathBuf = scratch.path().join("hook");
-    fs::write(&hook, format!("#!/bin/sh\ncat > {}\n", seen.display())).unwrap();
-    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let hook = scratch.script("hook", &format!("#!/bin/sh\ncat > {}\n", seen.display()));
     let module = Module::new("m", &scratch.dir("d")).option("early exec", &hook.display().to_string());
     let daemon = needs!(Rsyncd::start(Release::Installed, [module]));
     Tree::at(&scratch.dir("source")).file("f", b"x");

@@ -7,7 +7,7 @@
 )]
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) folder: tempfile::TempDir,
     daemon: Option<Child>,
     port: u16,
+    /// Keeps other tests from the port.
+    _held: UdpSocket,
     pub(crate) hard_links: bool,
     /// More destinations of the mirror.
     pub(crate) others: Vec<String>,
@@ -42,12 +44,19 @@ pub(crate) struct Sender {
     pub(crate) feed: UnixStream,
 }
 
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A port that is ours as long as the socket lives: the kernel gives nobody one below 32768 by itself.
+fn free_port() -> (u16, UdpSocket) {
+    let start = u16::try_from(std::process::id() % 20_000).unwrap();
+    let free = (0..20_000).find_map(|n| {
+        let port = 10_000 + (start + n) % 20_000;
+        let held = UdpSocket::bind(("127.0.0.1", port)).ok()?;
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| (port, held))
+    });
+    free.unwrap()
 }
 
 pub(crate) fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_secs(120);
     while !ready() {
         assert!(Instant::now() < end, "not reached: {what}");
         std::thread::yield_now();
@@ -60,10 +69,12 @@ impl World {
         for name in ["src", "dest", "state"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
+        let (port, held) = free_port();
         let mut world = World {
             folder,
             daemon: None,
-            port: free_port(),
+            port,
+            _held: held,
             hard_links: true,
             others: Vec::new(),
             user: String::new(),
@@ -147,7 +158,7 @@ impl World {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
-        ours.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         codec::write(&ours, &ToSender::Start(self.start_message())).unwrap();
         assert_eq!(codec::read::<ToTracker>(&ours).unwrap(), ToTracker::Ready { version: PROTOCOL_VERSION });
         self.sender = Some(Sender { child, feed: ours });
