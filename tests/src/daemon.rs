@@ -227,12 +227,20 @@ impl Daemon {
     /// # Panics
     /// When it was not started from a file, or is not running.
     pub fn reload(&mut self, text: &str) {
+        self.rewrite(text);
+        let pid = pid_of(self.pid().expect("the daemon is running"));
+        rustix::process::kill_process(pid, Signal::HUP).expect("it is our child");
+    }
+
+    /// Gives it another config file, and says nothing.
+    ///
+    /// # Panics
+    /// When it was not started from a file.
+    pub fn rewrite(&mut self, text: &str) {
         assert!(self.setup.file.is_some(), "there is no config file");
         self.setup.file = Some(text.into());
         // Writes the file.
         let _ = self.setup.arguments(self.folder.path());
-        let pid = pid_of(self.pid().expect("the daemon is running"));
-        rustix::process::kill_process(pid, Signal::HUP).expect("it is our child");
     }
 
     /// One more option without a value, from its next start on.

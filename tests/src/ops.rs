@@ -49,17 +49,34 @@ struct Log {
 /// Lines of the log that are kept: about 20 MB.
 const MOST_LINES: usize = 200_000;
 
+/// How files are written through mappings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stores {
+    /// Not at all: fanotify alone cannot see it.
+    None,
+    /// To pages that are clean: where nothing sees the first store to one that a write has dirtied.
+    Clean,
+    /// To any page.
+    Any,
+}
+
 impl Ops {
     /// Operations below `root`, by `workers` threads.
     pub fn new(root: &Path, seed: u64, workers: usize) -> Ops {
         let mut random = Rng::with_seed(seed);
-        let mut worker = || Worker { root: root.into(), random: Rng::with_seed(random.u64(..)), mmap: true };
+        let mut worker =
+            || Worker { root: root.into(), random: Rng::with_seed(random.u64(..)), stores: Stores::Any };
         Ops { workers: (0..workers).map(|_| worker()).collect(), log: Mutex::default() }
     }
 
     /// Leaves out writes through mappings, which fanotify alone cannot see.
-    pub fn without_mmap(mut self) -> Ops {
-        self.workers.iter_mut().for_each(|worker| worker.mmap = false);
+    pub fn without_mmap(self) -> Ops {
+        self.storing(Stores::None)
+    }
+
+    /// Writes through mappings in this way.
+    pub fn storing(mut self, stores: Stores) -> Ops {
+        self.workers.iter_mut().for_each(|worker| worker.stores = stores);
         self
     }
 
@@ -114,7 +131,7 @@ impl Log {
 struct Worker {
     root: PathBuf,
     random: Rng,
-    mmap: bool,
+    stores: Stores,
 }
 
 impl Worker {
@@ -227,16 +244,23 @@ impl Worker {
     }
 
     fn map(&mut self, path: &Path) -> io::Result<String> {
-        if !self.mmap {
+        if self.stores == Stores::None {
             return Ok("left out".into());
         }
         // A private copy under a name that nobody truncates: a store beyond a file's end would kill this process.
         let mut own = path.as_os_str().to_owned();
         own.push(".mapped");
+        if self.stores == Stores::Clean {
+            // And that nobody else dirties.
+            own.push(format!("{}-{:?}", std::process::id(), thread::current().id()));
+        }
         let own = PathBuf::from(own);
         if self.random.bool() || !own.exists() {
             let length = self.random.usize(1..50_000);
             open(&own, OpenOptions::new().write(true).create(true))?.write_all_at(&bytes(1, length), 0)?;
+        }
+        if self.stores == Stores::Clean {
+            open(&own, OpenOptions::new().read(true))?.sync_data()?;
         }
         let mut mapped = Mapped::open(&own)?;
         for _ in 0..self.random.u8(1..4) {

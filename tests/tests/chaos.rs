@@ -24,22 +24,22 @@ fn chaos(arguments: &[&str]) {
 
 #[test]
 fn chaos_on_ext4_leaves_both_sides_equal() {
-    chaos(&["--fs", "ext4"]);
+    chaos(&["--fs", "ext4", "--plan", "auto"]);
 }
 
 #[test]
 fn chaos_on_xfs_leaves_both_sides_equal() {
-    chaos(&["--fs", "xfs"]);
+    chaos(&["--fs", "xfs", "--plan", "auto"]);
 }
 
 #[test]
 fn chaos_on_btrfs_leaves_both_sides_equal() {
-    chaos(&["--fs", "btrfs"]);
+    chaos(&["--fs", "btrfs", "--plan", "auto"]);
 }
 
 #[test]
 fn chaos_on_tmpfs_leaves_both_sides_equal() {
-    chaos(&["--fs", "tmpfs"]);
+    chaos(&["--fs", "tmpfs", "--plan", "auto"]);
 }
 
 /// Found by seeds 810318435 and 4228734284 on ext4, when a start compared the tree by size and time.

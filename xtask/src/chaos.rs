@@ -11,7 +11,7 @@ use crate::world;
 /// What is handed on; see `tests/src/bin/chaos.rs`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How long, of each file system [default: 2].
+    /// How long, of each file system and plan [default: 2].
     #[arg(long, value_name = "N")]
     minutes: Option<f64>,
     /// Replays the random part of a run.
@@ -20,7 +20,7 @@ pub(crate) struct Options {
     /// ext4, xfs, btrfs or tmpfs; without it all of them, one after the other.
     #[arg(long, value_name = "F")]
     fs: Option<String>,
-    /// auto: whatever this kernel permits; fanotify: as on a machine without BPF [default: auto].
+    /// auto: whatever this kernel permits; fanotify: as on a machine without BPF; without it both, one after the other.
     #[arg(long, value_name = "P")]
     plan: Option<String>,
     /// Faults of these kinds only, by their names in the summary, with commas.
@@ -31,8 +31,8 @@ pub(crate) struct Options {
     workers: Option<u32>,
 }
 
-/// Runs it with the binaries in `built`. The last line of each file system is its summary in JSON; a failing run says
-/// its seed, and where it left both trees and the logs.
+/// Runs it with the binaries in `built`. The last line of each run is its summary in JSON, and after several the
+/// last of all is their total; a failing run says its seed, and where it left both trees and the logs.
 pub(crate) fn run(built: &Path, options: &Options) -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--quiet", "--package", "ebbtide-tests", "--bin", "chaos"]);

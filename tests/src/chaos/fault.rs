@@ -23,10 +23,12 @@ pub(super) enum Fault {
     RsyncdStaysAway,
     FillDisk,
     DiskHasRoom,
+    Reload,
+    WrongReload,
 }
 
 /// How often each comes, and what it is called.
-const KINDS: [(Fault, usize, &str); 13] = [
+const KINDS: [(Fault, usize, &str); 15] = [
     (Fault::KillSender, 4, "kill-sender"),
     (Fault::KillTracker, 4, "kill-tracker"),
     (Fault::KillBoth, 4, "kill-both"),
@@ -40,6 +42,8 @@ const KINDS: [(Fault, usize, &str); 13] = [
     (Fault::RsyncdStaysAway, 2, "rsyncd-stays-away"),
     (Fault::FillDisk, 3, "fill-disk"),
     (Fault::DiskHasRoom, 2, "disk-has-room"),
+    (Fault::Reload, 4, "reload"),
+    (Fault::WrongReload, 1, "wrong-reload"),
 ];
 
 impl Fault {
@@ -121,6 +125,14 @@ impl Fault {
             }
             Fault::DiskHasRoom => {
                 world.empty();
+                0
+            }
+            Fault::Reload => {
+                world.reload(random);
+                0
+            }
+            Fault::WrongReload => {
+                world.reload_wrongly();
                 0
             }
         }

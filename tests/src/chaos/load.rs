@@ -15,7 +15,7 @@ use fastrand::Rng;
 use super::programs::Program;
 use super::world::World;
 use crate::machine::bound_to_us;
-use crate::{Kind, Ops};
+use crate::{Kind, Ops, Stores};
 
 /// All of them.
 pub(super) struct Load {
@@ -28,10 +28,16 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn new(world: &World, random: &mut Rng, workers: usize) -> Load {
-        // Elsewhere there are stores that no program sees.
-        let mmap = world.from.kind() == Kind::Ext4 && world.daemon.sees_mapped_stores();
+        let stores = match world.from.kind() {
+            _ if !world.daemon.sees_mapped_stores() => Stores::None,
+            Kind::Ext4 | Kind::Xfs => Stores::Any,
+            // Without kprobes nothing sees the first store to a page that a write has dirtied.
+            Kind::Btrfs => Stores::Clean,
+            // They move no time there, so that the sender takes the file for what it sent.
+            Kind::Tmpfs => Stores::None,
+        };
         let source = world.source();
-        let mut worker = || Worker::start(&source, random.u64(..), mmap);
+        let mut worker = || Worker::start(&source, random.u64(..), stores);
         let workers = (0..workers).map(|_| worker()).collect();
         Load { source, workers, running: Vec::new(), stop: Arc::default(), programs: 0 }
     }
@@ -98,13 +104,17 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(source: &Path, seed: u64, mmap: bool) -> Worker {
+    fn start(source: &Path, seed: u64, stores: Stores) -> Worker {
         let own = std::env::current_exe().expect("this program has a path");
         let mut process = bound_to_us(own)
             .arg("work")
             .arg(source)
             .arg(seed.to_string())
-            .args(mmap.then_some("--mmap"))
+            .arg(match stores {
+                Stores::None => "none",
+                Stores::Clean => "clean",
+                Stores::Any => "any",
+            })
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -135,7 +145,7 @@ impl Drop for Worker {
 }
 
 /// What a process with random operations does: follows the words on its standard input until that ends.
-pub fn work(source: &Path, seed: u64, mmap: bool) {
+pub fn work(source: &Path, seed: u64, stores: Stores) {
     let (sender, words) = mpsc::channel();
     thread::spawn(move || {
         let lines = std::io::stdin().lines().map_while(Result::ok);
@@ -145,10 +155,7 @@ pub fn work(source: &Path, seed: u64, mmap: bool) {
             }
         }
     });
-    let mut ops = Ops::new(source, seed, 1);
-    if !mmap {
-        ops = ops.without_mmap();
-    }
+    let mut ops = Ops::new(source, seed, 1).storing(stores);
     while let Ok(word) = words.recv() {
         match word.split_once(' ') {
             None if word == "run" => {

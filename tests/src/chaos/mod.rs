@@ -6,10 +6,13 @@
 //! was seen must be accounted for. One seed decides kinds, order and gaps of all of it; what meets what is up to the
 //! machine. A run that fails keeps source, destination, status and logs.
 
+mod config;
 mod fault;
 mod identity;
 mod load;
+mod plan;
 mod programs;
+mod total;
 mod world;
 
 use std::collections::BTreeMap;
@@ -27,6 +30,7 @@ use world::World;
 
 pub use identity::expect_accounted;
 pub use load::work;
+pub use total::Total;
 
 /// What a run is to be.
 #[derive(Clone, Debug)]
@@ -64,6 +68,8 @@ pub struct Summary {
     pub rounds: u64,
     /// How often each kind of fault came.
     pub by_kind: BTreeMap<&'static str, u64>,
+    /// What watched the source.
+    pub plan: String,
     /// How often ebbtide began in which way when it was started again.
     pub beginnings: BTreeMap<String, u64>,
     /// Why it ended before its time.
@@ -80,6 +86,13 @@ impl Chaos {
         let mut summary = Summary::default();
         let mut random = Rng::with_seed(self.seed);
         let mut world = World::new(self)?;
+        let plan = world.plan();
+        summary.plan = plan::describe(&plan);
+        eprintln!("{}: {}", self.title(), summary.plan);
+        if let Some(lacks) = plan::lacks(self.kind, &plan).filter(|_| !self.fanotify_alone) {
+            summary.failure = Some(lacks);
+            return Ok(summary);
+        }
         let mut load = Load::new(&world, &mut random, self.workers);
         while began.elapsed() < self.length && summary.failure.is_none() {
             let round = catch_unwind(AssertUnwindSafe(|| {
@@ -138,6 +151,7 @@ impl Chaos {
         json!({
             "fs": self.kind.name(),
             "plan": if self.fanotify_alone { "fanotify" } else { "auto" },
+            "watched": summary.plan,
             "seed": self.seed,
             "seconds": seconds,
             "operations": summary.operations,

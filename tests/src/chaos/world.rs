@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use rustix::fs::FallocateFlags;
+use serde_json::Value;
 
+use super::config::Config;
 use super::load::Load;
 use super::{Chaos, identity};
 use crate::programs::program;
@@ -22,6 +24,7 @@ pub(super) struct World {
     pub(super) rsyncd: Rsyncd,
     pub(super) from: FileSystem,
     to: FileSystem,
+    config: Config,
     /// Copies of the programs under another path.
     copies: Scratch,
     /// The releases of rsync that this machine has.
@@ -39,26 +42,46 @@ impl World {
     pub(super) fn new(chaos: &Chaos) -> Result<World, Skip> {
         let from = FileSystem::sized(chaos.kind, SIZE)?;
         let to = FileSystem::sized(Kind::Ext4, SIZE)?;
-        let (source, destination) = (from.dir("source"), to.dir("destination"));
-        let module = Module::new("m", &destination).chroot(true);
-        let rsyncd = Rsyncd::start(Release::Installed, [module])?;
+        let modules = DESTINATIONS.map(|name| Module::new(name, &to.dir(name)).chroot(true));
+        let rsyncd = Rsyncd::start(Release::Installed, modules)?;
         let proxy = Proxy::to(&rsyncd.address());
-        let url = rsyncd.url_at("m", &proxy.address());
-        let setup = Setup::new(&source).to(url).option("--timeout", "20");
-        let setup = if chaos.fanotify_alone { setup.fanotify_alone() } else { setup };
+        let urls = DESTINATIONS.map(|name| rsyncd.url_at(name, &proxy.address()));
+        let config = Config::new(from.dir("source"), chaos.fanotify_alone, urls);
+        let setup = Setup::from_file(&config.text());
         let releases = Release::ALL.into_iter().filter(|release| release.program().is_ok()).collect();
         let daemon = setup.start();
         let (copies, began) = (copies(), Instant::now());
         let (small, copy, beginnings, story) = (Vec::new(), false, BTreeMap::new(), Vec::new());
-        Ok(World { daemon, proxy, rsyncd, from, to, copies, releases, small, copy, beginnings, story, began })
+        Ok(World {
+            daemon,
+            proxy,
+            rsyncd,
+            from,
+            to,
+            config,
+            copies,
+            releases,
+            small,
+            copy,
+            beginnings,
+            story,
+            began,
+        })
     }
 
     pub(super) fn source(&self) -> PathBuf {
         self.from.root().join("source")
     }
 
-    fn destination(&self) -> PathBuf {
-        self.to.root().join("destination")
+    /// Those that must be equal to the source.
+    fn destinations(&self) -> impl Iterator<Item = PathBuf> {
+        let names = DESTINATIONS.into_iter().take(if self.config.both { 2 } else { 1 });
+        names.map(|name| self.to.root().join(name))
+    }
+
+    /// What watches the source, as `ebbtide status` tells it.
+    pub(super) fn plan(&self) -> Value {
+        self.daemon.status()["mirrors"][0]["plan"].clone()
     }
 
     /// For the story of this run.
@@ -104,6 +127,34 @@ impl World {
         self.note(&format!("began: {beginning}"));
     }
 
+    /// HUP with a config file that says something else, or the same.
+    pub(super) fn reload(&mut self, random: &mut Rng) {
+        self.config.change(random);
+        let text = self.config.text();
+        self.note(&format!("reload: {:?}", self.config));
+        self.reload_until(&text, "the configuration is read again");
+        crate::eventually("ebbtide answers again", || self.answers().then_some(()));
+    }
+
+    /// HUP with a config file that cannot be used; then the old one is there again, for the next start.
+    pub(super) fn reload_wrongly(&mut self) {
+        let good = self.config.text();
+        let wrong = good.replace("delete = true", "delte = true");
+        self.reload_until(&wrong, "the new configuration cannot be used");
+        self.daemon.rewrite(&good);
+    }
+
+    fn reload_until(&mut self, text: &str, told: &str) {
+        let times = |daemon: &Daemon| daemon.log().matches(told).count();
+        let before = times(&self.daemon);
+        self.daemon.reload(text);
+        crate::eventually(told, || (times(&self.daemon) > before).then_some(()));
+    }
+
+    fn answers(&self) -> bool {
+        self.daemon.ask(&["status", "--json"]).status.success()
+    }
+
     /// Another release of rsync takes over.
     pub(super) fn change_release(&mut self, random: &mut Rng) {
         let release = self.releases[random.usize(..self.releases.len())];
@@ -133,12 +184,15 @@ impl World {
             assert!(began.elapsed() < PATIENCE, "ebbtide wait does not return:\n{:#}", self.daemon.status());
         }
         self.note("settled");
-        let compare = || Referee::default().compare(&self.source(), &self.destination());
-        let verdict = compare();
-        if !verdict.is_equal() {
-            let later = (0..50).any(|_| compare().is_equal());
-            let what = if later { "for a moment: the barrier came too early" } else { "and stays so" };
-            panic!("after everything was acknowledged, the destination differs {what}:\n{verdict}");
+        for destination in self.destinations() {
+            let compare = || Referee::default().compare(&self.source(), &destination);
+            let verdict = compare();
+            if !verdict.is_equal() {
+                let later = (0..50).any(|_| compare().is_equal());
+                let what = if later { "for a moment: the barrier came too early" } else { "and stays so" };
+                let place = destination.display();
+                panic!("after everything was acknowledged, {place} differs {what}:\n{verdict}");
+            }
         }
         identity::expect_accounted(&self.daemon);
     }
@@ -178,9 +232,8 @@ impl World {
         let status = self.daemon.ask(&["status", "--json"]).stdout;
         fs::write(folder.join("status.json"), status).expect("it was just made");
         load.keep(folder);
-        for (name, tree) in [("source", self.source()), ("destination", self.destination())] {
-            let _ =
-                Command::new("cp").args(["-a", "--sparse=always"]).arg(tree).arg(folder.join(name)).status();
+        for tree in self.destinations().chain([self.source()]) {
+            let _ = Command::new("cp").args(["-a", "--sparse=always"]).arg(tree).arg(folder).status();
         }
         eprintln!("source, destination and logs are in {}", folder.display());
     }
@@ -217,6 +270,8 @@ fn copies() -> Scratch {
     scratch
 }
 
+/// Modules, and folders at the destination. The second one comes and goes.
+const DESTINATIONS: [&str; 2] = ["destination", "other"];
 /// Of both file systems.
 const SIZE: usize = mib(1024);
 /// What filling the disk leaves of it, in bytes.
