@@ -134,8 +134,21 @@ pub struct MirrorSpec {
     pub max_delete: Option<MaxDelete>,
     /// rsync's filter rules in their order, each a text by itself (`- *.tmp`), none of them a merge file.
     pub filters: Vec<Vec<u8>>,
+    /// When files that change all the time are sent.
+    pub pace: PaceSpec,
     /// Where it goes, in the order of the configuration.
     pub destinations: Vec<DestinationSpec>,
+}
+
+/// When files that change all the time are sent. With zeros, whenever they changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PaceSpec {
+    /// A file that changed within so many milliseconds is still being written, and waits.
+    pub settle_ms: u64,
+    /// After so many milliseconds it waits no longer.
+    pub max_delay_ms: u64,
+    /// A file whose sending took long rests for so many times as long before it is sent again.
+    pub rest: u32,
 }
 
 /// How many removals at one destination are too many.

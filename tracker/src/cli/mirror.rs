@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ebbtide_feed::{DestinationSpec, MirrorSpec, TlsSpec};
+use ebbtide_feed::{DestinationSpec, MirrorSpec, PaceSpec, TlsSpec};
 
 use super::Failure;
 use crate::daemon::config::{self, Config, Invalid, RuleKind};
@@ -102,9 +102,16 @@ pub(super) struct MirrorArguments {
     /// The user that the sender runs as [default: ebbtide where it exists, else nobody].
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// Milliseconds from the first hint until facts are handed over; what changes meanwhile is sent once [default: 10].
+    /// Milliseconds from the first hint until facts are handed over, and for which a file must be quiet: what changes
+    /// meanwhile is sent once [default: 10].
     #[arg(long, value_name = "MS")]
     settle: Option<u64>,
+    /// Milliseconds after which a file is sent that never is quiet for so long [default: 1000].
+    #[arg(long, value_name = "MS")]
+    max_delay: Option<u64>,
+    /// A file that took longer than a second to send is sent again after so many times as long [default: 2].
+    #[arg(long, value_name = "TIMES")]
+    rest: Option<u32>,
     /// Seconds before the last drain from which on a reconcile looks for changes; five times as many after a reboot
     /// [default: 120].
     #[arg(long, value_name = "SECONDS")]
@@ -131,6 +138,12 @@ impl MirrorArguments {
         if let Some(ms) = self.settle {
             config.settle = config::check_settle(ms).map_err(invalid)?;
         }
+        if let Some(ms) = self.max_delay {
+            config.max_delay = config::check_max_delay(ms).map_err(invalid)?;
+        }
+        if let Some(times) = self.rest {
+            config.rest = config::check_rest(times).map_err(invalid)?;
+        }
         if let Some(seconds) = self.reconcile_margin {
             config.reconcile_margin = Duration::from_secs(seconds.into());
         }
@@ -144,7 +157,7 @@ impl MirrorArguments {
         }
         config.probes = self.probes.unwrap_or(config.probes);
         config.user = self.user.clone().or(config.user);
-        Ok(config)
+        Ok(config.paced())
     }
 
     fn one_mirror(&self) -> Result<Config, Failure> {
@@ -169,6 +182,7 @@ impl MirrorArguments {
                 .transpose()
                 .map_err(invalid)?,
             filters: config::read_rules(rules).map_err(|(_, wrong)| invalid(wrong))?,
+            pace: PaceSpec::default(),
             destinations,
         }];
         config::check_together(&mirrors).map_err(invalid)?;
@@ -179,6 +193,8 @@ impl MirrorArguments {
             probes: ProbeChoice::Auto,
             user: None,
             settle: Duration::from_millis(config::SETTLE_MS),
+            max_delay: Duration::from_millis(config::MAX_DELAY_MS),
+            rest: config::REST,
             reconcile_margin: Duration::from_secs(config::RECONCILE_MARGIN_S.into()),
             mirrors,
         })

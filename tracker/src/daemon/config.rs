@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ebbtide_feed::{DestinationSpec, MaxDelete, MirrorSpec};
+use ebbtide_feed::{DestinationSpec, MaxDelete, MirrorSpec, PaceSpec};
 use ebbtide_filter::{Builder, FilterError, Settings};
 
 use crate::probe::ProbeChoice;
@@ -22,8 +22,12 @@ pub struct Config {
     pub probes: ProbeChoice,
     /// Who the sender runs as; `None` for `ebbtide` where that user exists, else `nobody`.
     pub user: Option<String>,
-    /// From the first hint until facts are handed over.
+    /// From the first hint until facts are handed over, and how long a file must be quiet.
     pub settle: Duration,
+    /// How long a file that never is quiet waits.
+    pub max_delay: Duration,
+    /// How long a file rests that took long to send, in times as long.
+    pub rest: u32,
     /// How much further than to the last drain a reconcile looks back.
     pub reconcile_margin: Duration,
     /// What the last daemon left is dropped: nothing is taken over.
@@ -54,6 +58,14 @@ pub const STATE_DIR: &str = "/var/lib/ebbtide";
 pub const RUNTIME_DIR: &str = "/run/ebbtide";
 /// Default settle window in milliseconds.
 pub const SETTLE_MS: u64 = 10;
+/// Default of `max-delay` in milliseconds.
+pub const MAX_DELAY_MS: u64 = 1000;
+/// Longest `max-delay` in milliseconds.
+pub const LONGEST_DELAY_MS: u64 = 3_600_000;
+/// Default of `rest`.
+pub const REST: u32 = 2;
+/// Greatest `rest`.
+pub const MAX_REST: u32 = 1000;
 /// Default of `reconcile-margin` in seconds.
 pub const RECONCILE_MARGIN_S: u32 = 120;
 /// Longest settle window in milliseconds.
@@ -62,6 +74,17 @@ pub const MAX_SETTLE_MS: u64 = 60_000;
 pub const TIMEOUT_S: u32 = 60;
 /// Default of `contimeout` in seconds.
 pub const CONTIMEOUT_S: u32 = 10;
+
+impl Config {
+    /// Tells the mirrors when files that change all the time are sent.
+    #[must_use]
+    pub fn paced(mut self) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let pace = PaceSpec { settle_ms: ms(self.settle), max_delay_ms: ms(self.max_delay), rest: self.rest };
+        self.mirrors.iter_mut().for_each(|mirror| mirror.pace = pace);
+        self
+    }
+}
 
 /// Checks what no single value shows: that mirrors do not fight over a destination.
 ///
@@ -292,6 +315,31 @@ pub fn check_settle(ms: u64) -> Result<Duration, Invalid> {
         format!("settle {ms}: is out of range"),
         format!("use milliseconds from 0 to {MAX_SETTLE_MS}"),
     ))
+}
+
+/// Checks how long a file that never is quiet waits.
+///
+/// # Errors
+/// It is too long.
+pub fn check_max_delay(ms: u64) -> Result<Duration, Invalid> {
+    if ms <= LONGEST_DELAY_MS {
+        return Ok(Duration::from_millis(ms));
+    }
+    Err(Invalid::new(
+        format!("max-delay {ms}: is out of range"),
+        format!("use milliseconds from 0 to {LONGEST_DELAY_MS}"),
+    ))
+}
+
+/// Checks how long a file rests that took long to send.
+///
+/// # Errors
+/// It is too long.
+pub fn check_rest(times: u32) -> Result<u32, Invalid> {
+    if times <= MAX_REST {
+        return Ok(times);
+    }
+    Err(Invalid::new(format!("rest {times}: is out of range"), format!("use a number from 0 to {MAX_REST}")))
 }
 
 /// Checks the path of a folder at a destination.

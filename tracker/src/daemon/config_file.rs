@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use ebbtide_feed::{DestinationSpec, MaxDelete, MirrorSpec, TlsSpec};
+use ebbtide_feed::{DestinationSpec, MaxDelete, MirrorSpec, PaceSpec, TlsSpec};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -91,6 +91,14 @@ fn parse(text: &str) -> Result<Config, Wrong> {
         Some(ms) => config::check_settle(*ms.get_ref()).map_err(Wrong::at(ms.span()))?,
         None => std::time::Duration::from_millis(config::SETTLE_MS),
     };
+    let max_delay = match file.max_delay {
+        Some(ms) => config::check_max_delay(*ms.get_ref()).map_err(Wrong::at(ms.span()))?,
+        None => std::time::Duration::from_millis(config::MAX_DELAY_MS),
+    };
+    let rest = match file.rest {
+        Some(times) => config::check_rest(*times.get_ref()).map_err(Wrong::at(times.span()))?,
+        None => config::REST,
+    };
     Ok(Config {
         forget: false,
         state_dir: file.state_dir.unwrap_or_else(|| config::STATE_DIR.into()),
@@ -98,11 +106,14 @@ fn parse(text: &str) -> Result<Config, Wrong> {
         probes: file.probes,
         user: file.user,
         settle,
+        max_delay,
+        rest,
         reconcile_margin: std::time::Duration::from_secs(
             file.reconcile_margin.unwrap_or(config::RECONCILE_MARGIN_S).into(),
         ),
         mirrors,
-    })
+    }
+    .paced())
 }
 
 fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
@@ -120,6 +131,7 @@ fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
         xattrs: section.xattrs,
         max_delete: section.max_delete.map(max_delete).transpose()?,
         filters,
+        pace: PaceSpec::default(),
         destinations: section.to.into_iter().map(destination).collect::<Result<_, _>>()?,
     })
 }
@@ -210,8 +222,17 @@ fn tables<'a, 'i>(table: &'a DeTable<'i>, key: &str) -> impl Iterator<Item = &'a
 }
 
 /// Keys at the top level.
-pub const FILE_KEYS: &[&str] =
-    &["state-dir", "runtime-dir", "probes", "user", "settle", "reconcile-margin", "mirror"];
+pub const FILE_KEYS: &[&str] = &[
+    "state-dir",
+    "runtime-dir",
+    "probes",
+    "user",
+    "settle",
+    "max-delay",
+    "rest",
+    "reconcile-margin",
+    "mirror",
+];
 /// Keys of a `[[mirror]]`.
 pub const MIRROR_KEYS: &[&str] = &[
     "source",
@@ -254,6 +275,8 @@ struct File {
     probes: ProbeChoice,
     user: Option<String>,
     settle: Option<Spanned<u64>>,
+    max_delay: Option<Spanned<u64>>,
+    rest: Option<Spanned<u32>>,
     reconcile_margin: Option<u32>,
     #[serde(default)]
     mirror: Vec<Mirror>,
@@ -318,6 +341,7 @@ mod tests {
 
     const GOOD: &str = r#"
         settle = 5
+        rest = 3
         [[mirror]]
         source = "/srv/www"
         delete = true
@@ -351,7 +375,9 @@ mod tests {
     #[test]
     fn a_file_with_one_mirror_and_two_destinations_is_read() {
         let config = parse(GOOD).unwrap();
-        assert_eq!(config.settle.as_millis(), 5);
+        assert_eq!((config.settle.as_millis(), config.max_delay.as_millis(), config.rest), (5, 1000, 3));
+        let pace = PaceSpec { settle_ms: 5, max_delay_ms: 1000, rest: 3 };
+        assert!(config.mirrors.iter().all(|mirror| mirror.pace == pace));
         assert_eq!(config.state_dir, Path::new("/var/lib/ebbtide"));
         let [mirror] = &config.mirrors[..] else { panic!() };
         assert!(mirror.delete && mirror.hard_links && !mirror.numeric_ids);
@@ -383,6 +409,14 @@ mod tests {
         let (line, what, _) =
             wrong("\nsettle = 100000\n[[mirror]]\nsource=\"/a\"\n[[mirror.to]]\nurl=\"rsync://h/m\"\n");
         assert_eq!((line, what.as_str()), (2, "settle 100000: is out of range"));
+        assert_eq!(
+            wrong("max-delay = 3600001\n[[mirror]]\nsource=\"/a\"\n[[mirror.to]]\nurl=\"rsync://h/m\"\n").1,
+            "max-delay 3600001: is out of range"
+        );
+        assert_eq!(
+            wrong("\nrest = 1001\n[[mirror]]\nsource=\"/a\"\n[[mirror.to]]\nurl=\"rsync://h/m\"\n").0,
+            2
+        );
         let (line, what, _) = wrong("[[mirror]]\nsource = \"a\"\n");
         assert_eq!((line, what.as_str()), (2, "source a: is not an absolute path"));
         let (line, _, _) = wrong("[[mirror]]\nsource = \"/a\"\n[[mirror.to]]\nurl = \"h::m\"\n");

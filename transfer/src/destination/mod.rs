@@ -18,6 +18,7 @@ pub(crate) mod mirror;
 mod pause;
 pub(crate) mod refusal;
 mod renamed;
+mod settling;
 mod suspects;
 mod witness;
 mod work;
@@ -44,6 +45,7 @@ use known::Known;
 use mirror::Mirror;
 use pause::Pause;
 use refusal::Refusal;
+use settling::Settling;
 use suspects::{Suspects, is_comparison, sweep};
 use work::{Progress, Work};
 
@@ -53,10 +55,6 @@ const LIMIT: u64 = 4096;
 /// A file that changed so many times in a row while it was read is one that always changes: barriers do not wait for
 /// it any more.
 const RESTLESS: u32 = 5;
-
-/// A file that changed while it was read rests for so many times as long as its session took: a large one that always
-/// changes is not sent over and over, and takes a third of the time at most.
-const REST: u32 = 2;
 
 /// After so many sessions in a row that broke while they followed renames, what was renamed is sent instead.
 const BROKEN_RENAMES: u32 = 3;
@@ -110,6 +108,8 @@ struct Task<C> {
     kept: Known,
     /// Facts that wait by themselves.
     waiting: HashMap<u32, Waiting>,
+    /// Facts whose files are still being written.
+    settling: Settling,
     suspects: Suspects,
     /// The most facts of the next take: fewer after sessions that broke, to find what breaks them.
     limit: u64,
@@ -152,6 +152,7 @@ impl<C: Courier> Destination<C> {
             kept: known.clone(),
             known,
             waiting: HashMap::new(),
+            settling: Settling::default(),
             suspects: Suspects::new(leftovers),
             limit: LIMIT,
             taken: 0,
@@ -202,7 +203,8 @@ impl<C: Courier> Task<C> {
     /// Waits for a take, and meanwhile lets facts go whose pause is over.
     async fn next_take(&mut self) -> Option<Take> {
         loop {
-            let release = self.waiting.values().filter_map(|waiting| waiting.until).min();
+            let waiting = self.waiting.values().filter_map(|waiting| waiting.until);
+            let release = waiting.chain(self.settling.next()).min();
             tokio::select! {
                 take = self.takes.recv() => return take,
                 () = sleep_until(release.unwrap_or_else(Instant::now)), if release.is_some() => self.release(),
@@ -250,6 +252,7 @@ impl<C: Courier> Task<C> {
                 over.insert(*id);
             }
         }
+        over |= self.settling.over();
         self.ledger.release(self.id, over);
     }
 
@@ -292,6 +295,7 @@ impl<C: Courier> Task<C> {
             account: self.account.clone(),
             cautious: self.cautious,
             settled_at: self.suspects.settled_at(),
+            pace: self.settling.pace(self.mirror.spec.pace),
         };
         let end = work.run(facts, progress).await;
         (self.recent, self.known, self.guard) = (work.recent, work.known, work.guard);
@@ -348,7 +352,8 @@ impl<C: Courier> Task<C> {
         started: Instant,
         error: Option<&Failure>,
     ) -> TakeReport {
-        let Progress { mut done, delivered, mut failed, mut replaced, guarded, .. } = progress;
+        let Progress { mut done, delivered, mut failed, mut replaced, guarded, unsettled, sent, .. } =
+            progress;
         let mut held = RoaringBitmap::new();
         let added = self.confirm(facts, &mut done, &mut held, &mut replaced, started);
         if error.is_some_and(Failure::is_late) {
@@ -364,9 +369,16 @@ impl<C: Courier> Task<C> {
         let replaced: Vec<(u32, Vec<Fact>)> = replaced.into_iter().collect();
         for id in done.iter().chain(replaced.iter().map(|(id, _)| *id)) {
             self.waiting.remove(&id);
+            self.settling.done(id);
         }
+        let pace = self.mirror.spec.pace;
+        for (id, hold) in unsettled {
+            self.settling.wait(id, hold, pace);
+            held.insert(id);
+        }
+        self.settling.sent(sent, pace.rest);
         let mut settled = RoaringBitmap::new();
-        let rest = started.elapsed().saturating_mul(REST);
+        let rest = started.elapsed().saturating_mul(pace.rest);
         for id in &delivered {
             if self.hold(id, Pause::CHANGED, rest, None) >= RESTLESS {
                 settled.insert(id);

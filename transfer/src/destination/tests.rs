@@ -8,6 +8,8 @@ use super::fake::Fake;
 use super::*;
 use crate::ledger::{Notice, Started};
 
+mod pace;
+
 /// A source, a daemon in memory, and the task between them.
 struct World {
     folder: tempfile::TempDir,
@@ -19,6 +21,8 @@ struct World {
     seq: u64,
 }
 
+const REST: u32 = 2;
+
 const DESTINATION: DestinationId = DestinationId(0);
 
 impl World {
@@ -29,15 +33,19 @@ impl World {
 
     /// The same with a limit for removals.
     fn guarded(delete: bool, max_delete: Option<ebbtide_feed::MaxDelete>) -> Self {
+        World::with(|spec| (spec.delete, spec.max_delete) = (delete, max_delete))
+    }
+
+    /// The same with whatever `shape` says.
+    fn with(shape: impl FnOnce(&mut MirrorSpec)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["src", "state"] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let spec = MirrorSpec {
+        let mut spec = MirrorSpec {
             source: folder.path().join("src"),
-            delete,
             follow_renames: true,
-            max_delete,
+            pace: ebbtide_feed::PaceSpec { settle_ms: 0, max_delay_ms: 0, rest: REST },
             numeric_ids: false,
             hard_links: true,
             filters: Vec::new(),
@@ -50,6 +58,7 @@ impl World {
             }],
             ..Default::default()
         };
+        shape(&mut spec);
         let started = Ledger::start(&folder.path().join("state"), std::slice::from_ref(&spec)).unwrap();
         let Started { ledger, mut takes, notices, .. } = started;
         let account = Account::new(0, "rsync://fake/m/".into());

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ebbtide_feed::{Fact, RelPath};
 use roaring::RoaringBitmap;
@@ -23,6 +24,7 @@ use crate::plan::list::{Lane, List};
 use crate::plan::look::{Looker, ROOT, ancestors};
 use crate::plan::names::renames::{Origins, Renames};
 use crate::plan::names::{Job, Plan, Sights};
+use crate::plan::pace::{Hold, LARGE, Pace};
 use crate::plan::recent::{Recent, Tick};
 use crate::plan::tree::{Chunk, Start, Tree};
 use crate::plan::{Rules, aliases};
@@ -57,6 +59,10 @@ pub(crate) struct Progress {
     pub(crate) followed: HashSet<RelPath>,
     /// A session is under way that links new names to old ones.
     pub(crate) renaming: bool,
+    /// These wait for so long: their files are still being written, or rest.
+    pub(crate) unsettled: BTreeMap<u32, Hold>,
+    /// Large files that were sent, and how long that took.
+    pub(crate) sent: Vec<(Box<[u8]>, Duration)>,
     /// Something of these is neither sent nor failed: they are looked at again.
     incomplete: RoaringBitmap,
 }
@@ -82,6 +88,8 @@ impl Progress {
         self.delivered -= &self.incomplete | &failed;
         let open = &self.incomplete | &failed | &self.delivered;
         self.replaced.retain(|id, _| !open.contains(*id));
+        self.unsettled.retain(|id, _| !failed.contains(*id));
+        self.done -= self.unsettled.keys().copied().collect::<RoaringBitmap>();
         self.done -= open | self.replaced.keys().copied().collect::<RoaringBitmap>();
     }
 }
@@ -109,6 +117,8 @@ pub(crate) struct Work<C> {
     /// No directory is compared before this: an earlier session may still be running at the daemon.
     pub(crate) settled_at: Instant,
     pub(crate) guard: Guard,
+    /// Which files wait.
+    pub(crate) pace: Pace,
 }
 
 impl<C: Courier> Work<C> {
@@ -134,7 +144,8 @@ impl<C: Courier> Work<C> {
             self.look_whether_empty();
         }
         let (plan, tick) = self.plan(facts).await?;
-        let Plan { lists, trees, renames, done, failed, notes } = plan;
+        let Plan { lists, trees, renames, done, unsettled, failed, notes } = plan;
+        progress.unsettled.extend(unsettled);
         progress.done |= done;
         progress.failed.extend(failed.into_iter().map(|(id, path, why)| (id, (path, why))));
         let sent = self.send_lists(lists, renames, tick, progress).await;
@@ -188,9 +199,10 @@ impl<C: Courier> Work<C> {
         let (links, mirror) = (self.ledger.links(), self.mirror);
         let (facts, mut recent) = (Arc::clone(facts), std::mem::take(&mut self.recent));
         let origins = std::mem::take(&mut self.origins);
+        let pace = std::mem::take(&mut self.pace);
         let is_short = facts.len() <= FEW;
         let make = move || {
-            let sights = Sights::new(&facts, looker, rules).with_origins(origins);
+            let sights = Sights::new(&facts, looker, rules).with_origins(origins).with_pace(pace);
             let tick = sights.tick;
             (sights.plan(&links, mirror, &mut recent, rules), tick, recent)
         };
@@ -296,8 +308,13 @@ impl<C: Courier> Work<C> {
         let removes = !list.missing.is_empty();
         let orders = Orders { lane: list.lane, removes, acknowledge, ..Orders::default() };
         let all = list.to_entries();
+        let began = Instant::now();
         let delivery = match self.push(orders, all.clone()).await {
-            Ok(delivery) => delivery,
+            Ok(delivery) => {
+                let took = began.elapsed();
+                progress.sent.extend(large_files(list).map(|name| (name.into(), took)));
+                delivery
+            }
             Err(broken) => {
                 salvage(job, &all, &broken, list.missing.len(), progress);
                 return Err(broken.into());
@@ -531,6 +548,12 @@ fn some_entries(list: &List, wanted: &[usize]) -> (Vec<usize>, Vec<Entry>) {
     }
     let some = list.entries.iter().enumerate().filter(|(_, entry)| names.contains(&*entry.name));
     some.map(|(at, entry)| (at, entry.clone().with_role(DirRole::Plain))).unzip()
+}
+
+/// The names of a list's files that may take long.
+fn large_files(list: &List) -> impl Iterator<Item = &[u8]> {
+    let is_large = |entry: &&Entry| entry.meta.is_file() && entry.meta.size >= LARGE;
+    list.entries.iter().filter(is_large).map(|entry| &*entry.name)
 }
 
 /// Whether the files of a list are so large that acknowledging each costs little beside sending it again.

@@ -16,6 +16,7 @@ pub(crate) mod list;
 pub(crate) mod look;
 pub(crate) mod moves;
 pub(crate) mod names;
+pub(crate) mod pace;
 pub(crate) mod recent;
 pub(crate) mod tree;
 

@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 
 use super::list::{Lane, List};
 use super::look::{Hidden, Looker, Sight};
+use super::pace::{Hold, Pace};
 use super::recent::{Recent, Tick};
 use super::tree::Start;
 use super::{Rules, aliases};
@@ -45,6 +46,7 @@ pub(crate) struct Sights {
     looker: Looker,
     /// Where things were that were renamed.
     origins: Origins,
+    pace: Pace,
 }
 
 /// A fact, looked at.
@@ -86,6 +88,8 @@ pub(crate) struct Plan {
     pub(crate) renames: Renames,
     /// Facts that there is nothing to do for.
     pub(crate) done: RoaringBitmap,
+    /// Facts whose files are still being written, or rest, and how long they wait.
+    pub(crate) unsettled: Vec<(u32, Hold)>,
     /// Facts that cannot be looked at: id, name, reason.
     pub(crate) failed: Vec<(u32, RelPath, String)>,
     /// What is to be noted of inodes with several names when a fact is done.
@@ -115,12 +119,17 @@ impl Sights {
             let goal = goal(fact, &mut looker, rules);
             goals.push(Seen { id: *id, path: fact.path().clone(), goal, left: None });
         }
-        Sights { tick, facts: goals, looker, origins: Origins::new() }
+        Sights { tick, facts: goals, looker, origins: Origins::new(), pace: Pace::default() }
     }
 
     /// The same with what is known of renames.
     pub(crate) fn with_origins(self, origins: Origins) -> Self {
         Sights { origins, ..self }
+    }
+
+    /// The same with what waits.
+    pub(crate) fn with_pace(self, pace: Pace) -> Self {
+        Sights { pace, ..self }
     }
 
     /// Makes the lists.
@@ -334,7 +343,11 @@ impl Drafting {
             Goal::Update { name, look, data } if left.is_none() && recent.has(&name, &look.meta, data) => {
                 self.plan.done.insert(id);
             }
-            Goal::Update { name, look, .. } => {
+            Goal::Update { name, look, data } => {
+                if let Some(hold) = self.hold(id, &name, &look).filter(|_| data) {
+                    self.plan.unsettled.push((id, hold));
+                    return;
+                }
                 let position = job.list.add(&name, &look, DirRole::Plain);
                 job.updates.push((id, vec![position]));
                 if let Some(inode) = shared_inode(&look) {
@@ -344,6 +357,10 @@ impl Drafting {
                 }
             }
         }
+    }
+
+    fn hold(&self, id: u32, name: &[u8], look: &Look) -> Option<Hold> {
+        look.meta.is_file().then(|| self.sights.pace.hold(id, name, &look.meta))?
     }
 
     /// Puts all names of an inode into the list.
