@@ -41,14 +41,15 @@ impl Pace {
         rest.filter(|rest| !rest.is_zero()).map(Hold::Rest).or_else(settling)
     }
 
-    /// How long it takes until the file has been quiet for long enough. A ctime of the future tells of a clock that was set.
+    /// How long it takes until the file has been quiet for long enough. That is told by its mtime: ctime moves also when it is
+    /// renamed or linked, and a program that sets mtime is through with writing.
     fn settling(&self, meta: &Meta) -> Option<Duration> {
         if self.settle.is_zero() {
             return None;
         }
         let now = clock_gettime(ClockId::Realtime);
         let nanos = |secs: i64, nanos: i64| i128::from(secs) * 1_000_000_000 + i128::from(nanos);
-        let Time { secs, nanos: part } = meta.ctime;
+        let Time { secs, nanos: part } = meta.mtime;
         let quiet = nanos(now.tv_sec, now.tv_nsec) - nanos(secs, part.into());
         let quiet = Duration::from_nanos(u64::try_from(quiet).ok()?);
         self.settle.checked_sub(quiet).filter(|left| !left.is_zero())
@@ -62,8 +63,8 @@ mod tests {
     fn changed(before: Duration) -> Meta {
         let now = clock_gettime(ClockId::Realtime);
         let at = Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32) - before;
-        let ctime = Time { secs: at.as_secs() as i64, nanos: at.subsec_nanos() };
-        Meta { mode: 0o100_644, nlink: 1, ctime, ..Meta::MISSING }
+        let mtime = Time { secs: at.as_secs() as i64, nanos: at.subsec_nanos() };
+        Meta { mode: 0o100_644, nlink: 1, mtime, ..Meta::MISSING }
     }
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -79,9 +80,9 @@ mod tests {
     }
 
     #[test]
-    fn a_ctime_of_the_future_and_a_window_of_nothing_hold_up_nothing() {
+    fn an_mtime_of_the_future_and_a_window_of_nothing_hold_up_nothing() {
         let mut ahead = changed(Duration::ZERO);
-        ahead.ctime.secs += 7200;
+        ahead.mtime.secs += 7200;
         assert_eq!(Pace { settle: HOUR, ..Pace::default() }.hold(1, b"f", &ahead), None);
         assert_eq!(Pace::default().hold(1, b"f", &changed(Duration::ZERO)), None);
     }
