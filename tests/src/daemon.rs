@@ -109,15 +109,21 @@ impl Setup {
     /// # Panics
     /// When it ends instead, with its log.
     pub fn start(self) -> Daemon {
+        self.start_in(None)
+    }
+
+    /// The same with its state in this folder.
+    ///
+    /// # Panics
+    /// When it ends instead, with its log.
+    pub fn start_with_state(self, state: &Path) -> Daemon {
+        self.start_in(Some(state.to_owned()))
+    }
+
+    fn start_in(self, state: Option<PathBuf>) -> Daemon {
         let folder = Scratch::new("ebbtide");
-        let mut daemon = Daemon {
-            setup: self,
-            process: None,
-            folder,
-            programs: None,
-            environment: Vec::new(),
-            state: None,
-        };
+        let mut daemon =
+            Daemon { setup: self, process: None, folder, programs: None, environment: Vec::new(), state };
         daemon.start_again();
         daemon
     }
@@ -171,7 +177,7 @@ impl Daemon {
             .arg("run")
             .args(self.setup.arguments(self.folder.path()))
             .arg("--state-dir")
-            .arg(self.state.clone().unwrap_or_else(|| self.folder.dir("state")))
+            .arg(self.state_dir())
             .arg("--runtime-dir")
             .arg(self.runtime_dir())
             .env("EBBTIDE_SEND", self.program("ebbtide-send"))
@@ -359,7 +365,7 @@ impl Daemon {
     /// Ends what it left in the kernel for its next start.
     pub fn unload(&self) {
         let mut command = Command::new(program("ebbtide"));
-        command.arg("unload").arg("--state-dir").arg(self.folder.path().join("state"));
+        command.arg("unload").arg("--state-dir").arg(self.state_dir());
         // A process of its own that still ends may hold the folder; the next start of any daemon sweeps then.
         let _ = command.arg("--runtime-dir").arg(self.runtime_dir()).stdin(Stdio::null()).output();
     }
@@ -382,6 +388,10 @@ impl Daemon {
     /// Folder of its control socket.
     pub fn runtime_dir(&self) -> PathBuf {
         self.folder.dir("run")
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| self.folder.dir("state"))
     }
 
     fn log_path(&self) -> PathBuf {

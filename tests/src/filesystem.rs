@@ -50,6 +50,8 @@ impl Kind {
 pub struct FileSystem {
     kind: Kind,
     root: PathBuf,
+    /// Not of a tmpfs.
+    image: PathBuf,
     scratch: Scratch,
 }
 
@@ -71,15 +73,34 @@ impl FileSystem {
             return Err(Skip(format!("mounting {} needs root", kind.name())));
         }
         let scratch = Scratch::new(kind.name());
+        let image = scratch.path().join("image");
+        FileSystem::on(kind, size, scratch, image)
+    }
+
+    /// The same with its image in memory, so that nothing waits for a disk.
+    ///
+    /// # Errors
+    /// What this machine lacks.
+    pub fn in_memory(kind: Kind, size: usize) -> Result<FileSystem, Skip> {
+        let scratch = Scratch::new(kind.name());
+        // A shorter name than `root`, so that it is taken away later.
+        let memory = scratch.dir("m");
+        // Room for what file systems write besides.
+        let option = format!("size={}", size + size / 4);
+        mount(Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]), &memory)?;
+        FileSystem::on(kind, size, scratch, memory.join("image"))
+    }
+
+    fn on(kind: Kind, size: usize, scratch: Scratch, image: PathBuf) -> Result<FileSystem, Skip> {
         let root = scratch.dir("root");
         match kind.mkfs() {
-            Some(mkfs) => mount_image(kind, mkfs, &scratch.path().join("image"), size, &root)?,
+            Some(mkfs) => mount_image(kind, mkfs, &image, size, &root)?,
             None => mount(
                 Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]),
                 &root,
             )?,
         }
-        Ok(FileSystem { kind, root, scratch })
+        Ok(FileSystem { kind, root, image, scratch })
     }
 
     /// Which one it is.
@@ -130,9 +151,8 @@ impl FileSystem {
     /// # Panics
     /// When that fails.
     pub fn mount_again(&self) {
-        let image = self.scratch.path().join("image");
-        let again =
-            mount(Command::new("mount").args(["-t", self.kind.name(), "-o", "loop"]).arg(image), &self.root);
+        let mut command = Command::new("mount");
+        let again = mount(command.args(["-t", self.kind.name(), "-o", "loop"]).arg(&self.image), &self.root);
         again.expect("it was mounted before");
     }
 

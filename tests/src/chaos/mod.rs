@@ -85,7 +85,7 @@ impl Chaos {
         let began = Instant::now();
         let mut summary = Summary::default();
         let mut random = Rng::with_seed(self.seed);
-        let mut world = World::new(self)?;
+        let mut world = World::new(self, &mut random)?;
         let plan = world.plan();
         summary.plan = plan::describe(&plan);
         eprintln!("{}: {}", self.title(), summary.plan);
@@ -179,6 +179,6 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// Faults of one round.
-const FAULTS: std::ops::Range<u32> = 1..7;
+const FAULTS: std::ops::Range<u32> = 2..10;
 /// Before, between and after them.
-const GAP_MS: std::ops::Range<u64> = 10..700;
+const GAP_MS: std::ops::Range<u64> = 10..1_500;

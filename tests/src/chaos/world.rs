@@ -24,6 +24,7 @@ pub(super) struct World {
     pub(super) rsyncd: Rsyncd,
     pub(super) from: FileSystem,
     to: FileSystem,
+    _state: FileSystem,
     config: Config,
     /// Copies of the programs under another path.
     copies: Scratch,
@@ -39,9 +40,11 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(chaos: &Chaos) -> Result<World, Skip> {
-        let from = FileSystem::sized(chaos.kind, SIZE)?;
-        let to = FileSystem::sized(Kind::Ext4, SIZE)?;
+    pub(super) fn new(chaos: &Chaos, random: &mut Rng) -> Result<World, Skip> {
+        // Mostly in memory: more happens while nothing waits for a disk.
+        let make = if random.u8(..4) == 0 { FileSystem::sized } else { FileSystem::in_memory };
+        let (from, to, state) =
+            (make(chaos.kind, SIZE)?, make(Kind::Ext4, SIZE)?, make(Kind::Tmpfs, mib(256))?);
         let modules = DESTINATIONS.map(|name| Module::new(name, &to.dir(name)).chroot(true));
         let rsyncd = Rsyncd::start(Release::Installed, modules)?;
         let proxy = Proxy::to(&rsyncd.address());
@@ -49,7 +52,7 @@ impl World {
         let config = Config::new(from.dir("source"), chaos.fanotify_alone, urls);
         let setup = Setup::from_file(&config.text());
         let releases = Release::ALL.into_iter().filter(|release| release.program().is_ok()).collect();
-        let daemon = setup.start();
+        let daemon = setup.start_with_state(&state.dir("state"));
         let (copies, began) = (copies(), Instant::now());
         let (small, copy, beginnings, story) = (Vec::new(), false, BTreeMap::new(), Vec::new());
         Ok(World {
@@ -58,6 +61,7 @@ impl World {
             rsyncd,
             from,
             to,
+            _state: state,
             config,
             copies,
             releases,
