@@ -41,7 +41,7 @@ fn main() -> Result<()> {
 fn round(bpf: &mut Bpf) -> Result<()> {
     let epoch = bpf.flip()?;
     bpf.read_ring(show);
-    for (slot, marks) in bpf.old_side() {
+    for (slot, marks) in bpf.old_side()? {
         let (changed, data, mapped) = (marks.changed.len(), marks.data.len(), marks.mapped.len());
         println!("{epoch:?} slot {}: {changed} changed, {data} data, {mapped} mapped", slot.index());
     }

@@ -25,7 +25,7 @@ use crate::control::{self, Answer, ClientId, Heard, Request, Server, SyncWhat};
 use crate::engine::{Event, Remedy, Waiter};
 use crate::sys::poll::Timer;
 use crate::sys::signal::EndSignals;
-use crate::sys::{self, SysError};
+use crate::sys::{self, SysError, memory};
 
 mod people;
 mod reload;
@@ -107,6 +107,7 @@ impl RunError {
 /// It cannot start, or a system call that nothing works without failed.
 pub fn run(config: &Config, reload: Option<&Reload<'_>>) -> Result<End, RunError> {
     let started = Instant::now();
+    memory::keep_little();
     let signals = EndSignals::block()?;
     let user = sender::find_user(config.user.as_deref())?;
     let binary = sender::find_binary()?;
@@ -542,7 +543,15 @@ impl Daemon {
     }
 
     fn account(&self) -> control::AccountStatus {
-        let (accounts, tally) = (self.core.tracker.accounts(), self.core.tracker.tally());
+        let tally = self.core.tracker.tally();
+        let accounts = match self.core.tracker.accounts() {
+            Ok(accounts) => accounts,
+            // What cannot be counted does not add up.
+            Err(e) => {
+                tracing::error!(error = %e, cause = %e.source, "marks cannot be counted");
+                return control::AccountStatus::default();
+            }
+        };
         let step = |seen, handled, pending| control::StepStatus { seen, handled, pending };
         let marks = step(accounts.marks.seen, accounts.marks.handled, accounts.marks.pending);
         let hints = step(accounts.noted, tally.taken + accounts.folded, accounts.waiting);

@@ -12,7 +12,7 @@ use ebbtide_feed::codec::{self, CodecError, Decoder};
 use ebbtide_feed::{ToSender, ToTracker};
 
 use crate::sys::poll::Poller;
-use crate::sys::{self, privilege};
+use crate::sys::{self, memory, privilege};
 
 /// Who the sender runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +84,11 @@ pub fn find_binary() -> Result<PathBuf, SenderError> {
 pub fn command(binary: &Path, user: &User, argument: &str) -> Command {
     let mut command = Command::new(binary);
     command.arg(argument).current_dir("/");
+    let (variable, value) = memory::keeps_little();
+    // What somebody set on purpose stays.
+    if std::env::var_os(variable).is_none() {
+        command.env(variable, value);
+    }
     privilege::confine(&mut command, user.uid, user.gid);
     command
 }

@@ -306,17 +306,18 @@ impl Tracker {
         self.watched.iter().map(|watched| watched.fold.items() + watched.resolver.waiting()).sum()
     }
 
-    pub(super) fn accounts(&self) -> Accounts {
+    pub(super) fn accounts(&self) -> sys::Result<Accounts> {
         let folds = || self.watched.iter().map(|watched| &watched.fold);
         let waiting = folds().map(Fold::items).sum();
-        Accounts {
-            marks: self.marks.as_ref().map(|marks| marks.account()).unwrap_or_default(),
+        let marks = self.marks.as_ref().map_or_else(|| Ok(Default::default()), |marks| marks.account())?;
+        Ok(Accounts {
+            marks,
             noted: self.tally.noted + folds().map(Fold::noted).sum::<u64>(),
             folded: self.tally.folded + folds().map(Fold::folded).sum::<u64>(),
             waiting,
             open: self.drain.iter().flat_map(|drain| &drain.work).map(|(_, work)| work.items()).sum(),
             lost: self.marks.as_ref().map(|marks| marks.all_lost()).unwrap_or_default(),
-        }
+        })
     }
 
     /// Whether marks are in use, so that a tick of the clock must pass between a flip and the hand-over.

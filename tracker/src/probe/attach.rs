@@ -232,14 +232,15 @@ impl Marks for Attached {
         self.bpf.is_resumed()
     }
 
-    fn all_marked(&self, fs: Fs) -> Bits {
-        let marks = self.of_fs(fs).and_then(|slot| self.bpf.all_marked().remove(&slot));
-        marks.map(all_bits).unwrap_or_default()
+    fn all_marked(&self, fs: Fs) -> sys::Result<Bits> {
+        let Some(slot) = self.of_fs(fs) else { return Ok(Bits::default()) };
+        let mut marked = self.bpf.all_marked().map_err(failed("look at the bitmap"))?;
+        Ok(marked.remove(&slot).map(all_bits).unwrap_or_default())
     }
 
     fn flip(&mut self) -> sys::Result<u64> {
         let ended = self.bpf.flip().map_err(failed("flip of the bitmap"))?;
-        let sides = self.bpf.old_side().into_iter();
+        let sides = self.bpf.old_side().map_err(failed("look at the bitmap"))?.into_iter();
         let slots = &self.slots;
         self.ended = sides
             .flat_map(|(slot, marks)| {
@@ -262,8 +263,8 @@ impl Marks for Attached {
         self.bpf.counters().marks
     }
 
-    fn account(&self) -> Account {
-        self.bpf.account()
+    fn account(&self) -> sys::Result<Account> {
+        self.bpf.account().map_err(failed("look at the bitmap"))
     }
 
     fn all_lost(&self) -> (u64, u64) {

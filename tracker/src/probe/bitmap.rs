@@ -8,21 +8,25 @@ mod recycle;
 
 use std::{
     mem::offset_of,
-    sync::atomic::{AtomicU64, Ordering, fence},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering, fence},
+    },
     time::{Duration, Instant},
 };
 
 use ebbtide_abi::{Chunk, Control, Cpu, PLANES, Plane, RETIRED, SIDES, WORDS_PER_PLANE, first_ino_of};
 use roaring::RoaringTreemap;
 
-use crate::sys::bpf::Words;
+use crate::sys;
+use crate::sys::bpf::{Windows, Words};
 
 pub(crate) use recycle::{Recycler, Retired};
 
 /// The shared memory of the bitmap.
 #[derive(Debug)]
 pub(crate) struct Bitmap {
-    slab: Words,
+    slab: Windows,
     heads: Words,
     dirty: Words,
     control: Words,
@@ -47,9 +51,17 @@ pub struct Marks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stuck;
 
+/// A chunk that is looked at.
+struct Shown {
+    window: Arc<Words>,
+    /// Its first word there.
+    at: usize,
+}
+
 impl Bitmap {
-    /// `map` gives the memory of a map: its name in the object, and its length in words.
+    /// `slab` shows the chunks, `map` gives the memory of any other map: its name in the object, and its length in words.
     pub(crate) fn new<E>(
+        slab: Windows,
         chunks: u32,
         cpus: u32,
         map: impl Fn(&'static str, usize) -> Result<Words, E>,
@@ -57,7 +69,7 @@ impl Bitmap {
         use ebbtide_abi::maps;
         let count = chunks as usize;
         Ok(Bitmap {
-            slab: map(maps::SLAB, count * words::<Chunk>())?,
+            slab,
             heads: map(maps::HEADS, count)?,
             dirty: map(maps::DIRTY, SIDES * dirty_words(chunks))?,
             control: map(maps::CONTROL, words::<Control>())?,
@@ -110,42 +122,55 @@ impl Bitmap {
     }
 
     /// What the side of an ended epoch holds, given to `each` chunk by chunk with the chunk's key.
-    pub(crate) fn read(&self, epoch: u64, mut each: impl FnMut(u64, &dyn Fn(Plane, &mut RoaringTreemap))) {
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no memory to show it with, here and below.
+    pub(crate) fn read(
+        &self,
+        epoch: u64,
+        mut each: impl FnMut(u64, &dyn Fn(Plane, &mut RoaringTreemap)),
+    ) -> sys::Result<()> {
         let side = side_of(epoch);
         self.dirty_chunks(side, |index| {
-            let key = self.key(index);
-            each(key, &|plane, into| collect(self.plane(index, side, plane), first_ino_of(key), into));
-        });
+            let (key, chunk) = (self.key(index), self.chunk(index)?);
+            each(key, &|plane, into| collect(chunk.plane(side, plane), first_ino_of(key), into));
+            Ok(())
+        })
     }
 
     /// Zeroes the side of an ended epoch; `each` is told the chunks that had bits, by index and key. Returns how many
     /// marks that were.
-    pub(crate) fn clear(&self, epoch: u64, mut each: impl FnMut(u32, u64)) -> u64 {
+    pub(crate) fn clear(&self, epoch: u64, mut each: impl FnMut(u32, u64)) -> sys::Result<u64> {
         let side = side_of(epoch);
-        let standing = self.standing_on(side);
+        let standing = self.standing_on(side)?;
         self.dirty_chunks(side, |index| {
+            let chunk = self.chunk(index)?;
             for plane in [Plane::Changed, Plane::Data, Plane::Mapped] {
-                self.plane(index, side, plane).iter().for_each(|word| word.store(0, Ordering::Relaxed));
+                chunk.plane(side, plane).iter().for_each(|word| word.store(0, Ordering::Relaxed));
             }
             each(index, self.key(index));
-        });
+            Ok(())
+        })?;
         self.dirty_side(side).iter().for_each(|word| word.store(0, Ordering::Relaxed));
         fence(Ordering::SeqCst);
-        standing
+        Ok(standing)
     }
 
     /// Marks that stand on either side.
-    pub(crate) fn standing(&self) -> u64 {
+    pub(crate) fn standing(&self) -> sys::Result<u64> {
         (0..SIDES).map(|side| self.standing_on(side)).sum()
     }
 
-    fn standing_on(&self, side: usize) -> u64 {
+    fn standing_on(&self, side: usize) -> sys::Result<u64> {
         let mut standing = 0;
         self.dirty_chunks(side, |index| {
-            let words = self.plane(index, side, Plane::Changed).iter();
+            let chunk = self.chunk(index)?;
+            let words = chunk.plane(side, Plane::Changed).iter();
             standing += words.map(|word| u64::from(word.load(Ordering::SeqCst).count_ones())).sum::<u64>();
-        });
-        standing
+            Ok(())
+        })?;
+        Ok(standing)
     }
 
     /// Whether a chunk has bits on either side, as far as programs have got.
@@ -179,15 +204,17 @@ impl Bitmap {
         self.heads.all()[index as usize].load(Ordering::SeqCst) & !RETIRED
     }
 
-    fn dirty_chunks(&self, side: usize, mut each: impl FnMut(u32)) {
+    fn dirty_chunks(&self, side: usize, mut each: impl FnMut(u32) -> sys::Result<()>) -> sys::Result<()> {
+        let mut done = Ok(());
         for (i, word) in self.dirty_side(side).iter().enumerate() {
             for_each_bit(word.load(Ordering::SeqCst), |bit| {
                 let index = i as u32 * 64 + bit;
-                if index < self.chunks {
-                    each(index);
+                if index < self.chunks && done.is_ok() {
+                    done = each(index);
                 }
             });
         }
+        done
     }
 
     fn dirty_side(&self, side: usize) -> &[AtomicU64] {
@@ -195,13 +222,20 @@ impl Bitmap {
         &self.dirty.all()[side * count..][..count]
     }
 
-    fn plane(&self, index: u32, side: usize, plane: Plane) -> &[AtomicU64] {
-        let at = index as usize * words::<Chunk>() + (side * PLANES + plane as usize) * WORDS_PER_PLANE;
-        &self.slab.all()[at..][..WORDS_PER_PLANE]
+    fn chunk(&self, index: u32) -> sys::Result<Shown> {
+        let (window, at) = self.slab.around(index as usize * words::<Chunk>())?;
+        Ok(Shown { window, at })
     }
 
     fn epoch_word(&self) -> &AtomicU64 {
         &self.control.all()[offset_of!(Control, epoch) / WORD]
+    }
+}
+
+impl Shown {
+    fn plane(&self, side: usize, plane: Plane) -> &[AtomicU64] {
+        let at = self.at + (side * PLANES + plane as usize) * WORDS_PER_PLANE;
+        &self.window.all()[at..][..WORDS_PER_PLANE]
     }
 }
 
@@ -228,6 +262,11 @@ fn side_of(epoch: u64) -> usize {
 /// Words of one side of the summary.
 fn dirty_words(chunks: u32) -> usize {
     chunks.div_ceil(64) as usize
+}
+
+/// Words of the slab for so many chunks, and of one window of it: 192 KiB.
+pub(crate) fn slab_words(chunks: u32) -> (usize, usize) {
+    (chunks as usize * words::<Chunk>(), 64 * words::<Chunk>())
 }
 
 fn words<T>() -> usize {

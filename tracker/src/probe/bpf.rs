@@ -150,10 +150,11 @@ impl Bpf {
         if let Some(dir) = &options.pin {
             object::pin_maps(&loaded.ebpf, dir)?;
         }
+        let slab = object::slab(&loaded.ebpf, chunks)?;
         let bitmap =
-            Bitmap::new(chunks, loaded.cpus, |name, words| object::memory(&loaded.ebpf, name, words))?;
+            Bitmap::new(slab, chunks, loaded.cpus, |name, words| object::memory(&loaded.ebpf, name, words))?;
         // Maps may have been in use before.
-        let handled = bitmap.sum(offset_of!(Cpu, transitions) / WORD).saturating_sub(bitmap.standing());
+        let handled = bitmap.sum(offset_of!(Cpu, transitions) / WORD).saturating_sub(bitmap.standing()?);
         let states = object::memory(&loaded.ebpf, ebbtide_abi::maps::SLOTS, MAX_SLOTS as usize * SLOT_WORDS)?;
         Ok(Bpf {
             bitmap,
@@ -250,16 +251,20 @@ impl Bpf {
     }
 
     /// All that is marked now, of ended epochs and of the one that runs, per device.
-    pub fn all_marked(&self) -> BTreeMap<Slot, Marks> {
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no memory to show the bitmap with.
+    pub fn all_marked(&self) -> Result<BTreeMap<Slot, Marks>, BpfError> {
         let running = self.bitmap.epoch();
-        let mut all = self.side(running);
-        for (slot, marks) in self.side(running.wrapping_sub(1)) {
+        let mut all = self.side(running)?;
+        for (slot, marks) in self.side(running.wrapping_sub(1))? {
             let both = all.entry(slot).or_default();
             both.changed |= marks.changed;
             both.data |= marks.data;
             both.mapped |= marks.mapped;
         }
-        all
+        Ok(all)
     }
 
     /// Stops marking a device. Its marks are dropped; its slot is used again when its chunks have come back.
@@ -316,11 +321,15 @@ impl Bpf {
     }
 
     /// The inodes that were marked in the epoch that ended, per device. Reading changes nothing.
-    pub fn old_side(&self) -> BTreeMap<Slot, Marks> {
-        self.ended.map(|ended| self.side(ended.0)).unwrap_or_default()
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no memory to show the bitmap with.
+    pub fn old_side(&self) -> Result<BTreeMap<Slot, Marks>, BpfError> {
+        self.ended.map_or_else(|| Ok(BTreeMap::new()), |ended| self.side(ended.0))
     }
 
-    fn side(&self, epoch: u64) -> BTreeMap<Slot, Marks> {
+    fn side(&self, epoch: u64) -> Result<BTreeMap<Slot, Marks>, BpfError> {
         let mut all = BTreeMap::<Slot, Marks>::new();
         self.bitmap.read(epoch, |key, bits| {
             let slot = slot_of(key);
@@ -330,19 +339,21 @@ impl Bpf {
                 bits(Plane::Data, &mut marks.data);
                 bits(Plane::Mapped, &mut marks.mapped);
             }
-        });
-        all
+        })?;
+        Ok(all)
     }
 
     /// Zeroes the old side. To be called only when all it stood for is durable.
     ///
     /// # Errors
     ///
-    /// When chunks cannot be given back to the programs; the side is cleared nevertheless.
+    /// When chunks cannot be given back to the programs; the side is cleared nevertheless. When the kernel has no memory
+    /// to show the bitmap with: it is not.
     pub fn clear_old(&mut self) -> Result<(), BpfError> {
-        let Some(ended) = self.ended.take() else { return Ok(()) };
+        let Some(ended) = self.ended else { return Ok(()) };
         let recycler = &mut self.recycler;
-        self.handled += self.bitmap.clear(ended.0, |index, key| recycler.saw(index, key, ended.0));
+        self.handled += self.bitmap.clear(ended.0, |index, key| recycler.saw(index, key, ended.0))?;
+        self.ended = None;
         self.give_back(ended)?;
         self.retire(ended)
     }
@@ -366,17 +377,21 @@ impl Bpf {
     }
 
     /// What became of all marks.
-    pub fn account(&self) -> Account {
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no memory to show the bitmap with.
+    pub fn account(&self) -> Result<Account, BpfError> {
         let sum = |offset: usize| self.bitmap.sum(offset / WORD);
         let both = |offset: usize| sum(offset) + sum(offset + WORD);
         // A program sets the bit, then counts it, then leaves.
         let seen_before = sum(offset_of!(Cpu, transitions));
         let left = both(offset_of!(Cpu, exit));
-        let pending = self.bitmap.standing();
+        let pending = self.bitmap.standing()?;
         let seen = sum(offset_of!(Cpu, transitions));
         let entered = both(offset_of!(Cpu, enter));
         let at_work = entered.saturating_sub(left);
-        Account { seen_before, seen, handled: self.handled, pending, at_work }
+        Ok(Account { seen_before, seen, handled: self.handled, pending, at_work })
     }
 
     /// Marks lost since the last call, per device that is on. After one the device must be looked at as a whole,

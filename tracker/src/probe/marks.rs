@@ -31,7 +31,10 @@ pub trait Marks {
     /// one after.
     fn is_resumed(&self) -> bool;
     /// All that is marked now, of every epoch.
-    fn all_marked(&self, fs: Fs) -> Bits;
+    ///
+    /// # Errors
+    /// The bitmap cannot be looked at.
+    fn all_marked(&self, fs: Fs) -> sys::Result<Bits>;
     /// Lets the programs write the other side, waits until none writes the old one any more, and returns the epoch
     /// that ended.
     ///
@@ -43,12 +46,16 @@ pub trait Marks {
     /// Zeroes the bits of the ended epoch: what they stand for is durable.
     ///
     /// # Errors
-    /// The programs cannot be given back what they need; the bits are zero nevertheless.
+    /// The programs cannot be given back what they need; the bits are zero nevertheless. The bitmap cannot be looked
+    /// at: they are not.
     fn forget(&mut self) -> sys::Result<()>;
     /// Marks seen since the programs were attached.
     fn seen(&self) -> u64;
     /// What became of the inodes that were marked.
-    fn account(&self) -> Account;
+    ///
+    /// # Errors
+    /// The bitmap cannot be looked at.
+    fn account(&self) -> sys::Result<Account>;
     /// Marks that were lost, and records of marks that found no room, since the programs were attached.
     fn all_lost(&self) -> (u64, u64);
     /// Marks lost for good since this was asked last.

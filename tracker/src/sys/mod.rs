@@ -9,6 +9,7 @@ pub mod btf;
 pub mod fanotify;
 pub mod file;
 pub mod handle;
+pub mod memory;
 pub mod mounts;
 pub mod poll;
 pub mod privilege;

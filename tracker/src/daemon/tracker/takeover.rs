@@ -180,7 +180,10 @@ impl Tracker {
         if let Some(spool) = &mut self.spool {
             spool.gap(*device);
         }
-        let bits = self.marks.as_ref().map(|marks| marks.all_marked(fs)).unwrap_or_default();
+        let bits = match self.marks.as_ref().map(|marks| marks.all_marked(fs)).transpose() {
+            Ok(bits) => bits.unwrap_or_default(),
+            Err(e) => return self.distrust(fs, &e.to_string(), beginnings, without),
+        };
         let gap = Gap { fs, form: *form, anchor, scope: &self.scope, bits: &bits };
         let found = gap.search(fold);
         self.tally.listed += found.listed;
@@ -192,12 +195,19 @@ impl Tracker {
         );
         if found.unsure > 0 {
             let why = format!("the whereabouts of {} changed directories are not known", found.unsure);
-            for (mirror, beginning) in beginnings.iter_mut().enumerate().filter(|(mirror, _)| of_fs(*mirror))
-            {
-                tracing::warn!(mirror, why, "not taken over");
-                if *beginning == Beginning::TakenOver {
-                    *beginning = Beginning::of(Err(Strange::Lost(why.clone())), &without[mirror]);
-                }
+            self.distrust(fs, &why, beginnings, without);
+        }
+    }
+
+    /// No mirror of this file system is taken over.
+    fn distrust(&self, fs: Fs, why: &str, beginnings: &mut [Beginning], without: &[Beginning]) {
+        let roots = &self.scope.roots;
+        for (mirror, beginning) in
+            beginnings.iter_mut().enumerate().filter(|(mirror, _)| roots[*mirror].fs == fs)
+        {
+            tracing::warn!(mirror, why, "not taken over");
+            if *beginning == Beginning::TakenOver {
+                *beginning = Beginning::of(Err(Strange::Lost(why.to_owned())), &without[mirror]);
             }
         }
     }

@@ -9,7 +9,8 @@ use super::*;
 const CHUNKS: u32 = 130;
 
 fn bitmap() -> Bitmap {
-    Bitmap::new(CHUNKS, 2, |_, words| Words::anonymous(words)).unwrap()
+    let slab = Windows::of_words(Words::anonymous(slab_words(CHUNKS).0).unwrap());
+    Bitmap::new(slab, CHUNKS, 2, |_, words| Words::anonymous(words)).unwrap()
 }
 
 /// Does what a program does, on CPU `cpu`: enters, sets the bit and the summary, leaves.
@@ -22,7 +23,8 @@ fn mark(bitmap: &Bitmap, cpu: usize, index: u32, key: u64, bit: usize, plane: Pl
         let entered = side_of(bitmap.epoch()) == side;
         if entered {
             bitmap.heads.all()[index as usize].store(key, Ordering::SeqCst);
-            bitmap.plane(index, side, plane)[bit / 64].fetch_or(1 << (bit % 64), Ordering::SeqCst);
+            bitmap.chunk(index).unwrap().plane(side, plane)[bit / 64]
+                .fetch_or(1 << (bit % 64), Ordering::SeqCst);
             bitmap.dirty_side(side)[index as usize / 64].fetch_or(1 << (index % 64), Ordering::SeqCst);
         }
         counters[exit + side].fetch_add(1, Ordering::SeqCst);
@@ -34,11 +36,13 @@ fn mark(bitmap: &Bitmap, cpu: usize, index: u32, key: u64, bit: usize, plane: Pl
 
 fn drained(bitmap: &Bitmap, epoch: u64) -> Vec<(u32, Vec<u64>)> {
     let mut all = Vec::new();
-    bitmap.read(epoch, |key, bits| {
-        let mut set = RoaringTreemap::new();
-        bits(Plane::Changed, &mut set);
-        all.push((slot_of(key), set.iter().collect()));
-    });
+    bitmap
+        .read(epoch, |key, bits| {
+            let mut set = RoaringTreemap::new();
+            bits(Plane::Changed, &mut set);
+            all.push((slot_of(key), set.iter().collect()));
+        })
+        .unwrap();
     all
 }
 
@@ -59,7 +63,7 @@ fn a_mark_made_after_the_flip_is_not_on_the_old_side() {
     let ended = bitmap.flip(PATIENCE).unwrap();
     mark(&bitmap, 1, 0, chunk_key(0, 0), 7, Plane::Changed);
     assert_eq!(drained(&bitmap, ended), []);
-    bitmap.clear(ended, |_, _| {});
+    bitmap.clear(ended, |_, _| {}).unwrap();
     let ended = bitmap.flip(PATIENCE).unwrap();
     assert_eq!(drained(&bitmap, ended), [(0, vec![7])]);
 }
@@ -72,11 +76,13 @@ fn planes_are_apart() {
     mark(&bitmap, 0, 5, key, 4095, Plane::Mapped);
     let ended = bitmap.flip(PATIENCE).unwrap();
     let mut marks = Marks::default();
-    bitmap.read(ended, |_, bits| {
-        bits(Plane::Changed, &mut marks.changed);
-        bits(Plane::Data, &mut marks.data);
-        bits(Plane::Mapped, &mut marks.mapped);
-    });
+    bitmap
+        .read(ended, |_, bits| {
+            bits(Plane::Changed, &mut marks.changed);
+            bits(Plane::Data, &mut marks.data);
+            bits(Plane::Mapped, &mut marks.mapped);
+        })
+        .unwrap();
     assert_eq!(marks.changed.len(), 0);
     assert_eq!(marks.data.iter().collect::<Vec<_>>(), [4096]);
     assert_eq!(marks.mapped.iter().collect::<Vec<_>>(), [8191]);
@@ -90,7 +96,7 @@ fn clearing_zeroes_the_old_side_and_only_that() {
     let first = bitmap.flip(PATIENCE).unwrap();
     mark(&bitmap, 0, 64, key, 2, Plane::Changed);
     let mut cleared = Vec::new();
-    bitmap.clear(first, |index, key| cleared.push((index, key)));
+    bitmap.clear(first, |index, key| cleared.push((index, key))).unwrap();
     assert_eq!(cleared, [(64, key)]);
     assert_eq!(drained(&bitmap, first), []);
     assert!(bitmap.is_dirty(64));
@@ -121,8 +127,8 @@ fn no_mark_is_lost_under_thousands_of_flips() {
         let writers = [scope.spawn(writer(0)), scope.spawn(writer(1))];
         let mut drain = || {
             let ended = bitmap.flip(PATIENCE).unwrap();
-            bitmap.read(ended, |key, bits| bits(Plane::Changed, &mut seen[slot_of(key) as usize]));
-            bitmap.clear(ended, |_, _| {});
+            bitmap.read(ended, |key, bits| bits(Plane::Changed, &mut seen[slot_of(key) as usize])).unwrap();
+            bitmap.clear(ended, |_, _| {}).unwrap();
         };
         while !writers.iter().all(ScopedJoinHandle::is_finished) {
             drain();

@@ -13,8 +13,9 @@ use aya::{
 use ebbtide_abi::{Layout, SIDES, globals, maps};
 
 use super::{error::BpfError, layout};
+use crate::probe::bitmap::slab_words;
 use crate::sys::{
-    bpf::{LayoutGlobal, Words},
+    bpf::{LayoutGlobal, Windows, Words},
     btf::Btf,
 };
 
@@ -128,6 +129,14 @@ impl Loaded {
 pub(super) fn memory(ebpf: &Ebpf, name: &'static str, words: usize) -> Result<Words, BpfError> {
     let Some(Map::Array(map)) = ebpf.map(name) else { return Err(BpfError::Missing { what: "map", name }) };
     Ok(Words::of_map(map.fd().as_fd(), words)?)
+}
+
+/// The memory of the chunks.
+pub(super) fn slab(ebpf: &Ebpf, chunks: u32) -> Result<Windows, BpfError> {
+    let name = maps::SLAB;
+    let Some(Map::Array(map)) = ebpf.map(name) else { return Err(BpfError::Missing { what: "map", name }) };
+    let (words, window) = slab_words(chunks);
+    Ok(Windows::of_map(map.fd().as_fd(), words, window)?)
 }
 
 /// Takes a map out of the object.

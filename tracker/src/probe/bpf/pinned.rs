@@ -12,8 +12,8 @@ use super::{
     BpfError, DEVICE_PLACES, Losses, SLOT_WORDS, SlotUse, WORD, devices::Devices, layout, object,
     object::Options, programs,
 };
-use crate::probe::bitmap::{Bitmap, Recycler};
-use crate::sys::bpf::Words;
+use crate::probe::bitmap::{Bitmap, Recycler, slab_words};
+use crate::sys::bpf::{Windows, Words};
 
 impl super::Bpf {
     /// Takes over what [`Bpf::load`](super::Bpf::load) with these options and this `pin` left: marks of the epoch that
@@ -25,9 +25,12 @@ impl super::Bpf {
     pub fn take_over(options: &Options, pin: &Path) -> Result<Self, BpfError> {
         let chunks = options.chunks();
         let layout = layout::find(&layout::kernel_types()?)?;
-        let bitmap = Bitmap::new(chunks, object::possible_cpus(), |name, words| memory(pin, name, words))?;
+        let (words, window) = slab_words(chunks);
+        let slab = Windows::of_map(open(pin, maps::SLAB)?.fd().as_fd(), words, window)?;
+        let cpus = object::possible_cpus();
+        let bitmap = Bitmap::new(slab, chunks, cpus, |name, words| memory(pin, name, words))?;
         let devices = Devices::new(memory(pin, maps::DEVICES, DEVICE_PLACES as usize)?);
-        let handled = bitmap.sum(offset_of!(Cpu, transitions) / WORD).saturating_sub(bitmap.standing());
+        let handled = bitmap.sum(offset_of!(Cpu, transitions) / WORD).saturating_sub(bitmap.standing()?);
         let mut bpf = super::Bpf {
             handled,
             recycler: Recycler::new(chunks),
