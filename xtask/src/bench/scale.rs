@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::report::Run;
-use super::trees::{self, Trees};
-use super::{Bench, median, percentile};
+use super::trees::{self, Stage, Trees};
+use super::{Bench, median, percentile, turns};
 use crate::world::ebbtide::Ebbtide;
 use crate::world::process::begins_with;
 use crate::world::rsyncd::Rsyncd;
@@ -36,49 +36,94 @@ struct Figures {
 #[derive(Clone, Copy)]
 struct Memory(u64, u64);
 
-/// Measures and reports.
+/// A tree, its destination and the daemon between them.
+struct Site {
+    stage: Stage,
+    /// Until it goes away.
+    destination: Option<Rsyncd>,
+    daemon: Ebbtide,
+    idle: Memory,
+    /// Milliseconds of processor before the first change that counts.
+    before: f64,
+    milliseconds: Vec<f64>,
+}
+
+/// Measures and reports: all sizes at the same time, one change here and then one there, so that whatever else goes on
+/// on this machine meets all of them.
 pub(super) fn measure(bench: &Bench, trees: &mut Trees, run: &mut Run) -> Result<()> {
     run.columns(&["files", "change", "milliseconds", "processor_ms", "tracker_bytes", "sender_bytes"]);
-    let mut all = Vec::new();
-    for &files in &bench.options.files {
-        all.push(size(bench, trees, run, files)?);
+    let files = &bench.options.files;
+    let mut sites =
+        files.iter().map(|&files| Site::start(bench, trees, files)).collect::<Result<Vec<_>>>()?;
+    let changes = bench.options.changes as u64;
+    for number in 0..WARM + changes {
+        for at in turns(&(0..sites.len()).collect::<Vec<_>>(), number as usize) {
+            let site = &mut sites[at];
+            // The first changes warm up what every later one finds.
+            if number == WARM {
+                site.before = processor(&site.daemon)?;
+            }
+            let took = site.change(number)?;
+            if number >= WARM {
+                let cells =
+                    row(site.stage.files, &number.to_string(), &format!("{took:.3}"), "", Memory(0, 0));
+                run.figures(&cells);
+                site.milliseconds.push(took);
+            }
+        }
     }
+    let spent = sites
+        .iter()
+        .map(|site| Ok((processor(&site.daemon)? - site.before) / changes.max(1) as f64))
+        .collect::<Result<Vec<_>>>()?;
+    let all = sites
+        .into_iter()
+        .zip(spent)
+        .map(|(site, spent)| site.fill(run, spent))
+        .collect::<Result<Vec<_>>>()?;
     report(&all, run);
     Ok(())
 }
 
-fn size(bench: &Bench, trees: &mut Trees, run: &mut Run, files: u64) -> Result<Figures> {
-    let stage = trees.stage(files)?;
-    let (source, mirror) = (stage.source(), stage.mirror());
-    let destination = Rsyncd::start(&bench.scratch, "scale", &mirror)?;
-    let mut daemon = Ebbtide::start(&bench.ebbtide, &source, &destination.url(), &bench.scratch)?;
-    daemon.until_up(LIMIT)?;
-    daemon.wait(LIMIT)?;
-    let idle = memory(&daemon)?;
-    // The first changes warm up what every later one finds.
-    for number in 0..WARM {
-        change(&mut daemon, &source, &mirror, files, number)?;
+impl Site {
+    /// In step.
+    fn start(bench: &Bench, trees: &mut Trees, files: u64) -> Result<Self> {
+        let scratch = bench.scratch.join(format!("scale-{files}"));
+        fs::create_dir_all(&scratch).with_context(|| format!("create {}", scratch.display()))?;
+        let stage = trees.stage_beside(files, &format!("-{files}"))?;
+        let destination = Rsyncd::start(&scratch, "scale", &stage.mirror())?;
+        let url = destination.url();
+        let mut daemon = Ebbtide::start(&bench.ebbtide, &stage.source(), &url, &scratch)?;
+        daemon.until_up(LIMIT)?;
+        daemon.wait(LIMIT)?;
+        let idle = memory(&daemon)?;
+        println!(" {files} files are in step");
+        let destination = Some(destination);
+        Ok(Site { stage, destination, daemon, idle, before: 0.0, milliseconds: Vec::new() })
     }
-    let before = processor(&daemon)?;
-    let mut milliseconds = Vec::new();
-    for number in WARM..WARM + bench.options.changes as u64 {
-        let took = change(&mut daemon, &source, &mirror, files, number)?;
-        run.figures(&row(files, &number.to_string(), &format!("{took:.3}"), "", Memory(0, 0)));
-        milliseconds.push(took);
+
+    fn change(&mut self, number: u64) -> Result<f64> {
+        let (source, mirror) = (self.stage.source(), self.stage.mirror());
+        change(&mut self.daemon, &source, &mirror, self.stage.files, number)
     }
-    let spent = (processor(&daemon)? - before) / bench.options.changes.max(1) as f64;
-    // The destination goes away, and changes wait.
-    drop(destination);
-    let pending = files.min(PENDING);
-    for number in 0..pending {
-        write(&source.join(trees::name(number)), format!("pending {number:>20}\n").as_bytes())?;
+
+    /// The destination goes away, and changes wait.
+    fn fill(mut self, run: &mut Run, spent: f64) -> Result<Figures> {
+        drop(self.destination.take());
+        let files = self.stage.files;
+        let waits = files.min(PENDING);
+        for number in 0..waits {
+            let path = self.stage.source().join(trees::name(number));
+            write(&path, format!("pending {number:>20}\n").as_bytes())?;
+        }
+        let all_wait = || Ok(waiting(&self.daemon)? >= waits);
+        wait::until("everything shall be pending", Instant::now(), LIMIT, all_wait)?;
+        let pending = memory(&self.daemon)?;
+        run.figures(&row(files, "idle", "", &format!("{spent:.3}"), self.idle));
+        run.figures(&row(files, "pending", "", "", pending));
+        self.daemon.stop()?;
+        Ok(Figures { files, milliseconds: self.milliseconds, processor: spent, idle: self.idle, pending })
     }
-    wait::until("everything shall be pending", Instant::now(), LIMIT, || Ok(waiting(&daemon)? >= pending))?;
-    let full = memory(&daemon)?;
-    run.figures(&row(files, "idle", "", &format!("{spent:.3}"), idle));
-    run.figures(&row(files, "pending", "", "", full));
-    daemon.stop()?;
-    Ok(Figures { files, milliseconds, processor: spent, idle, pending: full })
 }
 
 fn row(files: u64, change: &str, took: &str, spent: &str, memory: Memory) -> Vec<String> {
@@ -163,7 +208,9 @@ fn report(all: &[Figures], run: &mut Run) {
     run.table("one change, and memory, by size of the tree", &table);
     run.say(" p50, p99: from the write until the destination's file read the same. processor: of both processes, for one");
     run.say(" change and the `ebbtide wait` after it. memory: resident, of the tracker and of the sender; pending: while");
-    run.say(" so many changed files wait for a destination that is away.");
+    run.say(
+        " so many changed files wait for a destination that is away. All sizes in turns, at the same time.",
+    );
     let middle: Vec<f64> = all.iter().map(|figures| median(&figures.milliseconds)).collect();
     if let (Some(least), Some(most)) =
         (middle.iter().copied().reduce(f64::min), middle.iter().copied().reduce(f64::max))

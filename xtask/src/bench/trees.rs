@@ -46,13 +46,18 @@ impl Trees {
     /// Mounts a tree of `files` files and its destination, which are made if this is the first time.
     /// All their entries have been looked at once: the caches are warm.
     pub(super) fn stage(&mut self, files: u64) -> Result<Stage> {
+        self.stage_beside(files, "")
+    }
+
+    /// The same beside others, which have other words for `place`.
+    pub(super) fn stage_beside(&mut self, files: u64, place: &str) -> Result<Stage> {
         if !self.made.contains_key(&files) {
             let images = self.make(files)?;
             self.made.insert(files, images);
         }
         let [source, mirror] = &self.made[&files];
-        let mounts =
-            [source.mount(&self.scratch.join("source"))?, mirror.mount(&self.scratch.join("mirror"))?];
+        let at = |side: &str| self.scratch.join(format!("{side}{place}"));
+        let mounts = [source.mount(&at("source"))?, mirror.mount(&at("mirror"))?];
         let stage = Stage { mounts, files };
         for root in [stage.source(), stage.mirror()] {
             warm(&root)?;
