@@ -189,6 +189,8 @@ fn push_once(
         return push_streamed(args, frame, screen, refused, streamed);
     }
     let chosen = select(args, &frame.filters, &named).map_err(|error| unselectable(&error))?;
+    // As many names as entries; the session needs the entries.
+    drop(named);
     check_rules(&chosen.source)?;
     chosen.problems.iter().for_each(|problem| screen.problem(problem));
     let listing = started.elapsed();

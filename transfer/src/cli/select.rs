@@ -158,11 +158,23 @@ struct Roots {
     /// The same as they were given.
     given: Vec<PathBuf>,
     numbers: HashMap<PathBuf, Option<u16>>,
+    /// The one that was opened last: names of a list all have the same.
+    last: Option<(PathBuf, Option<u16>)>,
     problems: Vec<Problem>,
 }
 
 impl Roots {
     fn open(&mut self, root: &PathBuf) -> Option<u16> {
+        if let Some((_, number)) = self.last.as_ref().filter(|(last, _)| last.as_os_str() == root.as_os_str())
+        {
+            return *number;
+        }
+        let number = self.open_anew(root);
+        self.last = Some((root.clone(), number));
+        number
+    }
+
+    fn open_anew(&mut self, root: &PathBuf) -> Option<u16> {
         if let Some(known) = self.numbers.get(root) {
             return *known;
         }
@@ -292,23 +304,27 @@ impl Trail {
     }
 }
 
-/// Keeps the first of several entries with the same name; of directories, the role that says most.
-fn without_repeats(entries: Vec<Entry>) -> Vec<Entry> {
-    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
-    let mut places: HashMap<Box<[u8]>, usize> = HashMap::with_capacity(entries.len());
-    for entry in entries {
-        match places.get(&entry.name) {
-            Some(place) => {
-                let role = &mut kept[*place].dir;
-                *role = stronger(*role, entry.dir);
-            }
-            None => {
-                places.insert(entry.name.clone(), kept.len());
-                kept.push(entry);
-            }
+/// Keeps the first of several entries with the same name; of directories, the role that says most. In place: what was
+/// named can be millions of entries.
+fn without_repeats(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let mut roles: Vec<DirRole> = entries.iter().map(|entry| entry.dir).collect();
+    let mut repeats = HashSet::new();
+    let mut places: HashMap<&[u8], usize> = HashMap::with_capacity(entries.len());
+    for (at, entry) in entries.iter().enumerate() {
+        let place = *places.entry(&entry.name).or_insert(at);
+        if place != at {
+            roles[place] = stronger(roles[place], entry.dir);
+            repeats.insert(at);
         }
     }
-    kept
+    drop(places);
+    let mut at = 0;
+    entries.retain_mut(|entry| {
+        entry.dir = roles[at];
+        at += 1;
+        !repeats.contains(&(at - 1))
+    });
+    entries
 }
 
 fn stronger(one: DirRole, other: DirRole) -> DirRole {
@@ -323,10 +339,10 @@ fn stronger(one: DirRole, other: DirRole) -> DirRole {
 /// Drops names to be removed below a directory that the source does not have either. Where that directory is to be
 /// removed itself, they go with it; where nobody named it, it is one that has vanished.
 fn without_orphans(entries: Vec<Entry>, walk: &mut Walk<'_>) -> Vec<Entry> {
-    let (missing, mut kept): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.meta.mode == 0);
-    if missing.is_empty() {
-        return kept;
+    if entries.iter().all(|entry| entry.meta.mode != 0) {
+        return entries;
     }
+    let (missing, mut kept): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.meta.mode == 0);
     let dirs: HashSet<&[u8]> =
         kept.iter().filter(|entry| entry.meta.is_dir()).map(|entry| &*entry.name).collect();
     let named: HashSet<Box<[u8]>> = missing.iter().map(|entry| entry.name.clone()).collect();

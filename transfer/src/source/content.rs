@@ -59,7 +59,8 @@ impl OpenFile {
         &self.before
     }
 
-    /// The attributes now, or right after its content was read, if it was read and not mapped.
+    /// The attributes now, or right after its content was read, if it was read and not mapped; those of the list where
+    /// that is believed and the file was as long as it says.
     ///
     /// # Errors
     /// The file system does not tell.
@@ -99,18 +100,24 @@ impl OpenFile {
     }
 
     fn read(&self, mut buffer: Vec<u8>, length: usize) -> io::Result<Content> {
-        buffer.resize(length, 0);
+        // Where the list is believed, one byte more tells whether the file is longer by now, for less than a look.
+        let room = length + usize::from(self.listed);
+        buffer.resize(room, 0);
         let mut done = 0;
-        while done < length {
+        while done < room {
             match self.file.read_at(&mut buffer[done..], done as u64) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.look_after().err().unwrap_or(error)),
             }
+            if done == length {
+                break;
+            }
         }
-        buffer.truncate(done);
-        self.after.set(Some(self.look_after()?));
+        let as_listed = self.listed && done as u64 == self.before.size && done == length;
+        self.after.set(Some(if as_listed { self.before } else { self.look_after()? }));
+        buffer.truncate(done.min(length));
         Ok(Content::Read(buffer))
     }
 

@@ -56,6 +56,10 @@ impl Source {
     /// The rules that hold where a walk begins after it came through these directories, the topmost first.
     pub fn rules_after<'a>(&self, root: u16, way: impl Iterator<Item = &'a [u8]>) -> Arc<dyn Keep> {
         let mut rules = self.rules(root);
+        // Opening all directories on the way to each of many names is most of the work for them.
+        if !self.rules.sieve(root).is_some_and(|sieve| sieve.filters().has_directory_files()) {
+            return rules;
+        }
         for dir in way {
             if let Ok(opened) = self.open_dir(root, dir)
                 && let Some(own) = rules.enter(dir, opened.as_fd())
