@@ -64,6 +64,39 @@ fn a_change_of_acls_or_extended_attributes_alone_arrives() {
 }
 
 #[test]
+fn what_changed_of_them_while_a_killed_daemon_was_away_arrives() {
+    if std::env::var_os("EBBTIDE_TEST_CLIENT").is_some() {
+        return;
+    }
+    // No bit tells of extended attributes while nobody listens.
+    for kind in [Kind::Ext4, Kind::Btrfs] {
+        let (source, destination) = (needs!(FileSystem::new(kind)), needs!(FileSystem::new(kind)));
+        if !keeps_attributes(source.root()) {
+            continue;
+        }
+        let (tree, path) = (source.dir("tree"), destination.dir("d"));
+        Tree::at(&tree).file("plain", b"1").file("d/listed", b"2").file("d/marked", bytes(3, 10_000));
+        set("setfattr", &["-n", "user.first", "-v", "there at the start"], &tree.join("d/marked"));
+        set("setfacl", &["-m", "u:1:rw"], &tree.join("plain"));
+        let rsyncd = needs!(Rsyncd::start(Release::Installed, [module(&path)]));
+        let mut daemon = Setup::new(&tree).to(rsyncd.url("m")).flag("--acls").flag("--xattrs").start();
+        daemon.wait();
+        Referee::default().expect_equal(&tree, &path);
+        daemon.kill();
+        set("setfattr", &["-n", "user.later", "-v", "meanwhile"], &tree.join("d/listed"));
+        set("setfattr", &["-x", "user.first"], &tree.join("d/marked"));
+        set("setfacl", &["-b"], &tree.join("plain"));
+        set("setfacl", &["-d", "-m", "u:2:rwx"], &tree.join("d"));
+        daemon.start_again();
+        daemon.wait();
+        Referee::default().expect_equal(&tree, &path);
+        let start = &daemon.status()["mirrors"][0]["start"];
+        assert_eq!(start["way"], "reconcile", "{start:#}");
+        assert!(start["reason"].as_str().is_some_and(|why| why.contains("nobody listened")), "{start:#}");
+    }
+}
+
+#[test]
 fn a_mirror_without_them_takes_them_in_when_it_is_told_to() {
     if std::env::var_os("EBBTIDE_TEST_CLIENT").is_some() {
         return;

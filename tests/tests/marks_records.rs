@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use ebbtide::probe::bpf::{Bpf, Dev, Options, Place, Slot, TaintReason};
+use ebbtide::sys::with_causes;
 use ebbtide_tests::{FileSystem, Kind, Skip, mib, needs};
 
 struct World {
@@ -28,9 +29,9 @@ impl World {
         let mut bpf = match Bpf::load(options) {
             Ok(bpf) if bpf.coverage("ext4").inodes => bpf,
             Ok(bpf) => {
-                return Err(Skip(format!("this kernel lacks the programs for ext4: {:?}", bpf.programs())));
+                return Err(Skip(format!("this kernel lacks programs for ext4: {}", bpf.refusals())));
             }
-            Err(error) => return Err(Skip(format!("{error}: {:?}", std::error::Error::source(&error)))),
+            Err(error) => return Err(Skip(with_causes(&error))),
         };
         let dev = fs::metadata(fs.root()).expect("a file system of our own does what it is asked").dev();
         let dev = Dev { major: rustix::fs::major(dev), minor: rustix::fs::minor(dev) };

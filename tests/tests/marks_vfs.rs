@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use ebbtide::id::{HandleForm, Ino};
 use ebbtide::probe::bpf::{Bpf, Dev, Hooks, Options, Slot};
 use ebbtide::probe::{Arming, Asked, Names};
+use ebbtide::sys::with_causes;
 use ebbtide_tests::{FileSystem, Kind, Mapped, Skip, kib, needs};
 use rustix::fs::{AtFlags, CWD, FallocateFlags, OFlags, RenameFlags, Timespec, Timestamps, XattrFlags};
 
@@ -27,9 +28,9 @@ impl World {
     fn new(kind: Kind) -> Result<World, Skip> {
         let fs = FileSystem::new(kind)?;
         let loaded = Bpf::load(&Options { hooks: Hooks::Functions, ..Options::default() });
-        let mut bpf = loaded.map_err(|e| Skip(format!("{e}: {:?}", std::error::Error::source(&e))))?;
+        let mut bpf = loaded.map_err(|e| Skip(with_causes(&e)))?;
         if !bpf.coverage(kind.name()).told {
-            return Err(Skip(format!("this kernel lets no program see fsnotify(): {:?}", bpf.programs())));
+            return Err(Skip(format!("no program sees fsnotify() here: {}", bpf.refusals())));
         }
         let slot = bpf.enable_as(device(fs.root()), kind.name()).unwrap();
         let root = File::open(fs.root()).unwrap();

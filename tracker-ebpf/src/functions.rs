@@ -1,10 +1,11 @@
 //! The hooks on functions of the kernel, each with its reason. Each is there twice, for fentry and for kprobes; one of
-//! them is attached where the kernel permits it. Their arguments are bare pointers.
+//! them is attached where the kernel permits it. One that is of use only at a function's end is there for fexit alone.
+//! Their arguments are bare pointers.
 
 use aya_ebpf::{
     EbpfContext,
-    macros::{fentry, kprobe},
-    programs::{FEntryContext, ProbeContext},
+    macros::{fentry, fexit, kprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext},
 };
 
 use crate::{
@@ -84,6 +85,17 @@ fn completed<C: EbpfContext>(ctx: &C, kiocb: *const u8) {
 }
 
 hook!("aio_complete_rw": aio_complete_rw_fentry, aio_complete_rw_kprobe, completed(0));
+
+/// A direct write to an ext4 file is on the disk, and its blocks count as written: this has run to its end. It tells what
+/// `iomap_dio_complete` tells where kernels have that tracepoint, and while nobody listens, when `fsnotify()` is not
+/// reached.
+///
+/// <https://github.com/torvalds/linux/blob/v6.1/fs/ext4/file.c> (`ext4_dio_write_end_io`)
+#[fexit(function = "ext4_dio_write_end_io")]
+fn ext4_dio_write_end_io_fexit(ctx: FExitContext) -> i32 {
+    completed(&ctx, ctx.arg(0));
+    0
+}
 
 /// A store is about to be made through a shared mapping, to a page that could not be written till now: whether the page
 /// is dirty already or not, and whether the clock has ticked or not. Called for some writes, too.

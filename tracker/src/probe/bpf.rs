@@ -182,6 +182,15 @@ impl Bpf {
         self.programs.list()
     }
 
+    /// The programs that are not attached, each with the reason, in one line.
+    pub fn refusals(&self) -> String {
+        let refused = self.programs().iter().filter_map(|program| match &program.state {
+            State::Attached => None,
+            State::Refused(why) => Some(format!("{}: {why}", program.hook.name)),
+        });
+        refused.collect::<Vec<_>>().join("; ")
+    }
+
     /// What the attached programs see on a file system of this type (`ext4`, as mountinfo names it).
     pub fn coverage(&self, fs_type: &str) -> Coverage {
         self.programs.coverage(fs_type)

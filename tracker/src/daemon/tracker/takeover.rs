@@ -121,14 +121,17 @@ impl Tracker {
             ));
         }
         // Records tell where a directory was before it was renamed only if they are made before its name changes, as
-        // those of ext4's tracepoint are; and a number's next user is found only where any generation will do.
-        let tells_moves = watched.plan.probe == Probe::Tracepoints && watched.plan.fs_type == "ext4";
-        let by_bits =
-            watched.plan.directories == Via::Ebpf && watched.asked == Asked::Names && !watched.extended;
-        if by_bits && tells_moves {
+        // those of ext4's tracepoint are, which comes before `fsnotify()` where somebody else listens; and a number's next
+        // user is found only where any generation will do.
+        let tells_moves = watched.plan.fs_type == "ext4"
+            && (watched.plan.probe == Probe::Tracepoints || watched.plan.alone);
+        let by_bits = watched.plan.directories == Via::Ebpf
+            && matches!(watched.asked, Asked::Names | Asked::Attributes)
+            && tells_moves;
+        if by_bits && !watched.extended {
             return Ok(());
         }
-        let lacks = if watched.asked == Asked::Attributes { "extended attributes" } else { "names" };
+        let lacks = if by_bits { "extended attributes" } else { "names" };
         Err(Strange::Lost(format!(
             "nobody listened for a while, and no bits on this file system tell what {lacks} changed"
         )))

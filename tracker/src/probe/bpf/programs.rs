@@ -42,6 +42,11 @@ pub enum HookPlace {
         /// Name of the program for a kprobe.
         kprobe: &'static str,
     },
+    /// At the end of a function.
+    FunctionEnd {
+        /// Name of the program for fexit.
+        fexit: &'static str,
+    },
 }
 
 /// How a program is attached.
@@ -51,6 +56,8 @@ pub enum Way {
     Tracepoint,
     /// At a function's entry, by a call.
     Fentry,
+    /// At a function's end, by a call.
+    Fexit,
     /// At a function's entry, by a breakpoint or what the kernel makes of it.
     Kprobe,
 }
@@ -88,7 +95,7 @@ pub struct Coverage {
     pub mapped: bool,
     /// What VFS tells, by the program on `fsnotify()`.
     pub told: bool,
-    /// Inodes are marked while nobody listens, too: `fsnotify()` is not reached then.
+    /// All of the above is marked while nobody listens, too, but for extended attributes: `fsnotify()` is not reached then.
     pub alone: bool,
 }
 
@@ -104,6 +111,7 @@ impl fmt::Display for Way {
         f.write_str(match self {
             Way::Tracepoint => "tracepoint",
             Way::Fentry => "fentry",
+            Way::Fexit => "fexit",
             Way::Kprobe => "kprobe",
         })
     }
@@ -140,6 +148,9 @@ fn load_each(loaded: &mut Loaded) -> Result<Vec<(Program, bool)>, BpfError> {
     let each = HOOKS.iter().filter(|hook| is_wanted(hook, wanted)).map(|hook| {
         let program = |state| Program { hook: *hook, state, way: None };
         let refused = |reason: &str| program(State::Refused(reason.to_owned()));
+        if hook.name == EXT4_DIRECT && loaded.types.has_typedef(&format!("btf_trace_{DIRECT}")) {
+            return Ok((refused("this kernel has iomap_dio_complete, which tells the same"), false));
+        }
         if hook.place != HookPlace::Tracepoint {
             return Ok((program(State::Attached), false));
         }
@@ -161,7 +172,7 @@ fn is_wanted(hook: &Hook, wanted: Hooks) -> bool {
     let function = hook.place != HookPlace::Tracepoint;
     match wanted {
         Hooks::All => true,
-        Hooks::Functions => function || hook.name == WRITEBACK,
+        Hooks::Functions => function && hook.name != EXT4_DIRECT || hook.name == WRITEBACK,
         Hooks::Tracepoints => !function,
     }
 }
@@ -249,13 +260,14 @@ impl Attached {
             return Coverage::default();
         }
         let (told, ext4) = (has(VFS), fs_type == "ext4");
+        let direct = ext4 && (has(DIRECT) || has(EXT4_DIRECT));
         Coverage {
             inodes: told || ext4 && has(EXT4_INODE),
             extended: told,
-            direct_writes: told || ext4 && has(DIRECT),
+            direct_writes: told || direct,
             mapped: has(WRITEBACK) && !WITHOUT_WRITEBACK.contains(&fs_type),
             told,
-            alone: ext4 && has(EXT4_INODE),
+            alone: ext4 && has(EXT4_INODE) && (direct || !told),
         }
     }
 
@@ -315,6 +327,7 @@ fn reason(error: &ProgramError) -> String {
 const EXT4_INODE: &str = "ext4_mark_inode_dirty";
 const WRITEBACK: &str = "writeback_mark_inode_dirty";
 const DIRECT: &str = "iomap_dio_complete";
+const EXT4_DIRECT: &str = "ext4_dio_write_end_io";
 const XFS_FAULT: &str = "xfs_write_fault";
 
 /// The hook on all that VFS tells.
@@ -324,7 +337,7 @@ pub(super) const VFS: &str = "fsnotify";
 const WITHOUT_WRITEBACK: [&str; 5] = ["tmpfs", "ramfs", "hugetlbfs", "overlay", "zfs"];
 
 /// All hooks.
-const HOOKS: [Hook; 7] = [
+const HOOKS: [Hook; 8] = [
     Hook {
         name: VFS,
         purpose: "all that VFS tells, on every file system",
@@ -350,6 +363,11 @@ const HOOKS: [Hook; 7] = [
         name: DIRECT,
         purpose: "direct writes, when their bytes are on the disk",
         place: HookPlace::Tracepoint,
+    },
+    Hook {
+        name: EXT4_DIRECT,
+        purpose: "direct writes to ext4, when their bytes are on the disk, where there is no tracepoint for it",
+        place: HookPlace::FunctionEnd { fexit: "ext4_dio_write_end_io_fexit" },
     },
     Hook {
         name: XFS_FAULT,

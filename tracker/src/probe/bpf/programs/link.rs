@@ -5,8 +5,8 @@ use std::path::Path;
 use aya::{
     Ebpf,
     programs::{
-        BtfTracePoint, FEntry, KProbe, Program, ProgramError, fentry::FEntryLinkId, kprobe::KProbeLinkId,
-        links::FdLink, tp_btf::BtfTracePointLinkId,
+        BtfTracePoint, FEntry, FExit, KProbe, Program, ProgramError, fentry::FEntryLinkId,
+        fexit::FExitLinkId, kprobe::KProbeLinkId, links::FdLink, tp_btf::BtfTracePointLinkId,
     },
 };
 
@@ -20,6 +20,7 @@ use crate::probe::bpf::{
 pub(super) enum Link {
     Tracepoint(&'static str, BtfTracePointLinkId),
     Fentry(&'static str, FEntryLinkId),
+    Fexit(&'static str, FExitLinkId),
     Kprobe(&'static str, KProbeLinkId),
 }
 
@@ -40,6 +41,7 @@ pub(super) fn attach(loaded: &mut Loaded, hook: &Hook) -> Result<Result<Link, St
             let attached = program::<BtfTracePoint>(&mut loaded.ebpf, hook.name)?.attach();
             Ok(attached.map(|id| Link::Tracepoint(hook.name, id)).map_err(|e| reason(&e)))
         }
+        HookPlace::FunctionEnd { fexit } => Ok(by_fexit(loaded, hook.name, fexit)?.map_err(|e| reason(&e))),
         HookPlace::Function { fentry, kprobe } => {
             let by_call = match by_fentry(loaded, hook.name, fentry)? {
                 Ok(link) => return Ok(Ok(link)),
@@ -62,6 +64,17 @@ fn by_fentry(
     Ok(attached.map(|id| Link::Fentry(name, id)))
 }
 
+fn by_fexit(
+    loaded: &mut Loaded,
+    function: &str,
+    name: &'static str,
+) -> Result<Result<Link, ProgramError>, BpfError> {
+    let btf = &loaded.btf;
+    let fexit = program::<FExit>(&mut loaded.ebpf, name)?;
+    let attached = fexit.load(function, btf).and_then(|()| fexit.attach());
+    Ok(attached.map(|id| Link::Fexit(name, id)))
+}
+
 fn by_kprobe(
     loaded: &mut Loaded,
     function: &str,
@@ -77,6 +90,7 @@ impl Link {
         match self {
             Link::Tracepoint(..) => Way::Tracepoint,
             Link::Fentry(..) => Way::Fentry,
+            Link::Fexit(..) => Way::Fexit,
             Link::Kprobe(..) => Way::Kprobe,
         }
     }
@@ -85,6 +99,7 @@ impl Link {
         let detached = match self {
             Link::Tracepoint(name, id) => program::<BtfTracePoint>(ebpf, name)?.detach(id),
             Link::Fentry(name, id) => program::<FEntry>(ebpf, name)?.detach(id),
+            Link::Fexit(name, id) => program::<FExit>(ebpf, name)?.detach(id),
             Link::Kprobe(name, id) => program::<KProbe>(ebpf, name)?.detach(id),
         };
         detached.map_err(failed)
@@ -100,6 +115,11 @@ impl Link {
             }
             Link::Fentry(name, id) => {
                 let program = program::<FEntry>(ebpf, name)?;
+                object::pin(hook, dir, |path| program.pin(path))?;
+                FdLink::from(program.take_link(id).map_err(failed)?)
+            }
+            Link::Fexit(name, id) => {
+                let program = program::<FExit>(ebpf, name)?;
                 object::pin(hook, dir, |path| program.pin(path))?;
                 FdLink::from(program.take_link(id).map_err(failed)?)
             }
