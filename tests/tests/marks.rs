@@ -56,7 +56,8 @@ impl World {
     /// All marks since the last call, forgotten at once.
     fn drain(&mut self) -> Marks {
         self.bpf.flip().expect("the old side is clear");
-        let marks = self.bpf.old_side().remove(&self.slot).unwrap_or_default();
+        let marks =
+            self.bpf.old_side().expect("the bitmap can be read").remove(&self.slot).unwrap_or_default();
         self.bpf.clear_old().expect("chunks can be given back");
         self.bpf.read_ring(|_| {});
         marks
@@ -333,8 +334,11 @@ fn a_flip_is_refused_until_the_old_side_is_cleared() {
     fs::write(&path, b"y").unwrap();
     world.bpf.flip().unwrap();
     assert!(matches!(world.bpf.flip(), Err(BpfError::NotCleared)));
-    assert!(world.bpf.old_side()[&world.slot].changed.contains(ino(&path)));
-    assert!(world.bpf.old_side()[&world.slot].changed.contains(ino(&path)), "reading changes nothing");
+    assert!(world.bpf.old_side().expect("the bitmap can be read")[&world.slot].changed.contains(ino(&path)));
+    assert!(
+        world.bpf.old_side().expect("the bitmap can be read")[&world.slot].changed.contains(ino(&path)),
+        "reading changes nothing"
+    );
     world.bpf.clear_old().unwrap();
     assert!(world.bpf.flip().is_ok());
 }
@@ -347,8 +351,12 @@ fn another_file_system_is_not_marked_until_it_is_enabled_nor_after_it_is_disable
     let drain = |world: &mut World, slot: Slot| {
         fs::write(&file, b"x").unwrap();
         world.bpf.flip().unwrap();
-        let marked =
-            world.bpf.old_side().remove(&slot).is_some_and(|marks| marks.changed.contains(ino(&file)));
+        let marked = world
+            .bpf
+            .old_side()
+            .expect("the bitmap can be read")
+            .remove(&slot)
+            .is_some_and(|marks| marks.changed.contains(ino(&file)));
         world.bpf.clear_old().unwrap();
         marked
     };

@@ -52,7 +52,8 @@ impl World {
                 names.entry(record.ino).or_default().push(named);
             }
         });
-        let marks = self.bpf.old_side().remove(&self.slot).unwrap_or_default();
+        let marks =
+            self.bpf.old_side().expect("the bitmap can be read").remove(&self.slot).unwrap_or_default();
         self.bpf.clear_old().expect("chunks can be given back");
         (marks.changed.iter().collect(), names)
     }

@@ -43,7 +43,7 @@ impl World {
     fn drain(&mut self) -> [BTreeSet<u64>; 2] {
         let btrfs = self.fs.kind() == Kind::Btrfs;
         self.bpf.flip().unwrap();
-        let marks = self.bpf.old_side().remove(&self.slot).unwrap_or_default();
+        let marks = self.bpf.old_side().unwrap().remove(&self.slot).unwrap_or_default();
         self.bpf.clear_old().unwrap();
         self.bpf.read_ring(|_| {});
         let shown = |number: u64| if btrfs { HandleForm::Btrfs.shown(Ino(number)).0 } else { number };
