@@ -4,8 +4,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for a state that must come, before it fails. Far beyond what any of them needs, so a slow
-/// machine does not fail.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// machine does not fail, nor one that is emulated beside others. Below the silence after which a run takes a test for hung.
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Pause between two looks at a state that cannot be waited on otherwise.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
