@@ -54,7 +54,7 @@ pub use port::Port;
 pub use programs::{Release, program, target_dir};
 pub use proxy::{Proxy, Tap};
 pub use referee::{Referee, Verdict};
-pub use rsyncd::{Module, Rsyncd, rsyncd_has_begun};
+pub use rsyncd::{Module, Occupied, Rsyncd, rsyncd_has_begun};
 pub use scratch::Scratch;
 pub use skip::{Skip, report};
 pub use sshd::Sshd;

@@ -291,6 +291,29 @@ fn daemon_of(release: Release) -> Result<PathBuf, Skip> {
     }
 }
 
+/// All connections of the modules with one lock file: no client of theirs is served as long as this lives. A client that held
+/// a connection would lose it, since the daemon gives it a minute to begin.
+///
+/// Peer: rsync's `connection.c` counts connections by locks on parts of that file.
+#[derive(Debug)]
+pub struct Occupied {
+    _locked: fs::File,
+}
+
+impl Occupied {
+    /// Takes them all, as soon as nobody has one.
+    ///
+    /// # Panics
+    /// When the file cannot be locked.
+    pub fn new(lock_file: &Path) -> Occupied {
+        let file = fs::File::options().create(true).truncate(false).write(true).open(lock_file);
+        let file = file.expect("the lock file's folder is there");
+        rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .expect("nobody waits for this process");
+        Occupied { _locked: file }
+    }
+}
+
 /// Waits until a daemon has begun to store the file `name` in `folder`: its temporary file is there or, since nobody may look
 /// before that is gone again, the file itself begins with this byte.
 ///

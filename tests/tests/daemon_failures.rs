@@ -2,15 +2,13 @@
 //! reason, ends by itself when its cause does, marks nothing as done that was not sent, and holds up nobody else.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ebbtide_tests::{
-    Client, Daemon, FileSystem, Kind, Module, Proxy, Referee, Release, Rsyncd, Scratch, Setup, Skip, Tree,
-    bytes, eventually, mib, needs, rsyncd_has_begun, run, skip,
+    Client, Daemon, FileSystem, Kind, Module, Occupied, Proxy, Referee, Release, Rsyncd, Scratch, Setup,
+    Skip, Tree, bytes, eventually, mib, needs, rsyncd_has_begun, run, skip,
 };
 
 /// A source, a destination that is going to fail, and one that works.
@@ -209,17 +207,13 @@ fn a_daemon_that_has_no_connection_left() {
         skip!("stock rsync has no status");
     }
     let mut pair = needs!(Pair::new());
-    let lock = pair.fs.beside("locks").join("lock").display().to_string();
+    let lock_file = pair.fs.beside("locks").join("lock");
+    let lock = lock_file.display().to_string();
     let module = pair.module().option("max connections", "1").option("lock file", &lock);
     pair.failing.set_modules([module]);
-    // Somebody else has it, and does nothing.
-    let mut other = TcpStream::connect(pair.failing.address()).unwrap();
-    other.write_all(b"@RSYNCD: 31.0\nm\n").unwrap();
-    let mut answers = BufReader::new(other.try_clone().unwrap()).lines();
-    let granted = answers.find(|line| line.as_ref().is_ok_and(|line| line == "@RSYNCD: OK"));
-    assert!(granted.is_some(), "the module has its client");
+    let others = Occupied::new(&lock_file);
     pair.expect_failing("max connections (1) reached");
-    drop((other, answers));
+    drop(others);
     pair.expect_recovery();
 }
 

@@ -1,15 +1,12 @@
 //! A hundred destinations, ten of which fail, each in its own way: the others do not notice.
 
 use std::fs;
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use std::io::{BufRead, BufReader, Write};
-
 use ebbtide_tests::{
-    Client, Daemon, FileSystem, HostileDaemon, Kind, Module, Proxy, Referee, Release, Rsyncd, Setup, Stage,
-    Step, Tree, bytes, eventually, honest_until, needs, run, skip,
+    Client, Daemon, FileSystem, HostileDaemon, Kind, Module, Occupied, Proxy, Referee, Release, Rsyncd,
+    Setup, Stage, Step, Tree, bytes, eventually, honest_until, needs, run, skip,
 };
 use serde_json::Value;
 
@@ -55,7 +52,8 @@ fn ninety_destinations_follow_while_ten_fail_in_ten_ways() {
     let good = needs!(Rsyncd::start(Release::Installed, healthy.iter().map(|(module, _)| module.clone())));
     let names = ["read-only", "secret", "limited", "shut", "excluded", "refusing"].map(str::to_owned);
     let ill = modules(&fs.beside("ill"), names.into_iter());
-    let lock = fs.beside("locks").join("lock").display().to_string();
+    let lock_file = fs.beside("locks").join("lock");
+    let lock = lock_file.display().to_string();
     let shaped = ill.iter().map(|(module, path)| match path.file_name().and_then(|name| name.to_str()) {
         Some("read-only") => module.clone().read_only(),
         Some("secret") => module.clone().password("alice", "secret"),
@@ -67,7 +65,7 @@ fn ninety_destinations_follow_while_ten_fail_in_ten_ways() {
     let bad = needs!(Rsyncd::start(Release::Installed, shaped));
     // Nothing can be made in a directory that is immutable.
     let shut = Immutable::new(&ill[3].1);
-    let _other = occupied(&bad, "limited");
+    let _others = Occupied::new(&lock_file);
     let silent = HostileDaemon::playing(honest_until(Stage::Greeting).into_iter().chain([Step::Hang]));
     let noisy = HostileDaemon::playing(vec![Step::Say(bytes(1, 50_000))]);
     let hole = Proxy::to(&good.address());
@@ -133,14 +131,4 @@ impl Drop for Immutable {
     fn drop(&mut self) {
         let _ = std::process::Command::new("chattr").arg("-i").arg(&self.0).status();
     }
-}
-
-/// Takes the one connection that a module allows.
-fn occupied(rsyncd: &Rsyncd, module: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(rsyncd.address()).expect("it listens");
-    writeln!(stream, "@RSYNCD: 31.0\n{module}").expect("it listens");
-    let answers = BufReader::new(stream.try_clone().expect("descriptors are left")).lines();
-    let granted = answers.map_while(Result::ok).any(|line| line == "@RSYNCD: OK");
-    assert!(granted, "the module has its client");
-    stream
 }

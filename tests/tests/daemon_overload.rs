@@ -112,9 +112,9 @@ fn a_bitmap_that_is_full_is_counted_told_and_answered() {
     // Inodes in more places than one chunk covers: ext4 spreads the directories of a top directory.
     run(Command::new("chattr").arg("+T").arg(mirror.source_path()));
     many(&mirror, 300, b"first");
-    mirror.expect_synced();
+    mirror.await_synced();
     unseen(&mirror, || many(&mirror, 300, b"other"));
-    mirror.expect_synced();
+    mirror.await_synced();
     let account = account(&mirror);
     assert!(count(&account, "lost_marks") > 0, "{account:#}");
     assert!(

@@ -72,7 +72,7 @@ impl World {
     }
 
     fn wait(&self) {
-        let output = self.ask(&["wait", "--timeout", "30"]);
+        let output = self.ask(&["wait", "--timeout", "120"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -151,7 +151,8 @@ fn many_may_wait_at_once() {
     // One change, not a creation and a write that two drains may tell of.
     drop(fs::File::create(world.src.join("f")).unwrap());
     let runtime = world.runtime();
-    let wait = || ebbtide().args(["wait", "--timeout", "30", "--runtime-dir"]).arg(&runtime).spawn().unwrap();
+    let wait =
+        || ebbtide().args(["wait", "--timeout", "120", "--runtime-dir"]).arg(&runtime).spawn().unwrap();
     let waiting: Vec<_> = (0..10).map(|_| wait()).collect();
     assert!(waiting.into_iter().all(|mut child| child.wait().unwrap().success()));
     assert_eq!(world.told("path: \"f\""), 1);

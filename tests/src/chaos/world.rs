@@ -15,7 +15,9 @@ use super::config::Config;
 use super::load::Load;
 use super::{Chaos, identity};
 use crate::programs::program;
-use crate::{Daemon, FileSystem, Kind, Module, Proxy, Referee, Release, Rsyncd, Scratch, Setup, Skip, mib};
+use crate::{
+    Daemon, FileSystem, Kind, Module, Proxy, Referee, Release, Rsyncd, Scratch, Setup, Skip, Verdict, mib,
+};
 
 /// The fields end in this order.
 pub(super) struct World {
@@ -191,6 +193,11 @@ impl World {
         for destination in self.destinations() {
             let compare = || Referee::default().compare(&self.source(), &destination);
             let verdict = compare();
+            // A bitmap that is too small loses marks of no change, too, such as those of blocks that are allocated later,
+            // after the barrier: what is compared then touches directories, and is over soon.
+            if !verdict.is_equal() && self.has_small_bitmap() && self.is_equal_later(&compare) {
+                continue;
+            }
             if !verdict.is_equal() {
                 let later = (0..50).any(|_| compare().is_equal());
                 let what = if later { "for a moment: the barrier came too early" } else { "and stays so" };
@@ -199,6 +206,15 @@ impl World {
             }
         }
         identity::expect_accounted(&self.daemon);
+    }
+
+    fn has_small_bitmap(&self) -> bool {
+        self.small.iter().any(|(name, _)| name == "EBBTIDE_CHUNKS")
+    }
+
+    fn is_equal_later(&self, compare: &dyn Fn() -> Verdict) -> bool {
+        eprintln!("something differs at a barrier with a small bitmap; once more");
+        (0..3).any(|_| self.daemon.try_wait(60).success() && compare().is_equal())
     }
 
     /// The source's file system goes and comes back while ebbtide is down, or, at times, while it runs. Whether that

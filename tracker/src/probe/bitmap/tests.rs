@@ -46,7 +46,7 @@ fn drained(bitmap: &Bitmap, epoch: u64) -> Vec<(u32, Vec<u64>)> {
     all
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_mark_is_read_after_the_flip_with_its_device_and_all_64_bits_of_its_number() {
