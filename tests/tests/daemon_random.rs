@@ -64,6 +64,15 @@ fn random_operations_on_tmpfs_with_fanotify_alone() {
     with_fanotify_alone(Kind::Tmpfs);
 }
 
+/// Says that it is over when it goes out of scope.
+struct Stopped<'a>(&'a AtomicBool);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 #[test]
 fn operations_during_the_first_sync_are_not_lost() {
     // A tree that changes while the first sync walks it.
@@ -84,8 +93,9 @@ fn operations_during_the_first_sync_are_not_lost() {
                 ops.run(100);
             }
         });
+        // The operations end with the wait, also with one that fails: otherwise this would never end.
+        let _stopped = Stopped(&stop);
         mirror.daemon().wait();
-        stop.store(true, Ordering::SeqCst);
     });
     judge(&mirror, &ops, 0);
 }
