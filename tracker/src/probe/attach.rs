@@ -130,7 +130,9 @@ impl Attached {
         let kept = devs.iter().map(|dev| taken.clone().and_then(|()| marked(dev))).collect();
         let mut slots = BTreeMap::<Slot, Vec<_>>::new();
         for (fs, (plan, device)) in plans.iter_mut().zip(devices).enumerate() {
-            let coverage = bpf.coverage(&plan.fs_type);
+            // tmpfs finds nothing by a handle that nobody asked for: fanotify asks for those that it tells, a program cannot.
+            let findable = device.form != HandleForm::Shmem;
+            let coverage = if findable { bpf.coverage(&plan.fs_type) } else { Coverage::default() };
             improve(plan, coverage, arming);
             if coverage != Coverage::default() {
                 let slot = bpf.enable_as(Dev::from(*device), &plan.fs_type)?;
