@@ -15,8 +15,19 @@ use super::{Run, SILENCE, WHOLE, report};
 use crate::vm::{self, Guest, Job, LastWords};
 use crate::{setup, world};
 
-/// What depends on the kernel: which programs it takes, and what then marks which change.
-const SUITES: [&str; 4] = ["marks", "marks_records", "marks_vfs", "matrix"];
+/// What depends on the kernel: which programs it takes, what then marks which change, and what outlives the daemon; and
+/// what of each suite runs in a run of all tests. An emulated machine is slow, so that is what is seen otherwise there
+/// than here: `cargo xtask vm-test` runs the whole matrix.
+const SUITES: [(&str, &[&str]); 5] = [
+    ("marks", &[]),
+    ("marks_records", &[]),
+    ("marks_vfs", &[]),
+    (MATRIX, &["::fsnotify::", "::ext4::auto::"]),
+    ("daemon_restarts", &["killed_daemon_was_away"]),
+];
+
+/// The kinds of change, on every file system by every plan.
+const MATRIX: &str = "matrix";
 
 /// Among them, what needs kprobes or fentry: kernels without run none of it, so it runs in the guest alone.
 const ALONE: &str = "marks_vfs";
@@ -32,15 +43,14 @@ pub(crate) fn in_guest(guest: &Guest<'_>, filter: Option<&str>, write: bool) -> 
     world::wait::end_on_signals()?;
     let skips = world::target()?.join("skipped-in-guest");
     let _ = fs::remove_file(&skips);
-    let suites = SUITES.iter().flat_map(|name| ["--test", name]);
+    let suites = SUITES.iter().flat_map(|(name, _)| ["--test", name]);
     let which: Vec<&str> = ["--package", "ebbtide-tests"].into_iter().chain(suites).collect();
     let Some(programs) = programs::build(&which)? else {
         return report(&Count::default().ended(false), "");
     };
     let end = Instant::now() + WHOLE;
     let run = Run { watch: Watch::new(SILENCE), end, built: guest.built, skips: &skips, filter };
-    let mut wanted = self::suites(&programs);
-    wanted.retain(|program| run.is_wanted(program));
+    let wanted = run.wanted(&programs, true);
     if wanted.is_empty() {
         return report(&Count::default(), "");
     }
@@ -49,9 +59,10 @@ pub(crate) fn in_guest(guest: &Guest<'_>, filter: Option<&str>, write: bool) -> 
     report(&count.with_skips(skipped.lines().count()), &skipped)
 }
 
-/// The programs of [`SUITES`].
-fn suites(programs: &[Program]) -> Vec<&Program> {
-    programs.iter().filter(|program| SUITES.contains(&name(program))).collect()
+/// A suite, and what its command line says of which tests.
+struct Suite<'a> {
+    program: &'a Program,
+    which: Vec<String>,
 }
 
 fn name(program: &Program) -> &str {
@@ -61,9 +72,7 @@ fn name(program: &Program) -> &str {
 impl Run<'_> {
     /// The suites among all programs of a run, where one of their tests is wanted and a guest can be had.
     pub(super) fn guest(&self, programs: &[Program]) -> Result<Count> {
-        let mut wanted = suites(programs);
-        // The matrix waits for programs that this kernel takes; `cargo xtask vm-test matrix` runs what there is.
-        wanted.retain(|program| !program.name.contains("matrix") && self.is_wanted(program));
+        let wanted = self.wanted(programs, false);
         if wanted.is_empty() {
             return Ok(Count::default());
         }
@@ -74,9 +83,9 @@ impl Run<'_> {
         self.suites(&Guest { built: self.built, with: &[], kernel: vm::KERNEL }, &wanted, false)
     }
 
-    fn suites(&self, guest: &Guest<'_>, programs: &[&Program], write: bool) -> Result<Count> {
-        let mut prepared = guest.prepare(job(programs, self.filter, write))?;
-        println!("\n     Running {} suites under {}", programs.len(), prepared.release);
+    fn suites(&self, guest: &Guest<'_>, suites: &[Suite<'_>], write: bool) -> Result<Count> {
+        let mut prepared = guest.prepare(job(suites, write))?;
+        println!("\n     Running {} suites under {}", suites.len(), prepared.release);
         let mut said = Said::default();
         let mut screen = std::io::stdout().lock();
         let end = self.watch.run(&mut prepared.command, self.end, |line| {
@@ -99,12 +108,35 @@ impl Run<'_> {
         Ok(count.ended(words.came()))
     }
 
-    fn is_wanted(&self, program: &Program) -> bool {
-        let Some(filter) = self.filter else { return true };
-        let listed = Command::new(&program.path).args(["--list", filter]).stderr(Stdio::null()).output();
-        listed.is_ok_and(|listed| {
-            String::from_utf8_lossy(&listed.stdout).lines().any(|line| line.ends_with(": test"))
-        })
+    /// The programs of [`SUITES`] with a wanted test. The `whole` matrix, or all that a filter names, runs when it is asked
+    /// for alone.
+    fn wanted<'a>(&self, programs: &'a [Program], whole: bool) -> Vec<Suite<'a>> {
+        let wanted = programs.iter().filter_map(|program| {
+            let (name, picks) = SUITES.iter().find(|(suite, _)| *suite == name(program))?;
+            let all = picks.is_empty() || whole && (*name == MATRIX || self.filter.is_some());
+            let mut tests = self.tests(program);
+            tests.retain(|test| all || picks.iter().any(|pick| test.contains(pick)));
+            if tests.is_empty() {
+                return None;
+            }
+            let filter = self.filter.map(str::to_owned).into_iter();
+            let which = if all {
+                filter.collect()
+            } else {
+                ["--exact".to_owned()].into_iter().chain(tests).collect()
+            };
+            Some(Suite { program, which })
+        });
+        wanted.collect()
+    }
+
+    /// The names of a program's tests that the filter leaves.
+    fn tests(&self, program: &Program) -> Vec<String> {
+        let listed =
+            Command::new(&program.path).arg("--list").args(self.filter).stderr(Stdio::null()).output();
+        let listed =
+            listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()).unwrap_or_default();
+        listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
     }
 }
 
@@ -142,7 +174,7 @@ fn place(program: &Program) -> String {
 }
 
 /// One suite after the other. How each ended, its own last line says; the script itself always succeeds.
-fn job(programs: &[&Program], filter: Option<&str>, write: bool) -> Job {
+fn job(suites: &[Suite<'_>], write: bool) -> Job {
     let bin = "/usr/local/bin";
     let mut script = format!(
         "export EBBTIDE_BIN={bin}/ebbtide EBBTIDE_SEND_BIN={bin}/ebbtide-send CARGO_TARGET_DIR=/scratch\n\
@@ -154,16 +186,17 @@ fn job(programs: &[&Program], filter: Option<&str>, write: bool) -> Job {
     if write {
         script.push_str("export EBBTIDE_WRITE_KERNELS=1\n");
     }
-    for program in programs {
-        let filter = filter.map(|filter| format!("'{}'", filter.replace('\'', "'\\''"))).unwrap_or_default();
-        script.push_str(&format!("echo '{}'\n/{} --test-threads=2 {filter}\n", program.name, place(program)));
+    for Suite { program, which } in suites {
+        let which: Vec<_> = which.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
+        let which = which.join(" ");
+        script.push_str(&format!("echo '{}'\n/{} --test-threads=2 {which}\n", program.name, place(program)));
     }
     script.push_str(&format!("sed 's/^/{SKIPPED}/' /tmp/skips 2>/dev/null\n"));
     if write {
         script.push_str(&format!("sed 's/^/{WRITTEN}/' /root/KERNELS.md\n"));
     }
     script.push_str("true\n");
-    let programs = programs.iter().map(|program| (place(program), program.path.clone())).collect();
+    let programs = suites.iter().map(|suite| (place(suite.program), suite.program.path.clone())).collect();
     let document = document_path();
     let files = if document.is_file() { vec![("root/KERNELS.md".into(), document)] } else { Vec::new() };
     Job { script, programs, files }
