@@ -106,13 +106,16 @@ fn flip(path: &Path, seed: u64) {
 
 const PLACES: usize = 64;
 
+/// What is done to the file, and by what.
+type Damage = (&'static str, fn(&Path));
+
 #[test]
 fn a_ledger_that_is_damaged_between_two_runs_is_said_and_loses_nothing() {
     if !Client::under_test().is_ours() {
         skip!("stock rsync has no ledger");
     }
     let mut world = needs!(World::new());
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [Damage; 5] = [
         ("bits are flipped", |path| flip(path, 1)),
         ("it is cut in half", |path| {
             let file = File::options().write(true).open(path).unwrap();
