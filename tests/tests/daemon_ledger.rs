@@ -138,6 +138,24 @@ fn a_ledger_that_is_damaged_between_two_runs_is_said_and_loses_nothing() {
 }
 
 #[test]
+fn a_ledger_that_falls_back_to_an_earlier_state_is_said_and_loses_nothing() {
+    if !Client::under_test().is_ours() {
+        skip!("stock rsync has no ledger");
+    }
+    let mut world = needs!(World::new());
+    world.change_unsent(1);
+    world.mirror.daemon_mut().kill();
+    let earlier = fs::read(world.ledger()).unwrap();
+    world.expect_recovery("it is as it was");
+    assert_eq!(world.set_aside(), 0);
+    world.change_unsent(2);
+    world.mirror.daemon_mut().kill();
+    fs::write(world.ledger(), earlier).unwrap();
+    world.expect_recovery("it is as it was before");
+    assert_eq!(world.set_aside(), 1);
+}
+
+#[test]
 fn a_ledger_that_is_damaged_while_it_is_used_loses_nothing() {
     if !Client::under_test().is_ours() {
         skip!("stock rsync has no ledger");

@@ -10,6 +10,7 @@ mod engine;
 mod key;
 mod lately;
 mod links;
+mod mark;
 mod open;
 mod store;
 mod worker;

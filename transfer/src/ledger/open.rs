@@ -13,6 +13,7 @@ use roaring::RoaringBitmap;
 
 use super::blocks::Blocks;
 use super::key::{self, MirrorNumber};
+use super::mark::{self, Mark};
 use super::store::{
     DESTINATIONS, DIALECTS, DestinationNumber, FACTS, FORMAT, IDS, Ids, LINKS, META, MIRRORS, NAMES, PENDING,
     Store, StoreError,
@@ -138,6 +139,8 @@ pub(crate) fn set_aside(path: &Path, why: &str) -> std::io::Result<String> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(format!("{DAMAGED}{next}"));
     fs::rename(path, &aside)?;
+    // It is about the one that was set aside; the next one would replace it anyway.
+    let _ = fs::remove_file(mark::path(path));
     for (_, oldest) in old.iter().rev().skip(KEPT - 1) {
         // One that cannot be removed only takes room.
         let _ = fs::remove_file(oldest);
@@ -173,7 +176,8 @@ const KEPT: usize = 3;
 /// Checks what the tables hold and makes them fit the configuration.
 fn fit(database: Database, path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened, StoreError> {
     let transaction = database.begin_write()?;
-    check_format(&transaction)?;
+    let is_new = check_format(&transaction)?;
+    let mark = Mark::open(path, &transaction, is_new)?;
     let is_other_boot = note_boot(&transaction)?;
     let used = check_facts(&transaction)?;
     let numbers = fit_mirrors(&transaction, mirrors)?;
@@ -185,7 +189,7 @@ fn fit(database: Database, path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened
     transaction.open_table(NAMES)?;
 
     // All in one transaction: a destination that is on record and its first comparison not would never get it.
-    let store = Store::within(database, transaction, Ids::new(&used));
+    let store = Store::within(database, transaction, Ids::new(&used), mark);
     let path = path.to_owned();
     let mut opened = Opened {
         store,
@@ -277,15 +281,16 @@ fn note_boot(transaction: &WriteTransaction) -> Result<bool, StoreError> {
     Ok(before.is_some_and(|before| before != boot))
 }
 
-fn check_format(transaction: &WriteTransaction) -> Result<(), StoreError> {
+/// Whether the store is a new one.
+fn check_format(transaction: &WriteTransaction) -> Result<bool, StoreError> {
     let is_new = transaction.list_tables()?.next().is_none();
     let mut meta = transaction.open_table(META)?;
     let found = meta.get("format")?.map(|format| format.value());
     match found {
-        Some(FORMAT) => Ok(()),
+        Some(FORMAT) => Ok(false),
         None if is_new => {
             meta.insert("format", FORMAT)?;
-            Ok(())
+            Ok(true)
         }
         Some(other) => {
             Err(StoreError::Damaged(format!("its format is {other}, this program writes {FORMAT}")))

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `meta` | `format` | [`FORMAT`] |
 //! | `meta` | `boot` | beginning of the boot's id, as a number |
+//! | `meta` | `store`, `commits` | what [`super::mark`] compares |
 //! | `mirrors` | the source's path | number of the mirror |
 //! | `destinations` | mirror (u32 BE), URL | number of the destination, flags |
 //! | `facts` | id of a fact | its key ([`super::key`]) |
@@ -25,6 +26,7 @@ use roaring::RoaringBitmap;
 
 use super::key::{self, MirrorNumber};
 use super::links::Noted;
+use super::mark::Mark;
 
 /// Version of the tables and of what they hold.
 pub(crate) const FORMAT: u64 = 1;
@@ -130,13 +132,14 @@ pub(crate) struct Store {
     database: Arc<Database>,
     transaction: Option<WriteTransaction>,
     ids: Ids,
+    mark: Mark,
 }
 
 impl Store {
     /// Takes an opened database, and a transaction of it that made the tables and is to be committed with what
     /// follows.
-    pub(crate) fn within(database: Database, transaction: WriteTransaction, ids: Ids) -> Self {
-        Store { database: Arc::new(database), transaction: Some(transaction), ids }
+    pub(super) fn within(database: Database, transaction: WriteTransaction, ids: Ids, mark: Mark) -> Self {
+        Store { database: Arc::new(database), transaction: Some(transaction), ids, mark }
     }
 
     /// The ids of these facts, new where a fact is new. Moves have none and are left out.
@@ -304,10 +307,11 @@ impl Store {
 
     /// Makes everything written since the last commit durable.
     pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
-        match self.transaction.take() {
-            Some(transaction) => Ok(transaction.commit()?),
-            None => Ok(()),
-        }
+        let Some(transaction) = self.transaction.take() else { return Ok(()) };
+        self.mark.number(&transaction)?;
+        transaction.commit()?;
+        self.mark.write();
+        Ok(())
     }
 
     fn begin(&mut self) -> Result<(), StoreError> {

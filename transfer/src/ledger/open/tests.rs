@@ -255,6 +255,7 @@ fn no_flipped_bit_and_no_cut_ever_loses_a_fact() {
     drop(opened);
     let path = folder.path().join(FILE);
     let (sound, mut random) = (fs::read(&path).unwrap(), 0x9e37_79b9_7f4a_7c15_u64);
+    let mark = fs::read(mark::path(&path)).unwrap();
     let mut next = |below: usize| {
         random ^= random << 13;
         random ^= random >> 7;
@@ -272,6 +273,7 @@ fn no_flipped_bit_and_no_cut_ever_loses_a_fact() {
             _ => bytes[in_use[next(in_use.len())] * 512 + next(512)] ^= 1 << next(8),
         }
         fs::write(&path, &bytes).unwrap();
+        fs::write(mark::path(&path), &mark).unwrap();
         let opened = open(folder.path(), &mirrors).unwrap();
         let waiting = waiting(&opened);
         noticed += usize::from(opened.damage.is_some());
@@ -286,6 +288,46 @@ fn no_flipped_bit_and_no_cut_ever_loses_a_fact() {
         damaged(&path).into_iter().for_each(|(_, kept)| fs::remove_file(kept).unwrap());
     }
     assert!(noticed > 25, "{noticed}");
+}
+
+#[test]
+fn a_store_that_was_put_back_to_an_earlier_state_or_to_another_one_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let mirrors = [mirror("/s", &["a"])];
+    let path = folder.path().join(FILE);
+    drop(open(folder.path(), &mirrors).unwrap());
+    let earlier = fs::read(&path).unwrap();
+    let mut opened = open(folder.path(), &mirrors).unwrap();
+    acknowledge(&mut opened, 0);
+    record(&mut opened, 0, &touched("late"));
+    opened.store.commit().unwrap();
+    drop(opened);
+    assert_eq!(waiting(&open(folder.path(), &mirrors).unwrap()), [[touched("late")]]);
+
+    for (said, other) in [("as old as commit", &earlier), ("not the one that was used last", &earlier)] {
+        fs::write(&path, other).unwrap();
+        let opened = open(folder.path(), &mirrors).unwrap();
+        let damage = opened.damage.clone().unwrap();
+        assert!(damage.contains(said), "{damage}");
+        assert_eq!(waiting(&opened), [[key::whole()]]);
+    }
+}
+
+#[test]
+fn a_store_without_a_mark_or_with_one_that_cannot_be_read_is_taken_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mirrors = [mirror("/s", &["a"])];
+    let mark = mark::path(&folder.path().join(FILE));
+    let mut opened = open(folder.path(), &mirrors).unwrap();
+    acknowledge(&mut opened, 0);
+    drop(opened);
+    for spoil in
+        [&|| fs::remove_file(&mark).unwrap(), &|| fs::write(&mark, [7; 24]).unwrap()] as [&dyn Fn(); 2]
+    {
+        spoil();
+        let opened = open(folder.path(), &mirrors).unwrap();
+        assert!(opened.damage.is_none() && opened.pending[0].is_empty());
+    }
 }
 
 /// Acknowledges everything that is pending for a destination.
