@@ -100,6 +100,25 @@ fn arguments_and_lists_are_filtered_as_by_the_stock_client() {
     }
 }
 
+/// On purpose not as by the stock client, for which the order of the names decides: the first one in a directory goes
+/// before that one's merge file is read, and with a name at the top before it, so do the others.
+#[test]
+fn what_a_merge_file_on_the_way_to_a_name_excludes_is_not_sent_in_any_order() {
+    if !Client::under_test().is_ours() {
+        ebbtide_tests::skip!("stock rsync sends some of it");
+    }
+    let mut names = ["a.o", "d/y", "d/x.o", "d/e/z.o", "d/e/w"];
+    for _ in 0..names.len() {
+        names.rotate_left(1);
+        let twins = needs!(world(Release::Installed));
+        let list = twins.list(names, b'\n');
+        twins.push(&["-a", "-F", &list], "source/", "");
+        let (sent, excluded) = (["a.o", "d/x.o", "d/e/z.o"], ["d/y", "d/e/w"]);
+        assert!(sent.iter().all(|name| twins.ours().join(name).exists()), "{names:?}");
+        assert!(!excluded.iter().any(|name| twins.ours().join(name).exists()), "{names:?}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_rules_ends_as_for_the_stock_client() {
     let twins = needs!(world(Release::Installed));

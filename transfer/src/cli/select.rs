@@ -214,10 +214,16 @@ impl Rules {
         if look.as_ref().is_ok_and(|look| source.hides(root, &named.name, look.meta.is_dir())) {
             return;
         }
-        walk.set_rules(match named.with_parents {
+        let rules = match named.with_parents {
             true => source.rules_after(root, parents(&named.name)),
             false => source.rules(root),
-        });
+        };
+        // The merge files on the way have a say, too.
+        let is_on_the_way = named.with_parents && named.name != b".";
+        if is_on_the_way && look.as_ref().is_ok_and(|look| !rules.wants(&named.name, look.meta.is_dir())) {
+            return;
+        }
+        walk.set_rules(rules);
         if named.with_parents && (look.is_ok() || self.missing == MissingArgs::Delete) {
             trail.add_parents(walk, source, root, named);
         }
