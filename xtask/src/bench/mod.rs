@@ -6,6 +6,7 @@ mod many;
 mod mark;
 mod peers;
 mod reconcile;
+mod renames;
 mod report;
 mod scale;
 mod start;
@@ -69,6 +70,8 @@ enum Scenario {
     Scale,
     /// How long until a change stands at 90 destinations, beside ten that fail and without them.
     Many,
+    /// What a renamed directory costs on the wire, beside stock rsync.
+    Renames,
 }
 
 impl Scenario {
@@ -82,6 +85,7 @@ impl Scenario {
             Self::Limits => "limits",
             Self::Scale => "scale",
             Self::Many => "many",
+            Self::Renames => "renames",
         }
     }
 }
@@ -118,6 +122,7 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
         Scenario::Limits,
         Scenario::Scale,
         Scenario::Many,
+        Scenario::Renames,
     ];
     let wanted = if options.scenarios.is_empty() { &all[..] } else { &options.scenarios };
     for &scenario in wanted {
@@ -131,6 +136,7 @@ pub(crate) fn run_bench(built: &Path, options: &Options) -> Result<()> {
             Scenario::Limits => limits::measure(&bench, &mut trees, &mut run)?,
             Scenario::Scale => scale::measure(&bench, &mut trees, &mut run)?,
             Scenario::Many => many::measure(&bench, &mut run)?,
+            Scenario::Renames => renames::measure(&bench, &mut run)?,
         }
         if !options.dry {
             run.save()?;
