@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ struct World {
     bpf: Bpf,
     slot: Slot,
     fs: FileSystem,
+    /// What records of the next epoch said already: writeback may mark a file right after a flip.
+    early: BTreeMap<u64, Vec<Named>>,
 }
 
 /// What a record said of a name: directory and name, or nothing.
@@ -36,21 +39,21 @@ impl World {
         let dev = fs::metadata(fs.root()).expect("a file system of our own does what it is asked").dev();
         let dev = Dev { major: rustix::fs::major(dev), minor: rustix::fs::minor(dev) };
         let slot = bpf.enable(dev).expect("a slot is free");
-        Ok(World { bpf, slot, fs })
+        Ok(World { bpf, slot, fs, early: BTreeMap::new() })
     }
 
     /// Ends an epoch: its marks, and what its records said of each inode.
     fn drain(&mut self) -> (BTreeSet<u64>, BTreeMap<u64, Vec<Named>>) {
         let ended = self.bpf.flip().expect("the old side is clear");
-        let mut names = BTreeMap::<u64, Vec<Named>>::new();
+        let mut names = mem::take(&mut self.early);
+        let early = &mut self.early;
         self.bpf.read_ring(|record| {
-            if record.epoch == ended.low() {
-                let named = match record.place {
-                    Place::In { parent_ino, name, .. } => Some((parent_ino, name.to_vec())),
-                    Place::Root | Place::Nameless => None,
-                };
-                names.entry(record.ino).or_default().push(named);
-            }
+            let named = match record.place {
+                Place::In { parent_ino, name, .. } => Some((parent_ino, name.to_vec())),
+                Place::Root | Place::Nameless => None,
+            };
+            let of = if record.epoch == ended.low() { &mut names } else { &mut *early };
+            of.entry(record.ino).or_default().push(named);
         });
         let marks =
             self.bpf.old_side().expect("the bitmap can be read").remove(&self.slot).unwrap_or_default();
