@@ -118,7 +118,7 @@ fn known_unseen(change: &Change, kind: Kind, plan: &Value) -> Option<&'static st
         Kind::Xfs | Kind::Btrfs if written_before && plan["content"] != "ebpf" => {
             Some("a page that is dirty is not marked again")
         }
-        Kind::Xfs if change.name == "direct write through aio" && plan["content"] != "ebpf" => {
+        Kind::Xfs | Kind::Btrfs if change.name == "direct write through aio" && plan["content"] != "ebpf" => {
             Some("only the tracepoint at the end of direct writes tells, and not every plan has it")
         }
         _ => None,
