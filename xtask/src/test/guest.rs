@@ -22,7 +22,7 @@ const SUITES: [(&str, &[&str]); 5] = [
     ("marks", &[]),
     ("marks_records", &[]),
     ("marks_vfs", &[]),
-    (MATRIX, &["::fsnotify::", "::ext4::auto::"]),
+    (MATRIX, &["::ext4::fsnotify::", "::ext4::auto::", "::tmpfs::fsnotify::"]),
     ("daemon_restarts", &["killed_daemon_was_away"]),
 ];
 
