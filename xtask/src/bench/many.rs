@@ -148,9 +148,11 @@ const ILL: [(&str, &str); 5] = [
     ("protected", "exclude = /changing"),
 ];
 
+/// One daemon is all destinations: with the 5 connections that one takes in by default, they would wait for each other.
 fn configuration(port: u16, folder: &Path) -> String {
     let mut config = format!(
-        "address = 127.0.0.1\nport = {port}\nlog file = {}\nuse chroot = no\nmunge symlinks = no\nuid = 0\ngid = 0\n\
+        "address = 127.0.0.1\nport = {port}\nlisten backlog = 256\nlog file = {}\nuse chroot = no\n\
+         munge symlinks = no\nuid = 0\ngid = 0\n\
          reverse lookup = no\nread only = no\n",
         folder.join("rsyncd.log").display()
     );
