@@ -41,8 +41,7 @@ pub(super) struct MirrorArguments {
     /// minutes, until `ebbtide release` [default: any number].
     #[arg(long, value_name = "NUM", conflicts_with = "config", requires = "delete")]
     max_delete: Option<String>,
-    /// Link what was renamed to what the destination has under the old name, rather than send it again. New, and not to
-    /// be trusted yet where hard links are renamed.
+    /// Link what was renamed to what the destination has under the old name, rather than send it again. New.
     #[arg(long, conflicts_with = "config", requires = "delete")]
     follow_renames: bool,
     /// Send owner and group as numbers, never as names.
@@ -109,7 +108,8 @@ pub(super) struct MirrorArguments {
     /// Milliseconds after which a file is sent that never is quiet for so long [default: 1000].
     #[arg(long, value_name = "MS")]
     max_delay: Option<u64>,
-    /// A file that took longer than a second to send is sent again after so many times as long [default: 2].
+    /// A file of 8 MiB or more that took longer than a second to send, or any that changed meanwhile, is sent again after so
+    /// many times as long [default: 2].
     #[arg(long, value_name = "TIMES")]
     rest: Option<u32>,
     /// Seconds before the last drain from which on a reconcile looks for changes; five times as many after a reboot
