@@ -308,13 +308,7 @@ pub fn read_max_delete(text: &str) -> Result<MaxDelete, Invalid> {
 /// # Errors
 /// It is too long.
 pub fn check_settle(ms: u64) -> Result<Duration, Invalid> {
-    if ms <= MAX_SETTLE_MS {
-        return Ok(Duration::from_millis(ms));
-    }
-    Err(Invalid::new(
-        format!("settle {ms}: is out of range"),
-        format!("use milliseconds from 0 to {MAX_SETTLE_MS}"),
-    ))
+    at_most("settle", ms, MAX_SETTLE_MS, "milliseconds").map(Duration::from_millis)
 }
 
 /// Checks how long a file that never is quiet waits.
@@ -322,13 +316,7 @@ pub fn check_settle(ms: u64) -> Result<Duration, Invalid> {
 /// # Errors
 /// It is too long.
 pub fn check_max_delay(ms: u64) -> Result<Duration, Invalid> {
-    if ms <= LONGEST_DELAY_MS {
-        return Ok(Duration::from_millis(ms));
-    }
-    Err(Invalid::new(
-        format!("max-delay {ms}: is out of range"),
-        format!("use milliseconds from 0 to {LONGEST_DELAY_MS}"),
-    ))
+    at_most("max-delay", ms, LONGEST_DELAY_MS, "milliseconds").map(Duration::from_millis)
 }
 
 /// Checks how long a file rests that took long to send.
@@ -336,10 +324,19 @@ pub fn check_max_delay(ms: u64) -> Result<Duration, Invalid> {
 /// # Errors
 /// It is too long.
 pub fn check_rest(times: u32) -> Result<u32, Invalid> {
-    if times <= MAX_REST {
-        return Ok(times);
+    at_most("rest", times, MAX_REST, "a number")
+}
+
+fn at_most<N: Copy + PartialOrd + std::fmt::Display>(
+    key: &str,
+    given: N,
+    most: N,
+    unit: &str,
+) -> Result<N, Invalid> {
+    if given <= most {
+        return Ok(given);
     }
-    Err(Invalid::new(format!("rest {times}: is out of range"), format!("use a number from 0 to {MAX_REST}")))
+    Err(Invalid::new(format!("{key} {given}: is out of range"), format!("use {unit} from 0 to {most}")))
 }
 
 /// Checks the path of a folder at a destination.

@@ -244,14 +244,8 @@ impl<C: Courier> Task<C> {
     }
 
     fn release(&mut self) {
-        let now = Instant::now();
-        let mut over = RoaringBitmap::new();
-        for (id, waiting) in &mut self.waiting {
-            if waiting.until.is_some_and(|until| until <= now) {
-                waiting.until = None;
-                over.insert(*id);
-            }
-        }
+        let waits = self.waiting.iter_mut().map(|(id, waiting)| (*id, &mut waiting.until));
+        let mut over = settling::over(waits);
         over |= self.settling.over();
         self.ledger.release(self.id, over);
     }

@@ -58,15 +58,8 @@ impl Settling {
 
     /// The facts that need not wait any more.
     pub(crate) fn over(&mut self) -> RoaringBitmap {
-        let now = Instant::now();
-        let mut over = RoaringBitmap::new();
-        for (id, wait) in &mut self.waits {
-            if wait.until.is_some_and(|until| until <= now) {
-                wait.until = None;
-                over.insert(*id);
-            }
-        }
-        over
+        let waits = self.waits.iter_mut().map(|(id, wait)| (*id, &mut wait.until));
+        over(waits)
     }
 
     /// A fact is done: what comes of it later is something new.
@@ -84,6 +77,13 @@ impl Settling {
             resting.extend(long.map(|(name, took)| (name, now + took.saturating_mul(rest))));
         }
     }
+}
+
+/// The facts whose time has come; they wait no longer.
+pub(super) fn over<'a>(waits: impl Iterator<Item = (u32, &'a mut Option<Instant>)>) -> RoaringBitmap {
+    let now = Instant::now();
+    let due = waits.filter_map(|(id, until)| until.take_if(|until| *until <= now).map(|_| id));
+    due.collect()
 }
 
 #[cfg(test)]
