@@ -83,6 +83,13 @@ impl World {
         fs::rename(self.source().join(from), self.source().join(to)).unwrap();
     }
 
+    /// Renames a file and a directory again and again, each time in a batch of its own.
+    fn rename_in_chains(&self) {
+        for (from, to) in [("f", "g"), ("d", "e"), ("g", "h"), ("e", "i"), ("i/s1", "j"), ("h", "k")] {
+            self.tell(|world| world.rename(from, to));
+        }
+    }
+
     fn exchange(&self, one: &str, other: &str) {
         let (one, other) = (self.source().join(one), self.source().join(other));
         rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
@@ -527,9 +534,7 @@ fn a_destination_that_was_away_gets_what_was_renamed_meanwhile() {
     let build = |tree: Tree| many(tree.file("f", bytes(1, mib(1))), "d", 20, kib(50));
     let mut world = needs!(World::new(build));
     world.rsyncd.stop();
-    for (from, to) in [("f", "g"), ("d", "e"), ("g", "h"), ("e", "i"), ("i/s1", "j"), ("h", "k")] {
-        world.tell(|world| world.rename(from, to));
-    }
+    world.rename_in_chains();
     world.rsyncd.start_again();
     world.expect_synced();
 }
@@ -544,9 +549,7 @@ fn a_destination_that_was_paused_follows_renames_when_it_is_resumed() {
         // is half a mebibyte when it has been compressed, and so is the directory.
         is_cheap &= world.is_cheap(kib(700), |world| {
             world.ask("pause");
-            for (from, to) in [("f", "g"), ("d", "e"), ("g", "h"), ("e", "i"), ("i/s1", "j"), ("h", "k")] {
-                world.tell(|world| world.rename(from, to));
-            }
+            world.rename_in_chains();
             world.ask("resume");
         });
         Ok(is_cheap)
