@@ -164,6 +164,26 @@ fn status_tells_people_and_programs_the_same() {
 }
 
 #[test]
+fn status_tells_that_a_file_waits_because_it_is_still_being_written() {
+    ours_only!();
+    let long = |setup: Setup| setup.option("--settle", "60000").option("--max-delay", "3600000");
+    let mirror = needs!(Mirror::with(Kind::Ext4, |tree| tree, long));
+    mirror.expect_synced();
+    mirror.source().file("file", b"x");
+    let url = mirror.daemon().status()["transfer"]["destinations"][0]["url"].clone();
+    let url = url.as_str().expect("a URL");
+    // The tracker's own window ends when somebody waits.
+    assert!(!mirror.daemon().try_wait(1).success());
+    let rests = |to: &Value| to["state"] == "resting" && to["pending"] == 1;
+    let waits = mirror.daemon().destination(url, "the file rests", rests);
+    assert_eq!(waits["resting"]["names"], 1);
+    assert!(waits["resting"]["next_in_ms"].as_u64() <= Some(60_000), "{waits:#}");
+    let page = mirror.daemon().ask(&["status"]);
+    let page = String::from_utf8_lossy(&page.stdout).into_owned();
+    assert!(page.contains("waiting for files that rest") && !page.contains("in step"), "{page}");
+}
+
+#[test]
 fn verbs_without_a_daemon_say_that_there_is_none() {
     ours_only!();
     let scratch = Scratch::new("verbs");

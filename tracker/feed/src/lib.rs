@@ -16,5 +16,5 @@ mod message;
 pub use fact::{Fact, RelPath, RelPathError};
 pub use message::{
     Batch, DestinationSpec, DestinationState, DestinationStatus, HeldStatus, MaxDelete, MirrorId, MirrorSpec,
-    PROTOCOL_VERSION, PaceSpec, SenderStatus, Start, TlsSpec, ToSender, ToTracker,
+    PROTOCOL_VERSION, PaceSpec, RestingStatus, SenderStatus, Start, TlsSpec, ToSender, ToTracker,
 };

@@ -252,8 +252,19 @@ pub enum DestinationState {
     Sending,
     /// The last attempt failed; the next one waits.
     Waiting,
+    /// Nothing else is pending than names that wait by themselves: see [`DestinationStatus::resting`].
+    Resting,
     /// A person wants nothing to be sent.
     Paused,
+}
+
+/// Names that wait by themselves: their files are still being written, changed while they were read, or took long to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestingStatus {
+    /// How many names.
+    pub names: u64,
+    /// Milliseconds until the first of them is looked at again.
+    pub next_in_ms: u64,
 }
 
 /// Removals that wait for a person.
@@ -294,6 +305,8 @@ pub struct DestinationStatus {
     pub last_error: Option<String>,
     /// Milliseconds until the next attempt, while [`DestinationState::Waiting`].
     pub retry_in_ms: Option<u64>,
+    /// Names that wait although nothing failed; `None` if there are none.
+    pub resting: Option<RestingStatus>,
     /// Names that keep failing, with the reason; at most 100 of them.
     pub failing_names: Vec<(String, String)>,
     /// Removals that `max-delete` holds.

@@ -158,6 +158,7 @@ impl Page {
             (DestinationState::Sending, _) => "sending".to_owned(),
             (DestinationState::Waiting, Some(ms)) => format!("waiting, next attempt in {}", span(ms)),
             (DestinationState::Waiting, None) => "waiting".to_owned(),
+            (DestinationState::Resting, _) => "waiting for files that rest".to_owned(),
         };
         self.line(format_args!("  -> {}: {state}", to.url));
         self.line(format_args!(
@@ -172,6 +173,12 @@ impl Page {
         ));
         if let Some(error) = &to.last_error {
             self.line(format_args!("     last error: {error}"));
+        }
+        if let Some(resting) = &to.resting {
+            let (names, next) = (resting.names, span(resting.next_in_ms));
+            self.line(format_args!(
+                "     {names} still being written or resting, the next is looked at in {next}"
+            ));
         }
         if let Some(held) = &to.held {
             self.line(format_args!(

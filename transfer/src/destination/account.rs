@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ebbtide_feed::{DestinationState, DestinationStatus, HeldStatus, MirrorId};
+use ebbtide_feed::{DestinationState, DestinationStatus, HeldStatus, MirrorId, RestingStatus};
 use ebbtide_wire::proto::Dialect;
 
 use super::known::Known;
@@ -29,6 +29,8 @@ struct Figures {
     bytes_received: u64,
     last_error: Option<String>,
     retry_at: Option<Instant>,
+    /// How many names wait although nothing failed, and the first moment when one need not wait any more.
+    resting: Option<(u64, Instant)>,
     failing: BTreeMap<String, String>,
     dialect: Option<String>,
     held: Option<HeldStatus>,
@@ -48,6 +50,7 @@ impl Account {
             bytes_received: 0,
             last_error: None,
             retry_at: None,
+            resting: None,
             failing: BTreeMap::new(),
             dialect: None,
             held: None,
@@ -62,11 +65,17 @@ impl Account {
     /// The status, with the number of facts that the ledger holds for it.
     pub(crate) fn status(&self, pending: u64) -> DestinationStatus {
         let figures = self.lock();
-        let waits = |at: Instant| at.saturating_duration_since(Instant::now()).as_millis();
+        let millis = |at: Instant| at.saturating_duration_since(Instant::now()).as_millis();
+        let waits = |at: Instant| u64::try_from(millis(at)).unwrap_or(u64::MAX);
+        let resting = figures.resting.filter(|_| pending > 0);
+        let state = match figures.state {
+            DestinationState::Idle if resting.is_some() => DestinationState::Resting,
+            state => state,
+        };
         DestinationStatus {
             mirror: figures.mirror,
             url: figures.url.clone(),
-            state: figures.state,
+            state,
             pending,
             acknowledged: figures.acknowledged,
             sessions: figures.sessions,
@@ -74,7 +83,8 @@ impl Account {
             bytes_sent: figures.bytes_sent,
             bytes_received: figures.bytes_received,
             last_error: figures.last_error.clone(),
-            retry_in_ms: figures.retry_at.map(|at| u64::try_from(waits(at)).unwrap_or(u64::MAX)),
+            retry_in_ms: figures.retry_at.map(waits),
+            resting: resting.map(|(names, next)| RestingStatus { names, next_in_ms: waits(next) }),
             failing_names: figures.failing.iter().take(NAMES).map(|(a, b)| (a.clone(), b.clone())).collect(),
             dialect: figures.dialect.clone(),
             held: figures.held.clone(),
@@ -127,6 +137,11 @@ impl Account {
     /// So many facts were acknowledged.
     pub(crate) fn acknowledged(&self, count: u64) {
         self.lock().acknowledged += count;
+    }
+
+    /// The names that wait although nothing failed: how many, and until when the first of them does.
+    pub(crate) fn set_resting(&self, resting: Option<(u64, Instant)>) {
+        self.lock().resting = resting;
     }
 
     /// The names that fail, with their reasons.

@@ -204,7 +204,7 @@ impl<C: Courier> Task<C> {
     async fn next_take(&mut self) -> Option<Take> {
         loop {
             let waiting = self.waiting.values().filter_map(|waiting| waiting.until);
-            let release = waiting.chain(self.settling.next()).min();
+            let release = waiting.chain(self.settling.waits()).min();
             tokio::select! {
                 take = self.takes.recv() => return take,
                 () = sleep_until(release.unwrap_or_else(Instant::now)), if release.is_some() => self.release(),
@@ -248,6 +248,14 @@ impl<C: Courier> Task<C> {
         let mut over = settling::over(waits);
         over |= self.settling.over();
         self.ledger.release(self.id, over);
+        self.account.set_resting(self.resting());
+    }
+
+    /// How many facts wait although nothing failed, and until when the first of them does.
+    fn resting(&self) -> Option<(u64, std::time::Instant)> {
+        let calm = self.waiting.values().filter(|waiting| waiting.failure.is_none());
+        let waits = || calm.clone().filter_map(|waiting| waiting.until).chain(self.settling.waits());
+        Some((waits().count() as u64, waits().min()?.into_std()))
     }
 
     /// A pause breaks off what is under way: a comparison of a large tree may take hours.
@@ -392,6 +400,7 @@ impl<C: Courier> Task<C> {
         self.heed(guarded, &over, facts.len() as u64);
         self.account.acknowledged(done.len() + replaced.len() as u64);
         self.account.set_failing(self.failing());
+        self.account.set_resting(self.resting());
         TakeReport { done, delivered: settled, held, replaced, added }
     }
 

@@ -51,9 +51,9 @@ impl Settling {
         });
     }
 
-    /// When some fact need not wait any more.
-    pub(crate) fn next(&self) -> Option<Instant> {
-        self.waits.values().filter_map(|wait| wait.until).min()
+    /// Until when each fact waits.
+    pub(crate) fn waits(&self) -> impl Iterator<Item = Instant> + '_ {
+        self.waits.values().filter_map(|wait| wait.until)
     }
 
     /// The facts that need not wait any more.
@@ -105,7 +105,7 @@ mod tests {
             assert!(settling.over().is_empty());
             tokio::time::advance(Duration::from_millis(400)).await;
             assert_eq!(settling.over(), ids(&[1]));
-            assert_eq!(settling.next(), None);
+            assert_eq!(settling.waits().next(), None);
         }
         settling.wait(1, Hold::Settle(Duration::from_millis(400)), SPEC);
         tokio::time::advance(Duration::from_millis(200)).await;
