@@ -68,26 +68,33 @@ impl Watch {
     /// # Panics
     /// When it tells nothing for long.
     pub fn facts(&mut self) -> Vec<Told> {
-        let mut facts = Vec::new();
-        // Facts of one look come in any order; those of a second look come after all of the first.
-        for _ in 0..2 {
-            self.next += 1;
-            let name = self.next.to_string();
-            fs::write(self.marks.join(&name), b"").expect("the tree is writable");
-            let mark = [b".watched/", name.as_bytes()].concat();
-            self.until(&mark, &mut facts);
-        }
+        let Watch { lines, marks, next, .. } = self;
+        let mut facts = told_before(lines, || {
+            *next += 1;
+            let name = next.to_string();
+            fs::write(marks.join(&name), b"").expect("the tree is writable");
+            [b".watched/", name.as_bytes()].concat()
+        });
         facts.retain(|fact| !fact.path.starts_with(b".watched"));
         facts
     }
+}
 
-    fn until(&self, mark: &[u8], facts: &mut Vec<Told>) {
-        let end = Instant::now() + PATIENCE;
+/// All facts of what happened before this call. `mark` makes a new file in the tree, and gives its path.
+///
+/// A look of the tracker finds names that were made after it began, but only those marked inodes that were marked before.
+/// So the first mark may be told one look before an earlier change, and the second one in the same look as that change,
+/// whose facts come in any order. The third one comes after it.
+fn told_before(lines: &Receiver<Told>, mut mark: impl FnMut() -> Vec<u8>) -> Vec<Told> {
+    let mut facts: Vec<Told> = Vec::new();
+    for _ in 0..3 {
+        let (mark, end) = (mark(), Instant::now() + PATIENCE);
         while facts.last().is_none_or(|fact| fact.path != mark) {
-            let told = self.lines.recv_timeout(end.saturating_duration_since(Instant::now()));
+            let told = lines.recv_timeout(end.saturating_duration_since(Instant::now()));
             facts.push(told.unwrap_or_else(|e| panic!("{e}: watch tells nothing more after {facts:?}")));
         }
     }
+    facts
 }
 
 impl Drop for Watch {
@@ -104,4 +111,26 @@ fn told(line: &str) -> Told {
     });
     let text = || value["path"].as_str().unwrap_or_default().as_bytes().to_vec();
     Told { word: value["fact"].as_str().unwrap_or_default().into(), path: bytes.unwrap_or_else(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_that_is_told_one_look_after_a_later_name_is_waited_for() {
+        let (sender, lines) = channel();
+        let tell = |path: &str| {
+            let told = Told { word: "data".into(), path: path.into() };
+            sender.send(told).expect("the other end is held");
+        };
+        // The change came while a look began, and the first mark before that look read the names.
+        let mut looks = [["1"].as_slice(), &["2", "changed"], &["3"]].into_iter();
+        let facts = told_before(&lines, || {
+            let look = looks.next().expect("three marks are enough");
+            look.iter().copied().for_each(tell);
+            look[0].into()
+        });
+        assert!(facts.iter().any(|fact| fact.path == b"changed"), "{facts:?}");
+    }
 }
