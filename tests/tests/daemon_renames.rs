@@ -40,9 +40,7 @@ impl World {
         let upstream = rsyncd.url("m");
         let upstream = upstream.trim_start_matches("rsync://").split('/').next().unwrap();
         let proxy = Proxy::to(upstream);
-        let daemon =
-            shape(Setup::new(&source).flag("--follow-renames").to(format!("rsync://{}/m/", proxy.address())))
-                .start();
+        let daemon = shape(Setup::new(&source).to(format!("rsync://{}/m/", proxy.address()))).start();
         daemon.wait();
         Ok(World { daemon, proxy, rsyncd, fs })
     }
@@ -401,7 +399,7 @@ impl Storm {
 }
 
 fn storm(kind: Kind, links: bool, shape: fn(Setup) -> Setup) {
-    let mirror = needs!(Mirror::with(kind, |tree| tree, |setup| shape(setup.flag("--follow-renames"))));
+    let mirror = needs!(Mirror::with(kind, |tree| tree, shape));
     let seed = seed();
     let mut storm =
         Storm { root: mirror.source_path(), random: fastrand::Rng::with_seed(seed), made: seed << 20, links };

@@ -41,9 +41,13 @@ pub(super) struct MirrorArguments {
     /// minutes, until `ebbtide release` [default: any number].
     #[arg(long, value_name = "NUM", conflicts_with = "config", requires = "delete")]
     max_delete: Option<String>,
-    /// Link what was renamed to what the destination has under the old name, rather than send it again. New.
-    #[arg(long, conflicts_with = "config", requires = "delete")]
+    /// Link what was renamed to what the destination has under the old name, rather than send it again (the default
+    /// where --delete is given).
+    #[arg(long, conflicts_with_all = ["config", "no_follow_renames"], requires = "delete")]
     follow_renames: bool,
+    /// Send what was renamed again under its new name.
+    #[arg(long, conflicts_with = "config")]
+    no_follow_renames: bool,
     /// Send owner and group as numbers, never as names.
     #[arg(long, conflicts_with = "config")]
     numeric_ids: bool,
@@ -170,7 +174,7 @@ impl MirrorArguments {
             halted: None,
             source,
             delete: self.delete,
-            follow_renames: self.follow_renames,
+            follow_renames: self.follow_renames || !self.no_follow_renames,
             numeric_ids: self.numeric_ids,
             hard_links: self.hard_links || !self.no_hard_links,
             acls: self.acls,

@@ -124,7 +124,7 @@ fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
         halted: None,
         source: section.source.into_inner(),
         delete: section.delete,
-        follow_renames: section.follow_renames,
+        follow_renames: section.follow_renames.unwrap_or(true),
         numeric_ids: section.numeric_ids,
         hard_links: section.hard_links.unwrap_or(true),
         acls: section.acls,
@@ -289,8 +289,7 @@ struct Mirror {
     #[serde(default)]
     delete: bool,
     max_delete: Option<Spanned<NumberOrText>>,
-    #[serde(default)]
-    follow_renames: bool,
+    follow_renames: Option<bool>,
     #[serde(default)]
     numeric_ids: bool,
     hard_links: Option<bool>,
@@ -380,7 +379,7 @@ mod tests {
         assert!(config.mirrors.iter().all(|mirror| mirror.pace == pace));
         assert_eq!(config.state_dir, Path::new("/var/lib/ebbtide"));
         let [mirror] = &config.mirrors[..] else { panic!() };
-        assert!(mirror.delete && mirror.hard_links && !mirror.numeric_ids);
+        assert!(mirror.delete && mirror.hard_links && mirror.follow_renames && !mirror.numeric_ids);
         assert_eq!(mirror.destinations[0].password_file.as_deref(), Some(Path::new("/etc/ebbtide/a")));
         assert_eq!((mirror.destinations[0].timeout_s, mirror.destinations[2].timeout_s), (60, 5));
         assert!(mirror.xattrs && !mirror.acls);

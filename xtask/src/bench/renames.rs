@@ -128,8 +128,7 @@ fn follow(
     let mut daemon = match tool {
         Tool::Rsync => None,
         Tool::Ebbtide => {
-            let mut daemon =
-                Ebbtide::start_with(&bench.ebbtide, source, &url, &["--follow-renames"], &bench.scratch)?;
+            let mut daemon = Ebbtide::start(&bench.ebbtide, source, &url, &bench.scratch)?;
             daemon.until_up(LIMIT)?;
             daemon.wait(LIMIT)?;
             Some(daemon)

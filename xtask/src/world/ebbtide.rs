@@ -20,19 +20,8 @@ pub(crate) struct Ebbtide {
 impl Ebbtide {
     /// Starts `program run` from `source` to `url`, with a new state below `scratch`.
     pub(crate) fn start(program: &Path, source: &Path, url: &str, scratch: &Path) -> Result<Self> {
-        Self::start_with(program, source, url, &[], scratch)
-    }
-
-    /// The same with more arguments.
-    pub(crate) fn start_with(
-        program: &Path,
-        source: &Path,
-        url: &str,
-        more: &[&str],
-        scratch: &Path,
-    ) -> Result<Self> {
         let mut command = Command::new(program);
-        command.arg("run").arg("--source").arg(source).args(["--to", url, "--delete"]).args(more);
+        command.arg("run").arg("--source").arg(source).args(["--to", url, "--delete"]);
         Self::begin(command, program, scratch)
     }
 
