@@ -3,10 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where its world does not obey")]
 
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use ebbtide_tests::{Client, Kind, Mirror, Scratch, Tree, bytes, eventually, kib, needs, skip};
+use ebbtide_tests::{Client, Kind, Mirror, Scratch, Tree, bytes, eventually, kib, needs, run, skip};
 
 /// A mirror whose state lies where the test finds it.
 struct World {
@@ -172,4 +173,26 @@ fn a_ledger_that_is_damaged_while_it_is_used_loses_nothing() {
         }
         world.expect_recovery("bits are flipped while it is used");
     }
+}
+
+#[test]
+fn a_state_folder_that_was_given_to_somebody_else_is_put_right() {
+    if !Client::under_test().is_ours() {
+        skip!("stock rsync has no ledger");
+    }
+    let mut world = needs!(World::new());
+    let sender = world.ledger().parent().unwrap().to_owned();
+    let (user, other) = (sender.metadata().unwrap().uid(), world.state.path().join("other"));
+    assert_ne!(user, 0, "the sender is not root");
+    world.change_unsent(1);
+    world.mirror.daemon_mut().kill();
+    run(Command::new("chown").args(["-R", "root:root"]).arg(world.state.path()));
+    // The folder was the sender's, who may put there what is not its own.
+    run(Command::new("chown").arg(user.to_string()).arg(world.state.path()));
+    fs::write(&other, b"somebody else's").unwrap();
+    fs::hard_link(&other, sender.join("ledger.redb.new")).unwrap();
+    world.expect_recovery("it was root's");
+    assert_eq!(world.set_aside(), 0);
+    assert_eq!(other.metadata().unwrap().uid(), 0, "a file with another name is not given away");
+    assert_eq!(world.state.path().metadata().unwrap().uid(), 0, "the state folder is root's");
 }

@@ -12,22 +12,22 @@ use super::tracker::Tracker;
 use crate::engine::Reason;
 use crate::sys::{self, scan};
 
-/// Reads what is known of each mirror, and how it may begin if nothing can be taken over.
+/// Reads what this folder tells of each mirror, and how it may begin if nothing can be taken over.
 ///
 /// # Errors
 /// A source directory cannot be looked at.
 pub(super) fn read(
     mirrors: &[MirrorSpec],
     tracker: &Tracker,
-    state: &File,
+    folder: &File,
     margin: Duration,
 ) -> sys::Result<(Vec<Beginning>, Stamps)> {
     let boot = scan::boot_id()?;
     let subjects = (0..).zip(mirrors).map(|(mirror, spec)| subject(mirror, spec, tracker));
-    let (keeper, left) = match Keeper::open(state, subjects.collect::<Result<_, _>>()?) {
+    let (keeper, left) = match Keeper::open(folder, subjects.collect::<Result<_, _>>()?) {
         Ok((keeper, left)) => (Some(keeper), left),
-        Err(why) => {
-            tracing::warn!(why, "no stamps are kept: after every start the whole mirror will be compared");
+        Err(error) => {
+            tracing::warn!(%error, "no stamps are kept: after every start the whole mirror will be compared");
             (None, vec![None; mirrors.len()])
         }
     };

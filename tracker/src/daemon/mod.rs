@@ -4,6 +4,7 @@ mod beginning;
 pub mod config;
 pub mod config_file;
 mod core;
+mod folders;
 mod gap;
 mod keeping;
 mod known;

@@ -1,14 +1,13 @@
 //! What the daemon itself remembers between starts: which destinations are paused, and which directories the sources
 //! are.
 //!
-//! It is in `tracker/notes.json` in the state folder. That folder is the sender's, who must not be able to write these
-//! notes: the sub-folder is ours, and one that is not is not read.
+//! It is in `tracker/notes.json` in the state folder.
 
 use std::ffi::CStr;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 /// The notes.
@@ -21,15 +20,13 @@ pub(super) struct Notes {
     pub(super) roots: Vec<(Vec<u8>, String)>,
 }
 
-const FOLDER: &CStr = c"tracker";
 const FILE: &CStr = c"notes.json";
 const FRESH: &CStr = c"notes.json.new";
 
 impl Notes {
     /// What was noted; nothing where that cannot be read.
-    pub(super) fn read(state: impl AsFd) -> Notes {
+    pub(super) fn read(folder: impl AsFd) -> Notes {
         let read = || -> io::Result<Notes> {
-            let folder = open_folder(state)?;
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let mut text = Vec::new();
             std::fs::File::from(rustix::fs::openat(&folder, FILE, flags, Mode::empty())?)
@@ -50,9 +47,8 @@ impl Notes {
     /// Notes all of it.
     ///
     /// # Errors
-    /// The disk is full, or somebody else's folder is in the way.
-    pub(super) fn write(&self, state: impl AsFd) -> io::Result<()> {
-        let folder = open_folder(state)?;
+    /// The disk is full, or cannot be written.
+    pub(super) fn write(&self, folder: impl AsFd) -> io::Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file =
             std::fs::File::from(rustix::fs::openat(&folder, FRESH, flags, Mode::RUSR | Mode::WUSR)?);
@@ -62,23 +58,6 @@ impl Notes {
     }
 }
 
-/// Opens the sub-folder, made if there is none.
-fn open_folder(state: impl AsFd) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = match rustix::fs::openat(&state, FOLDER, flags, Mode::empty()) {
-        Err(rustix::io::Errno::NOENT) => {
-            rustix::fs::mkdirat(&state, FOLDER, Mode::RWXU)?;
-            rustix::fs::openat(&state, FOLDER, flags, Mode::empty())?
-        }
-        opened => opened?,
-    };
-    let owner = rustix::fs::statat(&folder, c"", AtFlags::EMPTY_PATH)?.st_uid;
-    if owner != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::other("the sub-folder `tracker` of the state folder is somebody else's"));
-    }
-    Ok(folder)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,14 +65,14 @@ mod tests {
     #[test]
     fn notes_come_back_and_none_are_none() {
         let dir = tempfile::tempdir().unwrap();
-        let state = std::fs::File::open(dir.path()).unwrap();
-        assert_eq!(Notes::read(&state), Notes::default());
+        let folder = std::fs::File::open(dir.path()).unwrap();
+        assert_eq!(Notes::read(&folder), Notes::default());
         let paused = vec![(b"/s\xff".to_vec(), "rsync://h/m/".to_owned())];
         let notes = Notes { paused, roots: vec![(b"/s".to_vec(), "7 2 00".to_owned())] };
-        notes.write(&state).unwrap();
-        notes.write(&state).unwrap();
-        assert_eq!(Notes::read(&state), notes);
-        std::fs::write(dir.path().join("tracker/notes.json"), b"{").unwrap();
-        assert_eq!(Notes::read(&state), Notes::default());
+        notes.write(&folder).unwrap();
+        notes.write(&folder).unwrap();
+        assert_eq!(Notes::read(&folder), notes);
+        std::fs::write(dir.path().join("notes.json"), b"{").unwrap();
+        assert_eq!(Notes::read(&folder), Notes::default());
     }
 }

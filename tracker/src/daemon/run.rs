@@ -1,20 +1,17 @@
 //! `ebbtide run`: the parent of it all.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
-
-use rustix::fs::OFlags;
 
 use ebbtide_feed::{PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
 
 use super::beginning::Beginning;
 use super::config::Config;
 use super::core::{Core, FIRST_FREE, Out};
+use super::folders::{Folders, own};
 use super::keeping::{self, Keeping};
 use super::known;
 use super::notes::Notes;
@@ -111,7 +108,7 @@ pub fn run(config: &Config, reload: Option<&Reload<'_>>) -> Result<End, RunError
     let signals = EndSignals::block()?;
     let user = sender::find_user(config.user.as_deref())?;
     let binary = sender::find_binary()?;
-    let folders = prepare_folders(config, &user)?;
+    let folders = Folders::prepare(config, &user)?;
     let wishes: Vec<_> = config.mirrors.iter().map(Wish::of).collect();
     let mut keeping = Keeping::open(&config.runtime_dir, &config.state_dir, config.forget).map_err(own(
         "runtime folder",
@@ -121,8 +118,8 @@ pub fn run(config: &Config, reload: Option<&Reload<'_>>) -> Result<End, RunError
     let mut tracker = Tracker::start(&wishes, config.probes, Some(&mut keeping))?;
     tracker.follow(&config.mirrors)?;
     let mut losses = Vec::new();
-    let [_, state] = &folders;
-    let (without, stamps) = known::read(&config.mirrors, &tracker, state, config.reconcile_margin)?;
+    let (without, stamps) =
+        known::read(&config.mirrors, &tracker, &folders.tracker, config.reconcile_margin)?;
     let without = if config.forget { vec![Beginning::First; without.len()] } else { without };
     let beginnings = tracker.take_over(&config.mirrors, &without, keeping, &mut losses);
     let tracking_after = started.elapsed();
@@ -145,15 +142,7 @@ pub fn run(config: &Config, reload: Option<&Reload<'_>>) -> Result<End, RunError
 /// # Errors
 /// A daemon is running, or it cannot be dropped.
 pub fn unload(runtime_dir: &Path, state_dir: &Path) -> Result<bool, RunError> {
-    let pid = std::fs::read_to_string(runtime_dir.join(PID)).unwrap_or_default();
-    let mut locks = Vec::new();
-    for (what, path) in [("runtime folder", runtime_dir), ("state folder", state_dir)] {
-        if path.exists() {
-            let folder = make_folder(what, path, 0o700)?;
-            lock(what, path, &folder, &pid)?;
-            locks.push(folder);
-        }
-    }
+    let _locked = Folders::lock(runtime_dir, state_dir)?;
     keeping::drop_all(runtime_dir, state_dir).map_err(own("state folder", state_dir, "dropping what is kept"))
 }
 
@@ -193,8 +182,7 @@ struct Daemon {
     notes: Notes,
     /// How each mirror began.
     beginnings: Vec<Beginning>,
-    /// The runtime folder and the state folder, locked as long as they are open.
-    folders: [File; 2],
+    folders: Folders,
     start: Start,
     user: User,
     binary: PathBuf,
@@ -219,7 +207,7 @@ impl Daemon {
         config: &Config,
         core: Core,
         beginnings: Vec<Beginning>,
-        folders: [File; 2],
+        folders: Folders,
         (user, binary): (User, PathBuf),
         signals: EndSignals,
         (started, tracking_after): (Instant, Duration),
@@ -228,14 +216,14 @@ impl Daemon {
         for (mirror, spec) in (0..).zip(&mut mirrors) {
             spec.source.clone_from(core.tracker.source_path(mirror));
         }
-        let start = Start { version: PROTOCOL_VERSION, state_dir: config.state_dir.clone(), mirrors };
+        let start = Start { version: PROTOCOL_VERSION, state_dir: folders.sender.clone(), mirrors };
         let socket = config.runtime_dir.join(control::SOCKET);
         let server = Server::listen(&socket).map_err(own("control socket", &socket, "listening"))?;
         let restart = Timer::new()?;
         core.poller.add(signals.as_fd(), SIGNALS)?;
         core.poller.add(restart.as_fd(), RESTART)?;
         core.poller.add(server.as_fd(), CONTROL)?;
-        let notes = Notes::read(&folders[1]);
+        let notes = Notes::read(&folders.tracker);
         Ok(Daemon {
             core,
             notes,
@@ -608,67 +596,12 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn own<'a>(
-    what: &'static str,
-    path: &'a Path,
-    doing: &'static str,
-) -> impl Fn(std::io::Error) -> RunError + use<'a> {
-    move |source| RunError::Own { what, path: path.to_owned(), doing, source }
-}
-
-/// Makes both folders and locks them. The state folder is the sender's, so nothing in it is opened or changed here: the
-/// sender could have put a symlink there. What is locked is the folder itself.
-fn prepare_folders(config: &Config, user: &User) -> Result<[File; 2], RunError> {
-    for (what, path) in [("runtime folder", &config.runtime_dir), ("state folder", &config.state_dir)] {
-        outside_of_sources(what, path, config)?;
-    }
-    let runtime = make_folder("runtime folder", &config.runtime_dir, 0o755)?;
-    let state = make_folder("state folder", &config.state_dir, 0o700)?;
-    let pid_file = config.runtime_dir.join(PID);
-    let pid = std::fs::read_to_string(&pid_file).unwrap_or_default();
-    lock("runtime folder", &config.runtime_dir, &runtime, &pid)?;
-    lock("state folder", &config.state_dir, &state, "of another runtime folder")?;
-    std::fs::write(&pid_file, format!("{}\n", std::process::id()))
-        .map_err(own("file", &pid_file, "writing"))?;
-    let failed = own("state folder", &config.state_dir, "giving it to the sender's user");
-    std::os::unix::fs::fchown(&state, Some(user.uid), Some(user.gid)).map_err(&failed)?;
-    state.set_permissions(std::fs::Permissions::from_mode(0o700)).map_err(&failed)?;
-    Ok([runtime, state])
-}
-
-fn make_folder(what: &'static str, path: &Path, mode: u32) -> Result<File, RunError> {
-    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(own(what, path, "creating"))?;
-    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed();
-    OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(own(what, path, "opening"))
-}
-
-fn lock(what: &'static str, path: &Path, folder: &File, pid: &str) -> Result<(), RunError> {
-    rustix::fs::flock(folder, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| RunError::Locked { what, path: path.to_owned(), pid: pid.trim().to_owned() })
-}
-
-fn outside_of_sources(what: &'static str, path: &Path, config: &Config) -> Result<(), RunError> {
-    // A folder that is still to be made is where its nearest ancestor is.
-    let real = |path: &Path| path.ancestors().find_map(|path| path.canonicalize().ok()).unwrap_or_default();
-    // A source that is not there holds nothing; that it is not there is said when it is opened.
-    let holds = |source: &Path| {
-        path.starts_with(source) || source.canonicalize().is_ok_and(|source| real(path).starts_with(source))
-    };
-    let holder = config.mirrors.iter().find(|mirror| holds(&mirror.source));
-    holder.map_or(Ok(()), |mirror| {
-        Err(RunError::Inside { what, path: path.to_owned(), source_dir: mirror.source.clone() })
-    })
-}
-
 const SIGNALS: u64 = FIRST_FREE;
 const RESTART: u64 = FIRST_FREE + 1;
 const CONTROL: u64 = FIRST_FREE + 2;
 const SENDER: u64 = FIRST_FREE + 3;
 /// Clients from here on.
 const CLIENTS: u64 = FIRST_FREE + 4;
-
-/// In the runtime folder: who has it.
-const PID: &str = "pid";
 
 /// How long a status waits for the sender's part.
 const ANSWER: Duration = Duration::from_secs(1);

@@ -1,7 +1,8 @@
 //! HUP: whether the daemon begins anew with the configuration as it is now.
 
-use super::{RunError, outside_of_sources, own, sender};
+use super::{RunError, sender};
 use crate::daemon::config::Config;
+use crate::daemon::folders::{outside_of_sources, own};
 use crate::sys::signal;
 
 /// Tells whether the configuration can be used that a start would read now; else what is wrong with it.
@@ -23,9 +24,7 @@ pub enum End {
 pub fn check_sources(config: &Config) -> Result<(), RunError> {
     sender::find_user(config.user.as_deref())?;
     sender::find_binary()?;
-    for (what, path) in [("runtime folder", &config.runtime_dir), ("state folder", &config.state_dir)] {
-        outside_of_sources(what, path, config)?;
-    }
+    outside_of_sources(config)?;
     for mirror in &config.mirrors {
         let opened = std::fs::read_dir(&mirror.source);
         opened.map_err(own("source", &mirror.source, "opening"))?;

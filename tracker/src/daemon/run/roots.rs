@@ -50,7 +50,7 @@ impl Daemon {
         let sources = || self.start.mirrors.iter().map(|spec| spec.source.as_os_str().as_bytes());
         notes.roots.retain(|(source, _)| sources().any(|known| known == source));
         if notes != self.notes {
-            if let Err(error) = notes.write(&self.folders[1]) {
+            if let Err(error) = notes.write(&self.folders.tracker) {
                 tracing::warn!(%error, "the tracker's notes cannot be written: pauses and sources are not remembered");
             }
             self.notes = notes;

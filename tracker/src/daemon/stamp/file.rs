@@ -4,13 +4,9 @@
 //! {"version":1,"mirrors":[{"source":…,"root":…,"rules":…,"known":{…}},…]}\n
 //! checksum of the line above, 16 hexadecimal digits\n
 //! ```
-//!
-//! The state folder is the sender's, who could put anything there. So the folder `tracker` in it must be ours, and
-//! what is in it is opened beneath it.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -68,19 +64,17 @@ pub(in crate::daemon) struct Keeper {
 }
 
 impl Keeper {
-    /// Opens the folder, and gives what an earlier keeper left of each mirror.
+    /// Keeps them in this folder, and gives what an earlier keeper left there of each mirror.
     ///
     /// # Errors
-    /// Why nothing can be kept, in words.
-    pub(in crate::daemon) fn open(state: &File, subjects: Vec<Subject>) -> Result<(Self, Vec<Left>), String> {
-        let folder = open_folder(state)?;
+    /// There is no room for another descriptor or thread.
+    pub(in crate::daemon) fn open(folder: &File, subjects: Vec<Subject>) -> io::Result<(Self, Vec<Left>)> {
+        let folder = folder.try_clone()?;
         let found = read(&folder);
         let left = subjects.iter().map(|subject| left_for(subject, &found)).collect();
         let (texts, queue) = channel();
-        let thread = std::thread::Builder::new()
-            .name("stamp".into())
-            .spawn(move || write_all(&folder, &queue))
-            .map_err(|e| e.to_string())?;
+        let thread =
+            std::thread::Builder::new().name("stamp".into()).spawn(move || write_all(&folder, &queue))?;
         Ok((Keeper { subjects, texts, thread }, left))
     }
 
@@ -122,23 +116,7 @@ fn left_for(subject: &Subject, found: &Result<Option<Kept>, String>) -> Left {
     of.known.clone().map(Ok)
 }
 
-/// The folder must be one that only we can write to.
-fn open_folder(state: &File) -> Result<OwnedFd, String> {
-    let said = |what: &str, e: Errno| format!("{FOLDER} in the state folder: {what} failed: {e}");
-    match rustix::fs::mkdirat(state, FOLDER, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(e) => return Err(said("creating", e)),
-    }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(state, FOLDER, flags, Mode::empty()).map_err(|e| said("opening", e))?;
-    let stat = rustix::fs::fstat(&folder).map_err(|e| said("looking at it", e))?;
-    if stat.st_uid != rustix::process::geteuid().as_raw() || stat.st_mode & 0o022 != 0 {
-        return Err(format!("{FOLDER} in the state folder: others can write to it"));
-    }
-    Ok(folder)
-}
-
-fn read(folder: &OwnedFd) -> Result<Option<Kept>, String> {
+fn read(folder: &File) -> Result<Option<Kept>, String> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(folder, NAME, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -160,7 +138,7 @@ fn parse(text: &str) -> Option<Kept> {
 }
 
 /// Writes the latest text until nobody sends any more.
-fn write_all(folder: &OwnedFd, texts: &Receiver<String>) {
+fn write_all(folder: &File, texts: &Receiver<String>) {
     let mut next = Instant::now();
     while let Ok(mut text) = texts.recv() {
         while let Ok(later) = texts.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -174,7 +152,7 @@ fn write_all(folder: &OwnedFd, texts: &Receiver<String>) {
 }
 
 /// Replaces the file as a whole. The folder itself is synced, so that the file has its name after a crash.
-fn write(folder: &OwnedFd, text: &str) -> std::io::Result<()> {
+fn write(folder: &File, text: &str) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(folder, NEW_NAME, flags, Mode::RUSR | Mode::WUSR)?);
     file.write_all(text.as_bytes())?;
@@ -188,8 +166,6 @@ fn checksum(bytes: impl Iterator<Item = u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
-/// Below the state folder; ours.
-const FOLDER: &str = "tracker";
 const NAME: &str = "stamp";
 const NEW_NAME: &str = "stamp.new";
 
@@ -214,53 +190,46 @@ mod tests {
         Moment { real: 5, since_boot: 3, boot: "b".into() }
     }
 
-    fn state() -> (tempfile::TempDir, File) {
+    fn folder() -> (tempfile::TempDir, File) {
         let dir = tempfile::tempdir().unwrap();
         let file = File::open(dir.path()).unwrap();
         (dir, file)
     }
 
-    fn left(state: &File, subject: Subject) -> Left {
-        Keeper::open(state, vec![subject]).unwrap().1.remove(0)
+    fn left(folder: &File, subject: Subject) -> Left {
+        Keeper::open(folder, vec![subject]).unwrap().1.remove(0)
     }
 
     fn kept() -> (tempfile::TempDir, File) {
-        let (dir, state) = state();
-        let (keeper, left) = Keeper::open(&state, vec![subject("r")]).unwrap();
+        let (dir, folder) = folder();
+        let (keeper, left) = Keeper::open(&folder, vec![subject("r")]).unwrap();
         assert_eq!(left, [None]);
         keeper.close(&[Some(moment())]);
-        (dir, state)
+        (dir, folder)
     }
 
     #[test]
     fn a_stamp_is_there_for_the_next_daemon() {
-        let (_dir, state) = kept();
-        assert_eq!(left(&state, subject("r")), Some(Ok(moment())));
-        assert!(left(&state, subject("other")).unwrap().unwrap_err().contains("another directory"));
+        let (_dir, folder) = kept();
+        assert_eq!(left(&folder, subject("r")), Some(Ok(moment())));
+        assert!(left(&folder, subject("other")).unwrap().unwrap_err().contains("another directory"));
         let other_rules = Subject::new(b"/srv/a\xff", "r".into(), &[]);
-        assert!(left(&state, other_rules).unwrap().unwrap_err().contains("filter rules"));
-        assert_eq!(left(&state, Subject::new(b"/srv/b", "r".into(), &[])), None, "a new mirror");
+        assert!(left(&folder, other_rules).unwrap().unwrap_err().contains("filter rules"));
+        assert_eq!(left(&folder, Subject::new(b"/srv/b", "r".into(), &[])), None, "a new mirror");
     }
 
     #[test]
     fn a_stamp_with_any_byte_changed_or_cut_off_is_damaged() {
-        let (dir, state) = kept();
-        let path = dir.path().join(FOLDER).join(NAME);
+        let (dir, folder) = kept();
+        let path = dir.path().join(NAME);
         let good = std::fs::read(&path).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 1;
             std::fs::write(&path, &bad).unwrap();
-            assert!(left(&state, subject("r")).unwrap().is_err(), "byte {at}");
+            assert!(left(&folder, subject("r")).unwrap().is_err(), "byte {at}");
             std::fs::write(&path, &good[..at]).unwrap();
-            assert!(left(&state, subject("r")).unwrap().is_err(), "cut at {at}");
+            assert!(left(&folder, subject("r")).unwrap().is_err(), "cut at {at}");
         }
-    }
-
-    #[test]
-    fn a_folder_that_somebody_else_put_there_is_not_used() {
-        let (dir, state) = state();
-        std::os::unix::fs::symlink("/", dir.path().join(FOLDER)).unwrap();
-        assert!(Keeper::open(&state, vec![subject("r")]).is_err());
     }
 }
