@@ -241,10 +241,11 @@ const PACKAGES: [Package; 20] = [
 /// The services of the first of [`SERVERS`], as systemd names them.
 const UNITS: [&str; 3] = ["stunnel4", "haproxy", "ssh"];
 
-const SERVERS: [Package; 5] = [
+const SERVERS: [Package; 6] = [
     ("stunnel4", "stunnel4", "a TLS proxy before daemons in tests"),
     ("haproxy", "haproxy", "another TLS proxy before daemons in tests"),
     ("openssh-server", "sshd", "a remote shell in tests"),
     ("qemu-system-x86", "qemu-system-x86_64", "a machine with another kernel for tests"),
     ("busybox-static", "busybox", "the shell of that machine"),
+    ("systemd", "systemctl", "runs the service in that machine; nothing of it is started here"),
 ];

@@ -42,11 +42,14 @@ pub(crate) struct Job {
     pub(crate) programs: Vec<(String, PathBuf)>,
     /// Other files, the same way.
     pub(crate) files: Vec<(String, PathBuf)>,
+    /// Whether systemd runs it, as the first process. The machine is then started twice, with the same disk: the script
+    /// sees in `$BOOT` which time it is.
+    pub(crate) systemd: bool,
 }
 
 /// A guest that can be switched on.
 pub(crate) struct Prepared {
-    /// QEMU; the job's output is its standard output.
+    /// QEMU; the job's output is its standard output. It may be started again, and finds its disk as it was.
     pub(crate) command: Command,
     /// The kernel's release.
     pub(crate) release: String,
@@ -55,7 +58,10 @@ pub(crate) struct Prepared {
 
 /// What the guest's last words say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct LastWords(Option<i32>);
+pub(crate) struct LastWords {
+    status: Option<i32>,
+    restarts: bool,
+}
 
 impl Guest<'_> {
     /// Runs one command, with its output on ours.
@@ -70,10 +76,10 @@ impl Guest<'_> {
             let _ = screen.write_all(&line).and_then(|()| screen.write_all(b"\n"));
         }
         machine.wait().context("wait for QEMU")?;
-        match words {
-            LastWords(Some(0)) => Ok(()),
-            LastWords(Some(status)) => bail!("the command ended with {status}"),
-            LastWords(None) => bail!("the guest died; its kernel's last words:\n{}", prepared.console()),
+        match words.status {
+            Some(0) => Ok(()),
+            Some(status) => bail!("the command ended with {status}"),
+            None => bail!("the guest died; its kernel's last words:\n{}", prepared.console()),
         }
     }
 
@@ -117,14 +123,23 @@ impl Drop for Prepared {
 impl LastWords {
     /// Takes a line of the job's output.
     pub(crate) fn see(&mut self, line: &str) {
-        if let Some(status) = line.trim_end().strip_prefix("guest: ended with ") {
-            self.0 = status.parse().ok();
+        match line.trim_end().strip_prefix("guest: ") {
+            Some("restarts") => self.restarts = true,
+            Some(said) => {
+                self.status = said.strip_prefix("ended with ").and_then(|status| status.parse().ok());
+            }
+            None => {}
         }
     }
 
     /// Whether the job came to its end.
     pub(crate) fn came(self) -> bool {
-        self.0.is_some()
+        self.status.is_some()
+    }
+
+    /// Whether the machine is to be started once more. It is told once.
+    pub(crate) fn restarts(&mut self) -> bool {
+        std::mem::take(&mut self.restarts)
     }
 }
 
@@ -165,6 +180,6 @@ mod tests {
         words.see("guest: up");
         assert!(!words.came());
         words.see("guest: ended with 3\r\n");
-        assert_eq!(words, LastWords(Some(3)));
+        assert_eq!(words.status, Some(3));
     }
 }

@@ -1,4 +1,5 @@
-//! The tests that run once more under another kernel, all in one start of the guest.
+//! The tests that run in a guest: those that are run once more under another kernel, all in one start of it, and those
+//! that need systemd and a reboot.
 
 use std::fs;
 use std::io::Write;
@@ -18,12 +19,13 @@ use crate::{setup, world};
 /// What depends on the kernel: which programs it takes, what then marks which change, and what outlives the daemon; and
 /// what of each suite runs in a run of all tests. An emulated machine is slow, so that is what is seen otherwise there
 /// than here: `cargo xtask vm-test` runs the whole matrix.
-const SUITES: [(&str, &[&str]); 5] = [
+const SUITES: [(&str, &[&str]); 6] = [
     ("marks", &[]),
     ("marks_records", &[]),
     ("marks_vfs", &[]),
     (MATRIX, &["::ext4::fsnotify::", "::ext4::auto::", "::tmpfs::fsnotify::"]),
     ("daemon_restarts", &["killed_daemon_was_away"]),
+    (SYSTEMD, &[]),
 ];
 
 /// The kinds of change, on every file system by every plan.
@@ -32,9 +34,12 @@ const MATRIX: &str = "matrix";
 /// Among them, what needs kprobes or fentry: kernels without run none of it, so it runs in the guest alone.
 const ALONE: &str = "marks_vfs";
 
+/// Starts and kills services, and expects a reboot between its tests, so it needs a machine of its own.
+const SYSTEMD: &str = "systemd";
+
 /// Whether this program runs in the guest and nowhere else.
 pub(super) fn is_alone_there(program: &Program) -> bool {
-    name(program) == ALONE
+    [ALONE, SYSTEMD].contains(&name(program))
 }
 
 /// Runs them alone. The last line counts, as that of all tests does. With `write` the document of the matrix is written
@@ -84,15 +89,33 @@ impl Run<'_> {
     }
 
     fn suites(&self, guest: &Guest<'_>, suites: &[Suite<'_>], write: bool) -> Result<Count> {
+        let (systemd, others): (Vec<_>, Vec<_>) =
+            suites.iter().partition(|suite| name(suite.program) == SYSTEMD);
+        let mut count = Count::default();
+        if !others.is_empty() {
+            count = count.plus(&self.job(guest, &others, write)?);
+        }
+        if !systemd.is_empty() {
+            count = count.plus(&self.job(guest, &systemd, false)?);
+        }
+        Ok(count)
+    }
+
+    fn job(&self, guest: &Guest<'_>, suites: &[&Suite<'_>], write: bool) -> Result<Count> {
         let mut prepared = guest.prepare(job(suites, write))?;
-        println!("\n     Running {} suites under {}", suites.len(), prepared.release);
+        println!("\n     Running {} under {}", names(suites), prepared.release);
         let mut said = Said::default();
         let mut screen = std::io::stdout().lock();
-        let end = self.watch.run(&mut prepared.command, self.end, |line| {
-            if said.see(&String::from_utf8_lossy(line)) {
-                let _ = screen.write_all(line);
+        let end = loop {
+            let end = self.watch.run(&mut prepared.command, self.end, |line| {
+                if said.see(&String::from_utf8_lossy(line)) {
+                    let _ = screen.write_all(line);
+                }
+            })?;
+            if !said.words.restarts() {
+                break end;
             }
-        })?;
+        };
         let Said { count, words, skips, document } = said;
         if let End::Hung { why, .. } = &end {
             println!("HUNG: the guest: {why}");
@@ -168,13 +191,18 @@ impl Said {
     }
 }
 
+fn names(suites: &[&Suite<'_>]) -> String {
+    let names: Vec<_> = suites.iter().map(|suite| name(suite.program)).collect();
+    names.join(", ")
+}
+
 fn place(program: &Program) -> String {
     let name = program.path.file_name().unwrap_or_default().to_string_lossy();
     format!("usr/local/bin/{name}")
 }
 
 /// One suite after the other. How each ended, its own last line says; the script itself always succeeds.
-fn job(suites: &[Suite<'_>], write: bool) -> Job {
+fn job(suites: &[&Suite<'_>], write: bool) -> Job {
     let bin = "/usr/local/bin";
     let mut script = format!(
         "export EBBTIDE_BIN={bin}/ebbtide EBBTIDE_SEND_BIN={bin}/ebbtide-send CARGO_TARGET_DIR=/scratch\n\
@@ -186,9 +214,11 @@ fn job(suites: &[Suite<'_>], write: bool) -> Job {
     if write {
         script.push_str("export EBBTIDE_WRITE_KERNELS=1\n");
     }
+    let systemd = suites.iter().any(|suite| name(suite.program) == SYSTEMD);
     for Suite { program, which } in suites {
         let which: Vec<_> = which.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect();
-        let which = which.join(" ");
+        // Its tests are for one start of the machine each.
+        let which = if systemd { "start_$BOOT::".to_owned() } else { which.join(" ") };
         script.push_str(&format!("echo '{}'\n/{} --test-threads=2 {which}\n", program.name, place(program)));
     }
     script.push_str(&format!("sed 's/^/{SKIPPED}/' /tmp/skips 2>/dev/null\n"));
@@ -198,8 +228,12 @@ fn job(suites: &[Suite<'_>], write: bool) -> Job {
     script.push_str("true\n");
     let programs = suites.iter().map(|suite| (place(suite.program), suite.program.path.clone())).collect();
     let document = document_path();
-    let files = if document.is_file() { vec![("root/KERNELS.md".into(), document)] } else { Vec::new() };
-    Job { script, programs, files }
+    let mut files = if document.is_file() { vec![("root/KERNELS.md".into(), document)] } else { Vec::new() };
+    if systemd {
+        let unit = "ebbtide.service";
+        files.push((format!("etc/systemd/system/{unit}"), world::top().join("packaging").join(unit)));
+    }
+    Job { script, programs, files, systemd }
 }
 
 fn document_path() -> PathBuf {

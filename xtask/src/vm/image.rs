@@ -28,6 +28,9 @@ pub(super) fn write(to: &Path, kernel: &Kernel, job: &Job, smaller: &Path) -> Re
     for (path, file) in &job.files {
         image.archive.copy(path, file)?;
     }
+    if job.systemd {
+        image.systemd()?;
+    }
     image.archive.file("job", 0o755, job.script.as_bytes())?;
     image.archive.finish()
 }
@@ -71,6 +74,32 @@ impl Image {
             }
         }
         Ok(())
+    }
+
+    /// The service manager, its units, and one that runs the job. Who starts the machine hands over to it if it is there.
+    fn systemd(&mut self) -> Result<()> {
+        for path in SYSTEMD {
+            self.program(Path::new(path))?;
+        }
+        let units = Path::new("/usr/lib/systemd/system");
+        for unit in fs::read_dir(units).context("read systemd's units")?.flatten() {
+            self.unit(&unit.path())?;
+        }
+        // Without one it takes this for a first start ever, and enables every service that it finds.
+        self.archive.file("etc/machine-id", 0o444, b"00000000000000000000000000ebb71d\n")?;
+        self.archive.file("etc/systemd/system/job.service", 0o644, include_bytes!("job.service"))?;
+        self.archive.file("job-in-service", 0o755, include_bytes!("job.sh"))
+    }
+
+    fn unit(&mut self, path: &Path) -> Result<()> {
+        if path.is_dir() && !path.is_symlink() {
+            let within = fs::read_dir(path).with_context(|| format!("read {}", path.display()))?;
+            return within.flatten().try_for_each(|unit| self.unit(&unit.path()));
+        }
+        match fs::read_link(path) {
+            Ok(target) => self.archive.symlink(&place(path)?, &target.to_string_lossy()),
+            Err(_) => self.archive.copy(&place(path)?, path),
+        }
     }
 
     /// A program of this machine, at the same place.
@@ -178,6 +207,15 @@ const PROGRAMS: [&str; 20] = [
     "sync",
     "inotifywait",
     "unshare",
+];
+
+/// systemd, as far as it starts and stops services and keeps what they print.
+const SYSTEMD: [&str; 5] = [
+    "/usr/lib/systemd/systemd",
+    "/usr/lib/systemd/systemd-journald",
+    "/usr/lib/systemd/systemd-shutdown",
+    "/usr/bin/systemctl",
+    "/usr/bin/journalctl",
 ];
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n";
