@@ -274,6 +274,17 @@ impl Daemon {
         );
     }
 
+    /// Compares everything, and waits for the end of it.
+    ///
+    /// # Panics
+    /// When that fails.
+    #[track_caller]
+    pub fn full_sync(&self) {
+        let timeout = PATIENCE.as_secs().to_string();
+        let output = self.ask(&["sync", "--full", "--wait", "--timeout", &timeout]);
+        assert!(output.status.success(), "ebbtide sync: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// How `ebbtide wait` ends within this many seconds, where it need not succeed.
     pub fn try_wait(&self, seconds: u32) -> ExitStatus {
         self.ask(&["wait", "--timeout", &seconds.to_string()]).status

@@ -1,13 +1,14 @@
 //! File systems that are seen in parts, twice, or not at all: subvolumes, bind mounts, overlays.
 #![expect(clippy::unwrap_used, reason = "a test ends where its world does not obey")]
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ebbtide_tests::{
-    Daemon, FileSystem, Kind, Mapped, Mirror, Module, Referee, Release, Rsyncd, Setup, Skip, Tree, needs,
-    program, skip,
+    Client, Daemon, FileSystem, Kind, Mapped, Mirror, Module, Referee, Release, Rsyncd, Setup, Skip, Tree,
+    needs, program, skip,
 };
 
 /// A mount of a test's own, which goes before what it is of.
@@ -163,6 +164,121 @@ fn stores_through_a_mapping_on_tmpfs_arrive_when_the_file_is_closed() {
     // Stores move no time, so that the quick check of the referee would not do; it compares bytes.
     drop(mapped);
     mirror.expect_synced();
+}
+
+#[test]
+fn what_is_mounted_over_a_directory_hides_it_and_uncovers_it_again_without_a_loss() {
+    let mirror = needs!(Mirror::on(Kind::Ext4));
+    if !Client::under_test().is_ours() {
+        skip!("stock rsync watches nothing");
+    }
+    let (source, there) = (mirror.source_path(), mirror.destination());
+    let taints = || mirror.daemon().status()["mirrors"][0]["taints"].as_u64().unwrap();
+    mirror.source().file("d/x", b"before").file("d/sub/y", b"y").file("e/z", b"z");
+    mirror.expect_synced();
+    let before = taints();
+    // Whoever has it open goes on changing it.
+    let hidden = File::open(source.join("d")).unwrap();
+    let mounted = needs!(Mounted::new(&source.join("d"), &["-t", "tmpfs", "tmpfs"]));
+    fs::write(format!("/proc/self/fd/{}/x", hidden.as_raw_fd()), b"behind").unwrap();
+    mirror.source().file("d/other", b"not ours").file("d/sub/y", b"nor this").file("e/z", b"goes on");
+    mirror.daemon().wait();
+    let staying = || Referee::with("-naHAXcx").await_equal(&source, &there);
+    staying();
+    assert_eq!(fs::read(there.join("d/x")).unwrap(), b"before");
+    assert_eq!(fs::read(there.join("d/sub/y")).unwrap(), b"y");
+    assert!(!mirror.arrived("d/other"));
+    mirror.daemon().full_sync();
+    staying();
+    assert_eq!(fs::read(there.join("d/sub/y")).unwrap(), b"y");
+    assert!(!mirror.arrived("d/other"));
+    let asked = taints();
+    drop(hidden);
+    drop(mounted);
+    mirror.await_synced();
+    assert_eq!(fs::read(there.join("d/x")).unwrap(), b"behind");
+    mirror.source().file("d/x", b"after").remove("d/sub");
+    mirror.await_synced();
+    assert_eq!((before + 1, taints()), (asked, asked), "only what was asked for compares the whole mirror");
+}
+
+#[test]
+fn a_file_system_that_is_unmounted_below_the_source_removes_nothing_before_it_is_released() {
+    let fs = needs!(FileSystem::new(Kind::Ext4));
+    if !Client::under_test().is_ours() {
+        skip!("stock rsync watches nothing");
+    }
+    let (source, there) = (fs.dir("source"), fs.beside("there"));
+    let point = source.join("d");
+    let mount = || Mounted::new(&point, &["-t", "tmpfs", "tmpfs"]);
+    let first = needs!(mount());
+    Tree::at(&source).file("a", b"a");
+    let rsyncd = needs!(Rsyncd::start(Release::Installed, [Module::new("m", &there).chroot(true)]));
+    let mut daemon = Setup::new(&source).to(rsyncd.url("m")).start();
+    daemon.wait();
+    // As a mirror of that file system to the same place would have put it there.
+    Tree::at(&there).file("d/theirs/x", b"x");
+    let away = |daemon: &Daemon| daemon.status()["mirrors"][0]["away"].as_array().unwrap().len();
+    let kept = |daemon: &Daemon, text: &[u8]| {
+        Tree::at(&source).file("a", text).file("d/log", text);
+        daemon.full_sync();
+        assert_eq!(fs::read(there.join("a")).unwrap(), text);
+        assert!(there.join("d/theirs/x").exists() && !there.join("d/log").exists());
+    };
+    assert_eq!(away(&daemon), 0);
+    kept(&daemon, b"mounted");
+    drop(first);
+    daemon.wait();
+    assert_eq!(away(&daemon), 1);
+    kept(&daemon, b"unmounted");
+    fs::remove_file(point.join("log")).unwrap();
+    daemon.wait();
+    kept(&daemon, b"and bare");
+    daemon.terminate();
+    daemon.start_again();
+    assert_eq!(away(&daemon), 1);
+    kept(&daemon, b"started again");
+    let second = needs!(mount());
+    daemon.wait();
+    assert_eq!(away(&daemon), 0);
+    kept(&daemon, b"mounted again");
+    drop(second);
+    daemon.wait();
+    assert_eq!(away(&daemon), 1);
+    assert!(daemon.ask(&["release"]).status.success());
+    daemon.wait();
+    assert_eq!(away(&daemon), 0);
+    Referee::default().await_equal(&source, &there);
+    assert!(there.join("d/log").exists() && !there.join("d/theirs").exists());
+    Tree::at(&source).file("d/new", b"n");
+    daemon.wait();
+    Referee::default().await_equal(&source, &there);
+    daemon.terminate();
+    daemon.start_again();
+    assert_eq!(away(&daemon), 0);
+}
+
+#[test]
+fn what_is_bound_below_the_source_is_mirrored_where_it_is_and_nowhere_else() {
+    let mirror = needs!(Mirror::on(Kind::Ext4));
+    if !Client::under_test().is_ours() {
+        skip!("stock rsync watches nothing");
+    }
+    let source = mirror.source_path();
+    mirror.source().file("a/x", b"x").file("b/y", b"y");
+    mirror.expect_synced();
+    let a = source.join("a");
+    let bound = needs!(Mounted::new(&source.join("b"), &["--bind", a.to_str().unwrap()]));
+    mirror.source().file("b/x", b"changed through the other name").file("b/new", b"n");
+    mirror.daemon().wait();
+    mirror.daemon().full_sync();
+    let there = mirror.destination();
+    assert_eq!(fs::read(there.join("a/x")).unwrap(), b"changed through the other name");
+    assert!(mirror.arrived("a/new") && mirror.arrived("b/y") && !mirror.arrived("b/x"));
+    drop(bound);
+    mirror.await_synced();
+    mirror.source().file("b/y", b"z");
+    mirror.await_synced();
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn answer(
         | ToSender::CancelBarrier { .. }
         | ToSender::Pause { .. }
         | ToSender::Halt { .. }
+        | ToSender::Close { .. }
         | ToSender::Release { .. }
         | ToSender::Stop => {}
     }

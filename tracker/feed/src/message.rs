@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Fact;
+use crate::{Fact, RelPath};
 
 /// Version of these messages. Both binaries come from one build; a mismatch means a half-done upgrade.
 pub const PROTOCOL_VERSION: u32 = 3;
@@ -53,6 +53,13 @@ pub enum ToSender {
         halted: Option<String>,
         /// See [`MirrorSpec::root`].
         root: Option<(u64, u64)>,
+    },
+    /// Other directories than before are closed.
+    Close {
+        /// Which mirror.
+        mirror: MirrorId,
+        /// See [`MirrorSpec::closed`].
+        closed: Vec<RelPath>,
     },
     /// Removals that [`MirrorSpec::max_delete`] holds at this destination are let go.
     Release {
@@ -118,6 +125,9 @@ pub struct MirrorSpec {
     pub root: Option<(u64, u64)>,
     /// Why nothing of this mirror is sent, if so: the source directory is not the one it was.
     pub halted: Option<String>,
+    /// Directories that are sent as entries and not looked into: nothing below them is sent or removed. Other file
+    /// systems are mounted there, or were.
+    pub closed: Vec<RelPath>,
     /// Remove at the destinations what the source does not have.
     pub delete: bool,
     /// Link what was renamed to what the destination has under the old name, rather than send it again.

@@ -172,6 +172,7 @@ impl MirrorArguments {
         let mirrors = vec![MirrorSpec {
             root: None,
             halted: None,
+            closed: Vec::new(),
             source,
             delete: self.delete,
             follow_renames: self.follow_renames || !self.no_follow_renames,

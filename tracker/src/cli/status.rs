@@ -113,6 +113,12 @@ impl Page {
         if let Some(why) = &mirror.halted {
             self.line(format_args!("  halted: {why}; `ebbtide release` takes it for the right one"));
         }
+        for dir in &mirror.away {
+            self.line(format_args!(
+                "  away: what was mounted on {dir}: nothing below it is sent or removed until it is back, or until \
+                 `ebbtide release`"
+            ));
+        }
         match &mirror.tainted {
             None => self.line(format_args!("  coverage: complete")),
             Some(_) if mirror.root_lost => {

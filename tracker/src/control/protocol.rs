@@ -121,6 +121,9 @@ pub struct MirrorStatus {
     pub root_lost: bool,
     /// Why nothing of it is sent until `ebbtide release`: the source directory is another one than before.
     pub halted: Option<String>,
+    /// Directories below the source that a file system was mounted on and is not now: nothing below them is sent or
+    /// removed until it is back, or until `ebbtide release`.
+    pub away: Vec<String>,
     /// How often coverage broke, the start included.
     pub taints: u64,
     /// Whether the destinations lose what the source does not have.

@@ -319,6 +319,18 @@ pub fn check_max_delay(ms: u64) -> Result<Duration, Invalid> {
     at_most("max-delay", ms, LONGEST_DELAY_MS, "milliseconds").map(Duration::from_millis)
 }
 
+/// Checks whether a mirror is to stay on its file system.
+///
+/// # Errors
+/// It is not to.
+pub fn check_one_file_system(staying: bool) -> Result<(), Invalid> {
+    if staying {
+        return Ok(());
+    }
+    let advice = "give each file system below the source a [[mirror]] of its own, to a path below this one's";
+    Err(Invalid::new("one-file-system false: a mirror does not follow mounts", advice))
+}
+
 /// Checks how long a file rests that took long to send.
 ///
 /// # Errors

@@ -118,10 +118,14 @@ fn parse(text: &str) -> Result<Config, Wrong> {
 
 fn mirror(section: Mirror) -> Result<MirrorSpec, Wrong> {
     config::check_source(section.source.get_ref()).map_err(Wrong::at(section.source.span()))?;
+    if let Some(staying) = &section.one_file_system {
+        config::check_one_file_system(*staying.get_ref()).map_err(Wrong::at(staying.span()))?;
+    }
     let filters = rules(&section)?;
     Ok(MirrorSpec {
         root: None,
         halted: None,
+        closed: Vec::new(),
         source: section.source.into_inner(),
         delete: section.delete,
         follow_renames: section.follow_renames.unwrap_or(true),
@@ -243,6 +247,7 @@ pub const MIRROR_KEYS: &[&str] = &[
     "hard-links",
     "acls",
     "xattrs",
+    "one-file-system",
     "filter",
     "include",
     "exclude",
@@ -297,6 +302,7 @@ struct Mirror {
     acls: bool,
     #[serde(default)]
     xattrs: bool,
+    one_file_system: Option<Spanned<bool>>,
     #[serde(default)]
     filter: Vec<Spanned<String>>,
     #[serde(default)]
@@ -452,6 +458,19 @@ mod tests {
         for bad in ["-1", "\"101%\"", "\"x\"", "\"%\""] {
             assert_eq!(wrong(&text(bad)).0, 3, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_mirror_stays_on_one_file_system_and_says_so() {
+        let text = |value: &str| {
+            format!(
+                "[[mirror]]\nsource = \"/a\"\none-file-system = {value}\n[[mirror.to]]\nurl = \"rsync://h/m\"\n"
+            )
+        };
+        assert!(parse(&text("true")).is_ok());
+        let (line, what, advice) = wrong(&text("false"));
+        assert_eq!((line, what.as_str()), (3, "one-file-system false: a mirror does not follow mounts"));
+        assert!(advice.unwrap().contains("[[mirror]]"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant, SystemTime};
 
-use ebbtide_feed::{MirrorId, ToSender};
+use ebbtide_feed::{Fact, MirrorId, RelPath, ToSender};
 
 use super::beginning::Beginning;
 use super::scan::{Scans, Search};
@@ -51,6 +51,8 @@ pub(super) struct Core {
 pub(super) enum Out {
     Send(ToSender),
     Reached(Waiter),
+    /// File systems were mounted or unmounted on these directories.
+    Mounts(Vec<(MirrorId, RelPath)>),
 }
 
 impl Core {
@@ -366,8 +368,17 @@ impl Core {
         // Reading it takes note that it changed.
         let _ = std::io::copy(&mut &self.mount_table, &mut std::io::sink());
         let mut losses = Vec::new();
-        self.tracker.mounts_changed(&mut losses);
+        let moved = self.tracker.mounts_changed(&mut losses);
         self.lose(losses);
+        if !moved.is_empty() {
+            self.outbox.push_back(Out::Mounts(moved.clone()));
+        }
+        for (mirror, dir) in moved {
+            let source = self.tracker.source_path(mirror).display();
+            tracing::warn!("{source}/{dir}: a file system was mounted there, or unmounted");
+            // Of what was covered, nothing is known since then.
+            self.apply(Event::Told(mirror, vec![Fact::Contents { dir }]));
+        }
         self.check_roots().into_iter().for_each(|event| self.apply(event));
     }
 }

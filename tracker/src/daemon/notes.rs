@@ -1,5 +1,5 @@
-//! What the daemon itself remembers between starts: which destinations are paused, and which directories the sources
-//! are.
+//! What the daemon itself remembers between starts: which destinations are paused, which directories the sources are,
+//! and where file systems are mounted below them.
 //!
 //! It is in `tracker/notes.json` in the state folder.
 
@@ -7,6 +7,7 @@ use std::ffi::CStr;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
+use ebbtide_feed::RelPath;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,8 @@ pub(super) struct Notes {
     pub(super) paused: Vec<(Vec<u8>, String)>,
     /// What each source was: see `Source::identity`.
     pub(super) roots: Vec<(Vec<u8>, String)>,
+    /// Source and directory below it, where a file system was mounted at a start.
+    pub(super) mounts: Vec<(Vec<u8>, RelPath)>,
 }
 
 const FILE: &CStr = c"notes.json";
@@ -68,7 +71,9 @@ mod tests {
         let folder = std::fs::File::open(dir.path()).unwrap();
         assert_eq!(Notes::read(&folder), Notes::default());
         let paused = vec![(b"/s\xff".to_vec(), "rsync://h/m/".to_owned())];
-        let notes = Notes { paused, roots: vec![(b"/s".to_vec(), "7 2 00".to_owned())] };
+        let roots = vec![(b"/s".to_vec(), "7 2 00".to_owned())];
+        let mounts = vec![(b"/s".to_vec(), RelPath::new(*b"a/\xfe").unwrap())];
+        let notes = Notes { paused, roots, mounts };
         notes.write(&folder).unwrap();
         notes.write(&folder).unwrap();
         assert_eq!(Notes::read(&folder), notes);

@@ -1,12 +1,12 @@
 //! `ebbtide run`: the parent of it all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use ebbtide_feed::{PROTOCOL_VERSION, SenderStatus, Start, ToSender, ToTracker};
+use ebbtide_feed::{PROTOCOL_VERSION, RelPath, SenderStatus, Start, ToSender, ToTracker};
 
 use super::beginning::Beginning;
 use super::config::Config;
@@ -24,6 +24,7 @@ use crate::sys::poll::Timer;
 use crate::sys::signal::EndSignals;
 use crate::sys::{self, SysError, memory};
 
+mod mounts;
 mod people;
 mod reload;
 mod roots;
@@ -130,7 +131,7 @@ pub fn run(config: &Config, reload: Option<&Reload<'_>>) -> Result<End, RunError
     let mut daemon = Daemon::new(config, core, beginnings, folders, (user, binary), signals, times)?;
     daemon.core.begin(losses);
     if config.forget {
-        daemon.notes.roots.clear();
+        daemon.notes = Notes { paused: daemon.notes.paused, ..Notes::default() };
     }
     daemon.apply_notes();
     daemon.serve(reload)
@@ -180,6 +181,8 @@ fn say_beginnings(config: &Config, beginnings: &[Beginning]) {
 struct Daemon {
     core: Core,
     notes: Notes,
+    /// Below each source, the directories where file systems were mounted when ebbtide was started.
+    mounted: Vec<BTreeSet<RelPath>>,
     /// How each mirror began.
     beginnings: Vec<Beginning>,
     folders: Folders,
@@ -227,6 +230,7 @@ impl Daemon {
         Ok(Daemon {
             core,
             notes,
+            mounted: Vec::new(),
             beginnings,
             folders,
             start,
@@ -312,6 +316,7 @@ impl Daemon {
                 // What a dead sender did not get, the engine says again to the next one.
                 (Out::Send(_), None) => {}
                 (Out::Reached(waiter), _) => self.answer(ClientId(waiter.0), &Answer::Settled),
+                (Out::Mounts(moved), _) => self.follow_mounts(&moved),
             }
         }
         let Some(sender) = &mut self.sender else { return Ok(()) };
@@ -483,6 +488,7 @@ impl Daemon {
                 scan: self.core.scans.status(mirror),
                 root_lost: coverage.root_lost(),
                 halted: spec.halted.clone(),
+                away: self.away(mirror).iter().map(ToString::to_string).collect(),
                 taints: coverage.taints(),
                 delete: spec.delete,
             }

@@ -2,13 +2,14 @@
 
 mod takeover;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ebbtide_feed::{MirrorId, MirrorSpec};
+use ebbtide_feed::{MirrorId, MirrorSpec, RelPath};
 use ebbtide_filter::{FilterError, Filters, Sieve};
 
 use super::keeping::Keeping;
@@ -507,26 +508,27 @@ impl Tracker {
         Ok(())
     }
 
-    /// Reads the mount table again. What was hidden below a mount point, or is now, taints its mirrors.
-    pub(super) fn mounts_changed(&mut self, losses: &mut Vec<Loss>) {
+    /// Reads the mount table again. Tells on which directories below a source something was mounted or unmounted.
+    pub(super) fn mounts_changed(&mut self, losses: &mut Vec<Loss>) -> Vec<(MirrorId, RelPath)> {
         let Ok(table) = mounts::read() else {
-            return self.lose(None, &Reason::Failed("the mount table is not readable".into()), losses);
+            self.lose(None, &Reason::Failed("the mount table is not readable".into()), losses);
+            return Vec::new();
         };
         self.reopen(&table, losses);
         let points = self.points_below(&table);
         if points == self.scope.mount_points {
-            return;
+            return Vec::new();
         }
-        let other = |point: &&Vec<u8>| !(points.contains(point) && self.scope.mount_points.contains(point));
-        for point in points.iter().chain(&self.scope.mount_points).filter(other) {
-            for (mirror, source) in (0..).zip(&self.sources) {
-                if is_below(point, source) {
-                    losses.push(Loss { mirror, reason: Reason::MountsChanged });
-                }
-            }
+        let before = std::mem::replace(&mut self.scope.mount_points, points);
+        let now = &self.scope.mount_points;
+        let other = |point: &&Vec<u8>| !(before.contains(point) && now.contains(point));
+        let mut moved = Vec::new();
+        for point in now.iter().chain(&before).filter(other) {
+            let sources = (0..).zip(&self.sources);
+            moved.extend(sources.filter_map(|(mirror, source)| Some((mirror, below(point, source)?))));
         }
-        self.scope.mount_points = points;
         self.watched.iter_mut().for_each(|watched| watched.resolver.forget());
+        moved
     }
 
     /// A source that was unmounted and mounted again is open on a mount that is no more. What was looked up through it
@@ -542,6 +544,12 @@ impl Tracker {
             *source = again;
             losses.push(Loss { mirror: mirror as MirrorId, reason: Reason::RootWasAway });
         }
+    }
+
+    /// Directories below a mirror's source that something is mounted on.
+    pub(super) fn mounts_of(&self, mirror: MirrorId) -> BTreeSet<RelPath> {
+        let source = self.source(mirror);
+        self.scope.mount_points.iter().filter_map(|point| below(point, source)).collect()
     }
 
     /// Mount points below one source.
@@ -566,8 +574,14 @@ pub fn try_source(source: &MirrorSpec, choice: ProbeChoice) -> Result<Plan, Trac
 }
 
 fn is_below(point: &[u8], source: &Source) -> bool {
-    let root = source.path.as_os_str().as_bytes();
-    point != root && mounts::is_within(point, root)
+    below(point, source).is_some()
+}
+
+/// The path of what lies below a source.
+fn below(point: &[u8], source: &Source) -> Option<RelPath> {
+    let rest = point.strip_prefix(source.path.as_os_str().as_bytes())?;
+    let rest = if source.path == Path::new("/") { rest } else { rest.strip_prefix(b"/")? };
+    RelPath::new(rest).ok().filter(|path| !path.is_root())
 }
 
 fn plan(mount: &Mount) -> Plan {

@@ -64,9 +64,6 @@ pub enum Reason {
     /// The source directory was moved while its changes were looked up.
     #[error("the source directory was moved while its changes were looked up")]
     RootMoved,
-    /// What is mounted below the source changed.
-    #[error("a file system was mounted or unmounted below the source")]
-    MountsChanged,
     /// Listening failed.
     #[error("{0}")]
     Failed(String),
@@ -77,11 +74,7 @@ impl Reason {
     /// old ones.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Reason::Start
-            | Reason::Distrusted(_)
-            | Reason::Scan(_)
-            | Reason::MountsChanged
-            | Reason::RootAccepted => Remedy::Compare,
+            Reason::Start | Reason::Distrusted(_) | Reason::Scan(_) | Reason::RootAccepted => Remedy::Compare,
             _ => Remedy::Scan,
         }
     }

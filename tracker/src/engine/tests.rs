@@ -247,7 +247,7 @@ fn what_is_lost_while_a_scan_runs_is_looked_for_by_another_one() {
 fn what_no_scan_can_find_is_compared_even_while_one_runs() {
     let mut engine = settled();
     engine.apply(Event::Lost(0, scan(Reason::QueueOverflow)));
-    assert_eq!(engine.apply(Event::Lost(0, why(Reason::MountsChanged))), [Effect::Drain]);
+    assert_eq!(engine.apply(Event::Lost(0, why(Reason::RootMoved))), [Effect::Drain]);
     assert_eq!(engine.apply(facts(&[])), [batch(2, &[root()])]);
     assert_eq!(engine.apply(Event::Durable(2)), [Effect::Forget]);
     assert_eq!(engine.coverage(0).tainted(), None);

@@ -257,6 +257,11 @@ impl Sender {
                     (0..destinations as u32).for_each(|at| self.ask(mirror, at, |_| {}));
                 }
             }
+            ToSender::Close { mirror, closed } => {
+                if let Some(source) = self.sources.get(mirror as usize) {
+                    source.close(closed);
+                }
+            }
             ToSender::Release { mirror, destination } => {
                 self.ask(mirror, destination, |asked| asked.releases += 1);
             }

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ebbtide_feed::MirrorSpec;
+use ebbtide_feed::{MirrorSpec, RelPath};
 use ebbtide_filter::Filters;
 
 use super::failure::Failure;
@@ -26,6 +26,8 @@ struct State {
     root: Option<Identity>,
     /// Why nothing is sent.
     halted: Option<String>,
+    /// Directories that are not looked into.
+    closed: Vec<RelPath>,
 }
 
 /// What makes a directory the same one.
@@ -34,7 +36,8 @@ type Identity = (u64, u64);
 impl Mirror {
     /// The source is opened when it is first used.
     pub(crate) fn new(index: usize, spec: MirrorSpec) -> Self {
-        let state = State { opened: None, root: spec.root, halted: spec.halted.clone() };
+        let (halted, closed) = (spec.halted.clone(), spec.closed.clone());
+        let state = State { opened: None, root: spec.root, halted, closed };
         Mirror { index, spec, state: Mutex::new(state) }
     }
 
@@ -42,6 +45,14 @@ impl Mirror {
     pub(crate) fn halt(&self, halted: Option<String>, root: Option<Identity>) {
         let mut state = self.lock();
         (state.halted, state.root) = (halted, root);
+    }
+
+    /// Other directories than before are not looked into, from the next take on.
+    pub(crate) fn close(&self, closed: Vec<RelPath>) {
+        let mut state = self.lock();
+        state.closed = closed;
+        let first = state.opened.take().map(|(_, first)| first);
+        state.root = state.root.or(first);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -71,9 +82,8 @@ impl Mirror {
             return Ok(Arc::clone(source));
         }
         let rules = Filters::from_texts(&self.spec.filters).map_err(io::Error::other)?;
-        let source = Arc::new(
-            Source::open(&self.spec.source)?.reading(wanted(&self.spec)).with_filters(&Arc::new(rules)),
-        );
+        let source = Source::open(&self.spec.source)?.reading(wanted(&self.spec));
+        let source = Arc::new(source.with_filters(&Arc::new(rules)).closing(&state.closed));
         let meta = source.look(0, b".")?.meta;
         if (meta.dev, meta.ino) != now {
             return Err(io::Error::other("it was replaced while it was opened"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ebbtide_feed::RelPath;
 
-use crate::source::{Look, Source};
+use crate::source::{Look, Meta, Source};
 use crate::text::OsError;
 use crate::walk::MAX_NAME;
 
@@ -26,10 +26,17 @@ pub(crate) enum Sight {
     There(Box<[u8]>, Look),
     /// Nothing. The name is the topmost one on the way that is missing.
     Missing(Box<[u8]>),
-    /// An entry, or nothing, that the rules exclude, or something below it.
+    /// An entry, or nothing, that the rules exclude, or something below it, or below a directory that is not looked into.
     Hidden(Hidden),
     /// It could not be looked at.
     Blind(String),
+}
+
+impl Sight {
+    /// What lies below a directory that is not looked into.
+    fn beyond(dir: &[u8]) -> Sight {
+        Sight::Hidden(Hidden { name: dir.into(), missing: false, by_kind: false })
+    }
 }
 
 /// An excluded name.
@@ -79,12 +86,22 @@ impl Looker {
         let name = wire_name(path);
         for ancestor in ancestors(name) {
             match self.see(ancestor) {
+                Ok(look) if self.is_beyond(ancestor, &look.meta) => return Sight::beyond(ancestor),
                 Ok(look) if look.meta.is_dir() && !self.source.hides(0, ancestor, true) => {}
                 other => return self.judged(ancestor, other),
             }
         }
         let seen = self.see(name);
         self.judged(name, seen)
+    }
+
+    /// Whether this is a directory of which nothing but itself is part of the mirror: another file system is mounted
+    /// there, or was. The root was seen before.
+    pub(crate) fn is_beyond(&self, name: &[u8], meta: &Meta) -> bool {
+        let is_other = |root: &Look| root.meta.dev != meta.dev;
+        meta.is_dir()
+            && name != ROOT
+            && (self.source.is_closed(name) || self.known(ROOT).is_some_and(is_other))
     }
 
     /// What was seen, if the rules want it.
@@ -143,6 +160,20 @@ mod tests {
         assert_eq!(way(b"a/b/c"), [&b"."[..], b"a", b"a/b"]);
         assert_eq!(way(b"a"), [b"."]);
         assert!(way(ROOT).is_empty());
+    }
+
+    #[test]
+    fn nothing_below_a_closed_directory_is_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/d/e")).unwrap();
+        let path = |path: &str| RelPath::new(path).unwrap();
+        let source = Source::open(dir.path()).unwrap().closing(&[path("a/d")]);
+        let mut looker = Looker::new(Arc::new(source));
+        assert!(matches!(looker.sight(&path("a/d")), Sight::There(_, look) if look.meta.is_dir()));
+        for below in ["a/d/e", "a/d/none", "a/d/e/none"] {
+            assert_eq!(looker.sight(&path(below)), Sight::beyond(b"a/d"));
+        }
+        assert!(matches!(looker.sight(&path("a/none")), Sight::Missing(_)));
     }
 
     #[test]

@@ -203,6 +203,10 @@ fn goal(fact: &Fact, looker: &mut Looker, rules: Rules) -> Goal {
         Sight::Blind(why) => Goal::Wait { path: path.clone(), why },
         Sight::Missing(name) => Goal::Remove { name },
         Sight::Hidden(hidden) => hidden_goal(fact, &hidden),
+        // Nothing below it is compared, let alone removed.
+        Sight::There(name, look) if looker.is_beyond(&name, &look.meta) => {
+            Goal::Update { name, look, data: false }
+        }
         Sight::There(name, look) => match fact {
             Fact::Relist { dir } if look.meta.is_dir() => Goal::Compare { start: Start::relist(dir.clone()) },
             Fact::Subtree { dir, replaced } if look.meta.is_dir() => match (replaced, rules.delete) {

@@ -145,7 +145,7 @@ impl Tree {
                 return chunk.successors.push((start.fact, look_again));
             }
         };
-        if !chunk.is_on_the_roots_file_system(&look) {
+        if chunk.looker.is_beyond(name, &look.meta) {
             // What is mounted here is not tracked: like `--one-file-system`, the directory and nothing in it.
             chunk.list.add(name, &look, DirRole::Plain);
             return chunk.list.add_parents_of(name, &chunk.looker);
@@ -225,13 +225,6 @@ impl Chunk {
             unknown: HashMap::new(),
             looker,
             name_bytes: 0,
-        }
-    }
-
-    fn is_on_the_roots_file_system(&mut self, look: &Look) -> bool {
-        match self.looker.sight(&RelPath::root()) {
-            Sight::There(_, root) => root.meta.dev == look.meta.dev,
-            _ => true,
         }
     }
 

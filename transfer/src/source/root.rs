@@ -1,5 +1,6 @@
 //! Looking below a root, by names that are never followed through symlinks or out of the tree.
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -8,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use ebbtide_feed::RelPath;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -30,6 +32,8 @@ pub struct Source {
     pub(super) rules: Rules,
     /// Nobody marks changes of its files.
     unmarked: bool,
+    /// Directories of the first root that are not looked into.
+    closed: HashSet<Box<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -83,6 +87,7 @@ impl Source {
             links: Links::default(),
             rules: Rules::default(),
             unmarked: false,
+            closed: HashSet::new(),
         }
     }
 
@@ -92,6 +97,18 @@ impl Source {
     pub fn unmarked(mut self) -> Source {
         self.unmarked = true;
         self
+    }
+
+    /// The same without what is below these directories of the first root.
+    #[must_use]
+    pub(crate) fn closing(mut self, dirs: &[RelPath]) -> Source {
+        self.closed = dirs.iter().map(|dir| dir.as_bytes().into()).collect();
+        self
+    }
+
+    /// Whether a directory of the first root is not to be looked into.
+    pub(crate) fn is_closed(&self, dir: &[u8]) -> bool {
+        self.closed.contains(dir)
     }
 
     /// The same, reading these attributes of each entry that is looked at or found.

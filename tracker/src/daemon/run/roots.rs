@@ -12,6 +12,7 @@ use crate::engine::{Event, Reason};
 impl Daemon {
     /// Applies what was noted by the last daemon, before the sender is started.
     pub(super) fn apply_notes(&mut self) {
+        self.begin_mounts();
         for (mirror, spec) in (0..).zip(&mut self.start.mirrors) {
             let key = spec.source.as_os_str().as_bytes();
             for to in &mut spec.destinations {
@@ -37,8 +38,11 @@ impl Daemon {
     pub(super) fn keep_notes(&mut self) {
         let mut notes = self.notes.clone();
         notes.paused.clear();
+        notes.mounts.clear();
         for (mirror, spec) in (0..).zip(&self.start.mirrors) {
             let key = spec.source.as_os_str().as_bytes();
+            let mounted = self.mounted[mirror as usize].iter();
+            notes.mounts.extend(mounted.map(|dir| (key.to_vec(), dir.clone())));
             let paused = spec.destinations.iter().filter(|to| to.paused);
             notes.paused.extend(paused.map(|to| (key.to_vec(), to.url.clone())));
             if spec.halted.is_none() {
@@ -66,7 +70,8 @@ impl Daemon {
                 && (spec.halted.is_some() || self.core.engine.coverage(*mirror).root_lost())
         };
         let meant: Vec<MirrorId> = (0..self.start.mirrors.len() as MirrorId).filter(is_meant).collect();
-        let said = meant.into_iter().map(|mirror| self.accept_root(mirror)).collect();
+        let mut said: Vec<_> = meant.into_iter().map(|mirror| self.accept_root(mirror)).collect();
+        said.extend(self.accept_mounts(pick));
         self.keep_notes();
         said
     }
