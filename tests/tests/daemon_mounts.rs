@@ -168,15 +168,15 @@ fn stores_through_a_mapping_on_tmpfs_arrive_when_the_file_is_closed() {
 
 #[test]
 fn what_is_mounted_over_a_directory_hides_it_and_uncovers_it_again_without_a_loss() {
-    let mirror = needs!(Mirror::on(Kind::Ext4));
+    let mut mirror = needs!(Mirror::on(Kind::Ext4));
     if !Client::under_test().is_ours() {
         skip!("stock rsync watches nothing");
     }
     let (source, there) = (mirror.source_path(), mirror.destination());
-    let taints = || mirror.daemon().status()["mirrors"][0]["taints"].as_u64().unwrap();
+    let taints = |mirror: &Mirror| mirror.daemon().status()["mirrors"][0]["taints"].as_u64().unwrap();
     mirror.source().file("d/x", b"before").file("d/sub/y", b"y").file("e/z", b"z");
     mirror.expect_synced();
-    let before = taints();
+    let before = taints(&mirror);
     // Whoever has it open goes on changing it.
     let hidden = File::open(source.join("d")).unwrap();
     let mounted = needs!(Mounted::new(&source.join("d"), &["-t", "tmpfs", "tmpfs"]));
@@ -192,14 +192,30 @@ fn what_is_mounted_over_a_directory_hides_it_and_uncovers_it_again_without_a_los
     staying();
     assert_eq!(fs::read(there.join("d/sub/y")).unwrap(), b"y");
     assert!(!mirror.arrived("d/other"));
-    let asked = taints();
+    let asked = taints(&mirror);
     drop(hidden);
     drop(mounted);
     mirror.await_synced();
     assert_eq!(fs::read(there.join("d/x")).unwrap(), b"behind");
+    assert_eq!(
+        (before + 1, taints(&mirror)),
+        (asked, asked),
+        "only what was asked for compares the whole mirror"
+    );
     mirror.source().file("d/x", b"after").remove("d/sub");
     mirror.await_synced();
-    assert_eq!((before + 1, taints()), (asked, asked), "only what was asked for compares the whole mirror");
+    // Uncovered while nobody watches.
+    let hidden = File::open(source.join("d")).unwrap();
+    let mounted = needs!(Mounted::new(&source.join("d"), &["-t", "tmpfs", "tmpfs"]));
+    mirror.daemon().wait();
+    fs::write(format!("/proc/self/fd/{}/x", hidden.as_raw_fd()), b"again").unwrap();
+    mirror.daemon().wait();
+    mirror.daemon_mut().terminate();
+    drop(hidden);
+    drop(mounted);
+    mirror.daemon_mut().start_again();
+    mirror.await_synced();
+    assert_eq!(fs::read(there.join("d/x")).unwrap(), b"again");
 }
 
 #[test]

@@ -21,6 +21,8 @@ pub(super) struct Notes {
     pub(super) roots: Vec<(Vec<u8>, String)>,
     /// Source and directory below it, where a file system was mounted at a start.
     pub(super) mounts: Vec<(Vec<u8>, RelPath)>,
+    /// The same of what was mounted since: what that covers is compared when it is uncovered.
+    pub(super) covered: Vec<(Vec<u8>, RelPath)>,
 }
 
 const FILE: &CStr = c"notes.json";
@@ -73,7 +75,7 @@ mod tests {
         let paused = vec![(b"/s\xff".to_vec(), "rsync://h/m/".to_owned())];
         let roots = vec![(b"/s".to_vec(), "7 2 00".to_owned())];
         let mounts = vec![(b"/s".to_vec(), RelPath::new(*b"a/\xfe").unwrap())];
-        let notes = Notes { paused, roots, mounts };
+        let notes = Notes { paused, roots, covered: mounts.clone(), mounts };
         notes.write(&folder).unwrap();
         notes.write(&folder).unwrap();
         assert_eq!(Notes::read(&folder), notes);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use ebbtide_feed::{PROTOCOL_VERSION, RelPath, SenderStatus, Start, ToSender, ToTracker};
+use ebbtide_feed::{MirrorId, PROTOCOL_VERSION, RelPath, SenderStatus, Start, ToSender, ToTracker};
 
 use super::beginning::Beginning;
 use super::config::Config;
@@ -183,6 +183,8 @@ struct Daemon {
     notes: Notes,
     /// Below each source, the directories where file systems were mounted when ebbtide was started.
     mounted: Vec<BTreeSet<RelPath>>,
+    /// Directories that were uncovered since: told after this batch.
+    uncovered: Vec<(u64, MirrorId, RelPath)>,
     /// How each mirror began.
     beginnings: Vec<Beginning>,
     folders: Folders,
@@ -231,6 +233,7 @@ impl Daemon {
             core,
             notes,
             mounted: Vec::new(),
+            uncovered: Vec::new(),
             beginnings,
             folders,
             start,
@@ -366,6 +369,7 @@ impl Daemon {
             ToTracker::Durable { seq } => {
                 self.pauses.was_of_use();
                 self.core.apply(Event::Durable(seq));
+                self.settle_uncovered(seq);
             }
             ToTracker::Settled { token } => self.core.apply(Event::Settled(token)),
             ToTracker::Failed { why } => self.last_words = Some(why),

@@ -3,8 +3,9 @@
 //! Nothing below them is part of a mirror. One that was mounted when ebbtide was started, and is not any more, leaves an
 //! empty directory behind that must not pass for one whose files were all removed: it stays closed until something is
 //! mounted there again, or until a person releases it. What is mounted for a while and taken away again uncovers what the
-//! mirror knew before, which is compared.
+//! mirror knew before, which is compared, by the next daemon if need be.
 
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 
 use ebbtide_feed::{Fact, MirrorId, RelPath, ToSender};
@@ -27,16 +28,51 @@ impl Daemon {
             self.start.mirrors[mirror as usize].closed = self.closed(mirror);
             self.away(mirror).iter().for_each(|dir| self.say_away(mirror, dir));
         }
+        for (source, dir) in self.notes.covered.clone() {
+            for mirror in 0..self.mounted.len() as MirrorId {
+                let spec = &self.start.mirrors[mirror as usize];
+                if spec.source.as_os_str().as_bytes() == source && !spec.closed.contains(&dir) {
+                    self.uncovered(mirror, dir.clone());
+                    self.core.apply(Event::Told(mirror, vec![Fact::Contents { dir: dir.clone() }]));
+                }
+            }
+        }
     }
 
     /// File systems were mounted or unmounted on these directories.
     pub(in crate::daemon) fn follow_mounts(&mut self, moved: &[(MirrorId, RelPath)]) {
+        (0..self.mounted.len() as MirrorId).for_each(|mirror| self.tell_closed(mirror));
         for (mirror, dir) in moved {
             if self.away(*mirror).contains(dir) {
                 self.say_away(*mirror, dir);
+            } else if !self.start.mirrors[*mirror as usize].closed.contains(dir) {
+                self.uncovered(*mirror, dir.clone());
             }
         }
-        (0..self.mounted.len() as MirrorId).for_each(|mirror| self.tell_closed(mirror));
+        self.keep_notes();
+    }
+
+    /// Until the batch that tells of it is durable, the next start tells of it, too.
+    fn uncovered(&mut self, mirror: MirrorId, dir: RelPath) {
+        let (batch, _) = self.core.engine.last_batch();
+        self.uncovered.push((batch, mirror, dir));
+    }
+
+    /// A batch is durable.
+    pub(super) fn settle_uncovered(&mut self, seq: u64) {
+        let before = self.uncovered.len();
+        self.uncovered.retain(|(batch, ..)| *batch >= seq);
+        if self.uncovered.len() != before {
+            self.keep_notes();
+        }
+    }
+
+    /// Directories below a source that the next start is to compare if nothing is mounted there then.
+    pub(super) fn covered(&self, mirror: MirrorId) -> BTreeSet<RelPath> {
+        let noted = &self.mounted[mirror as usize];
+        let now = self.start.mirrors[mirror as usize].closed.iter().filter(|dir| !noted.contains(dir));
+        let open = self.uncovered.iter().filter(|(_, of, _)| *of == mirror).map(|(.., dir)| dir);
+        now.chain(open).cloned().collect()
     }
 
     /// Directories that are closed though nothing is mounted there now.

@@ -39,10 +39,12 @@ impl Daemon {
         let mut notes = self.notes.clone();
         notes.paused.clear();
         notes.mounts.clear();
+        notes.covered.clear();
         for (mirror, spec) in (0..).zip(&self.start.mirrors) {
             let key = spec.source.as_os_str().as_bytes();
             let mounted = self.mounted[mirror as usize].iter();
             notes.mounts.extend(mounted.map(|dir| (key.to_vec(), dir.clone())));
+            notes.covered.extend(self.covered(mirror).into_iter().map(|dir| (key.to_vec(), dir)));
             let paused = spec.destinations.iter().filter(|to| to.paused);
             notes.paused.extend(paused.map(|to| (key.to_vec(), to.url.clone())));
             if spec.halted.is_none() {
