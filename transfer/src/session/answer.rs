@@ -193,22 +193,28 @@ impl Worker {
         }
     }
 
+    /// Makes the answer where the batch has its bytes.
     fn encode_small(&mut self, job: &Job, file: &OpenFile, content: Content) -> Result<(), Unwanted> {
-        self.pieces.clear();
+        self.pieces.list.clear();
+        self.pieces.scratch = mem::take(&mut self.batch.bytes);
+        let start = self.pieces.scratch.len();
         let mut progress = self.encoder.start(&job.request, content.len()).map(|()| Progress::More);
         while let Ok(Progress::More) = progress {
             progress = self.encoder.step(&content, &mut self.pieces);
         }
+        self.batch.bytes = mem::take(&mut self.pieces.scratch);
         if let Err(error) = progress {
             return self.broken(error);
         }
         let (ndx, end, bytes) = (job.request.ndx, self.end(job, file, &content), self.pieces.len());
         if !self.pieces.is_own() {
-            let (pieces, source) = (mem::take(&mut self.pieces), Arc::new(content));
-            return self.add(Part::Bytes { ndx, first: true, pieces, source, end: Some(end) }, bytes);
+            let pieces = Pieces { scratch: self.batch.bytes.clone(), list: mem::take(&mut self.pieces.list) };
+            self.batch.bytes.truncate(start);
+            return self.add(
+                Part::Bytes { ndx, first: true, pieces, source: Arc::new(content), end: Some(end) },
+                bytes,
+            );
         }
-        let start = self.batch.bytes.len();
-        self.batch.bytes.extend_from_slice(&self.pieces.scratch);
         if let Content::Read(buffer) = content {
             self.buffer = buffer;
         }
@@ -338,7 +344,11 @@ impl Worker {
         if self.batch.parts.is_empty() {
             return Ok(());
         }
-        self.batches.blocking_send(mem::take(&mut self.batch)).map_err(|_| Unwanted)
+        let batch = mem::take(&mut self.batch);
+        // The next one will mostly be as large.
+        self.batch.parts.reserve(batch.parts.len());
+        self.batch.bytes.reserve(batch.bytes.len());
+        self.batches.blocking_send(batch).map_err(|_| Unwanted)
     }
 }
 
