@@ -226,7 +226,7 @@ impl Screen {
 fn link(entry: &Entry, flags: Iflags, link_name: Option<&[u8]>) -> Vec<u8> {
     match link_name.filter(|name| !name.is_empty() && flags.has(Iflags::LOCAL_CHANGE)) {
         Some(name) => [b" => ", name].concat(),
-        None if entry.meta.is_symlink() => [b" -> ", &*entry.link_target].concat(),
+        None if entry.meta.is_symlink() => [b" -> ", entry.link_target()].concat(),
         None => Vec::new(),
     }
 }

@@ -199,8 +199,8 @@ fn below(dir: &RelPath, entry: Entry) -> Option<Entry> {
         Some((b'/', name)) => name.into(),
         Some(_) => return None,
     };
-    let place = Some(entry.name);
-    Some(Entry { name, place, dir: DirRole::Plain, ..entry })
+    let place = entry.name;
+    Some(Entry { name, dir: DirRole::Plain, ..entry }.read_at(place))
 }
 
 /// The names that a take's facts were about, of those that are done.

@@ -283,7 +283,7 @@ impl Chunk {
             if let Some(inode) = shared_inode_of(entry) {
                 let look = Look {
                     meta: entry.meta,
-                    link_target: entry.link_target.clone(),
+                    link_target: entry.link_target().into(),
                     details: entry.details.clone(),
                 };
                 groups.entry(inode).or_default().add(&entry.name, &look);

@@ -354,8 +354,8 @@ impl<'a> Driver<'a> {
 
     fn on_text(&mut self, kind: TextKind, bytes: Vec<u8>) {
         let text = Text { kind, bytes };
-        if let Some(outcome) = self.tally.text(&text).and_then(|ndx| self.lists.outcome(ndx)) {
-            *outcome = Outcome::Failed("its checksum failed twice".to_owned());
+        if let Some(ndx) = self.tally.text(&text) {
+            self.lists.note(ndx, Outcome::Failed("its checksum failed twice".to_owned()));
         }
         self.observer.text(&text);
     }
@@ -363,7 +363,7 @@ impl<'a> Driver<'a> {
     fn on_item(&mut self, item: &sender::Item) {
         let Some(spot) = self.lists.spot(item.ndx) else { return };
         if let Some(outcome) = outcome_of(item, self.options.server.dry_run) {
-            self.set(item.ndx, outcome);
+            self.lists.note(item.ndx, outcome);
         }
         let link_name = item.xname.as_deref();
         let (index, entry) = (spot.index, spot.entry());
@@ -407,7 +407,7 @@ impl<'a> Driver<'a> {
             Err(error) => {
                 self.observer.unreadable(entry, &error);
                 let why = format!("its attribute {} cannot be read: {}", Escaped(name), OsError(&error));
-                self.set(ndx, Outcome::Failed(why));
+                self.lists.note(ndx, Outcome::Failed(why));
                 None
             }
         }
@@ -417,14 +417,7 @@ impl<'a> Driver<'a> {
         if let Some(spot) = self.lists.spot(ndx) {
             self.observer.answered(spot.index, &outcome);
         }
-        self.set(ndx, outcome);
-    }
-
-    /// Notes what happened to an entry, unless a part of it failed before.
-    fn set(&mut self, ndx: Ndx, outcome: Outcome) {
-        if let Some(slot) = self.lists.outcome(ndx).filter(|slot| !matches!(slot, Outcome::Failed(_))) {
-            *slot = outcome;
-        }
+        self.lists.note(ndx, outcome);
     }
 
     fn has_entries(&self) -> bool {
@@ -553,11 +546,12 @@ impl<'a> Driver<'a> {
     fn report(self, outcome: sender::Outcome) -> Report {
         let outcomes = match self.lists {
             Lists::Whole(whole) if self.settles => {
-                let settled = whole.entries.iter().zip(&whole.outcomes).enumerate();
-                settled.for_each(|(index, (entry, outcome))| self.observer.settled(index, entry, outcome));
+                for (index, entry) in whole.entries.iter().enumerate() {
+                    self.observer.settled(index, entry, &whole.outcomes.get(index));
+                }
                 Vec::new()
             }
-            Lists::Whole(whole) => whole.outcomes,
+            Lists::Whole(whole) => whole.outcomes.all(),
             Lists::Parts(_) => Vec::new(),
         };
         Report {

@@ -28,12 +28,11 @@ impl FileListInput {
 /// One entry of a file list.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The name on the wire and, but for [`Entry::place`], below the source's root: bytes without a leading slash; `.` for the root itself.
+    /// The name on the wire and, but for [`Entry::place`], below the source's root: bytes without a leading slash; `.` for the root
+    /// itself.
     pub name: Box<[u8]>,
     /// The attributes as `lstat` gave them; [`Meta::MISSING`] asks the receiver to remove the name.
     pub meta: Meta,
-    /// What a symlink points to; empty for other entries.
-    pub link_target: Box<[u8]>,
     /// Of a directory: what the list says about its content. No meaning for other entries.
     pub dir: DirRole,
     /// Which of the source's roots the name lies below; 0 where there is one.
@@ -42,8 +41,14 @@ pub struct Entry {
     pub details: Option<Arc<Details>>,
     /// Its content is not sent, even if the daemon asks for it; the list has it so that the receiver keeps what it has.
     pub withheld: bool,
-    /// Where it is read below the root, if that is not where its name on the wire leads.
-    pub place: Option<Box<[u8]>>,
+    /// What few entries have: a list may hold millions.
+    pub(crate) rare: Option<Box<Rare>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rare {
+    link_target: Box<[u8]>,
+    place: Option<Box<[u8]>>,
 }
 
 impl Entry {
@@ -52,18 +57,22 @@ impl Entry {
         Entry {
             name: name.into(),
             meta,
-            link_target: Box::default(),
             dir: DirRole::Plain,
             root: 0,
             details: None,
             withheld: false,
-            place: None,
+            rare: None,
         }
+    }
+
+    /// What a symlink points to; empty for other entries.
+    pub fn link_target(&self) -> &[u8] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.link_target)
     }
 
     /// Where it is read below the root.
     pub fn place(&self) -> &[u8] {
-        self.place.as_deref().unwrap_or(&self.name)
+        self.rare.as_ref().and_then(|rare| rare.place.as_deref()).unwrap_or(&self.name)
     }
 
     /// A name that the receiver is to remove (needs `delete_missing_args`).
@@ -74,7 +83,17 @@ impl Entry {
     /// The same with what the symlink points to.
     #[must_use]
     pub fn with_link_target(mut self, target: impl Into<Box<[u8]>>) -> Self {
-        self.link_target = target.into();
+        let target = target.into();
+        if !target.is_empty() {
+            self.rare.get_or_insert_default().link_target = target;
+        }
+        self
+    }
+
+    /// The same, read at another place below the root than where its name on the wire leads.
+    #[must_use]
+    pub fn read_at(mut self, place: impl Into<Box<[u8]>>) -> Self {
+        self.rare.get_or_insert_default().place = Some(place.into());
         self
     }
 

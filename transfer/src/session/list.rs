@@ -83,7 +83,7 @@ fn wire_entry<'a>(
         uid: meta.uid,
         gid: meta.gid,
         device: Device { major: rustix::fs::major(meta.rdev), minor: rustix::fs::minor(meta.rdev) },
-        target: &entry.link_target,
+        target: entry.link_target(),
         link_group,
         dir: match entry.dir {
             DirRole::Content => DirKind::Content,

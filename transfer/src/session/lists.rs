@@ -8,6 +8,7 @@ use ebbtide_wire::sender::{Ndx, Pushed};
 
 use super::entry::Entry;
 use super::listings::Ready;
+use super::outcomes::Outcomes;
 use super::report::Outcome;
 
 /// Where an entry is.
@@ -33,12 +34,12 @@ pub(super) struct Whole {
     pub(super) entries: Arc<Vec<Entry>>,
     /// The list as it went out, once it did.
     pub(super) list: Option<Arc<FileList>>,
-    pub(super) outcomes: Vec<Outcome>,
+    pub(super) outcomes: Outcomes,
 }
 
 impl Whole {
     pub(super) fn new(entries: Vec<Entry>) -> Whole {
-        let outcomes = vec![Outcome::NotReported; entries.len()];
+        let outcomes = Outcomes::new(entries.len());
         Whole { entries: Arc::new(entries), list: None, outcomes }
     }
 
@@ -47,9 +48,10 @@ impl Whole {
         Some(Spot { index: at, entries: Arc::clone(&self.entries), at })
     }
 
-    pub(super) fn outcome(&mut self, ndx: Ndx) -> Option<&mut Outcome> {
-        let at = self.list.as_ref()?.pushed(ndx)?;
-        self.outcomes.get_mut(at)
+    fn note(&mut self, ndx: Ndx, outcome: Outcome) {
+        if let Some(at) = self.list.as_ref().and_then(|list| list.pushed(ndx)) {
+            self.outcomes.note(at, outcome);
+        }
     }
 }
 
@@ -81,9 +83,9 @@ struct Part {
     entries: Arc<Vec<Entry>>,
     /// The caller's number of the first entry.
     index: usize,
-    outcomes: Vec<Outcome>,
-    /// The directory itself, whose entry was in an earlier list.
-    directory: Option<(Spot, Outcome)>,
+    outcomes: Outcomes,
+    /// The directory itself, whose entry was in an earlier list, and what is known of it.
+    directory: Option<(Spot, Outcomes)>,
 }
 
 /// A part that is about to be sent.
@@ -125,10 +127,10 @@ impl Parts {
         self.sent.push_back(Part {
             first: pushed.first.0,
             list,
-            outcomes: vec![Outcome::NotReported; entries.len()],
+            outcomes: Outcomes::new(entries.len()),
             entries,
             index,
-            directory: directory.map(|spot| (spot, Outcome::NotReported)),
+            directory: directory.map(|spot| (spot, Outcomes::new(1))),
         });
     }
 
@@ -152,12 +154,15 @@ impl Parts {
         Some(part.index + ndx.0.saturating_sub(part.first) as usize)
     }
 
-    pub(super) fn outcome(&mut self, ndx: Ndx) -> Option<&mut Outcome> {
-        let at = self.part_of(ndx)?;
+    fn note(&mut self, ndx: Ndx, outcome: Outcome) {
+        let Some(at) = self.part_of(ndx) else { return };
         let part = &mut self.sent[at];
-        match ndx.0.checked_sub(part.first) {
-            None => part.directory.as_mut().map(|(_, outcome)| outcome),
-            Some(entry) => part.list.pushed(Ndx(entry)).and_then(|at| part.outcomes.get_mut(at)),
+        let noted = match ndx.0.checked_sub(part.first) {
+            None => part.directory.as_mut().map(|(_, outcomes)| (0, outcomes)),
+            Some(entry) => part.list.pushed(Ndx(entry)).map(|at| (at, &mut part.outcomes)),
+        };
+        if let Some((at, outcomes)) = noted {
+            outcomes.note(at, outcome);
         }
     }
 
@@ -165,13 +170,13 @@ impl Parts {
     /// that is an entry of the list comes with its own list.
     pub(super) fn settle(&mut self, mut tell: impl FnMut(usize, &Entry, &Outcome)) {
         let Some(part) = self.sent.pop_front() else { return };
-        if let Some((spot, outcome)) = &part.directory {
-            tell(spot.index, spot.entry(), outcome);
+        if let Some((spot, outcomes)) = &part.directory {
+            tell(spot.index, spot.entry(), &outcomes.get(0));
         }
         for (_, at) in part.list.iter_pushed() {
             let entry = &part.entries[at];
             if !entry.meta.is_dir() {
-                tell(part.index + at, entry, &part.outcomes[at]);
+                tell(part.index + at, entry, &part.outcomes.get(at));
             }
         }
     }
@@ -205,11 +210,11 @@ impl Lists {
         }
     }
 
-    /// What is known of the entry with this index.
-    pub(super) fn outcome(&mut self, ndx: Ndx) -> Option<&mut Outcome> {
+    /// Notes what happened to the entry with this index, unless a part of it failed before.
+    pub(super) fn note(&mut self, ndx: Ndx, outcome: Outcome) {
         match self {
-            Lists::Whole(whole) => whole.outcome(ndx),
-            Lists::Parts(parts) => parts.outcome(ndx),
+            Lists::Whole(whole) => whole.note(ndx, outcome),
+            Lists::Parts(parts) => parts.note(ndx, outcome),
         }
     }
 }

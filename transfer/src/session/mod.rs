@@ -15,6 +15,7 @@ mod frames;
 mod list;
 mod listings;
 mod lists;
+mod outcomes;
 mod pulse;
 mod report;
 mod skip;

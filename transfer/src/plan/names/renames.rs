@@ -137,11 +137,8 @@ impl Renames {
             }
             let mut entry = Entry::new(to.as_bytes(), look.meta).with_details(look.details.clone());
             entry.meta.nlink = 2;
-            pairs.job.list.push(Entry {
-                name: from.as_bytes().into(),
-                place: Some(to.as_bytes().into()),
-                ..entry.clone()
-            });
+            let old = Entry { name: from.as_bytes().into(), ..entry.clone() };
+            pairs.job.list.push(old.read_at(to.as_bytes()));
             pairs.job.list.push(entry);
             self.pair_of.insert(to.as_bytes().into(), self.pairs.len());
             pairs.files.push((to, look));
