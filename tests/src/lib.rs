@@ -10,7 +10,7 @@
 //! | `EBBTIDE_TEST_CLIENT=rsync` | stock rsync takes the place of ours, which proves the tests themselves |
 //! | `EBBTIDE_RSYNC_OLD` | rsync 3.2.7; default: `tools/rsync-3.2.7/usr/bin/rsync` in the target folder |
 //! | `EBBTIDE_TEST_RSYNCD` | another release of rsync, which takes the place of every daemon; what needs 3.2.7 is skipped |
-//! | `EBBTIDE_SEED` | replays a run of random operations |
+//! | `EBBTIDE_SEED` | what random operations are drawn from; default: a new seed, with `cargo xtask test` a fixed one, there `random` for a new one |
 //! | `EBBTIDE_CHAOS_MINUTES` | how long the tests of chaos take, each; default: 2 |
 //! | `EBBTIDE_SKIPS` | file that gets one line for each skipped test |
 //! | `CI=true` | a skip is a failure |

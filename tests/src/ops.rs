@@ -21,7 +21,8 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, RenameFlags};
 
 use crate::{Mapped, bytes, name};
 
-/// The seed of this run: `EBBTIDE_SEED`, or a new one. Printed, so that a failure can be replayed.
+/// The seed of this run: `EBBTIDE_SEED`, which `cargo xtask test` sets, or a new one. Printed, so that a failure can be
+/// replayed.
 pub fn seed() -> u64 {
     let given = std::env::var("EBBTIDE_SEED").ok().map(|s| s.parse().expect("EBBTIDE_SEED is a number"));
     let seed = given.unwrap_or_else(|| fastrand::u64(..1 << 32));

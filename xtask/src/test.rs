@@ -6,6 +6,7 @@
 mod count;
 mod guest;
 mod programs;
+mod seeds;
 mod stuck;
 mod watch;
 
@@ -24,6 +25,7 @@ use crate::process::cargo;
 use crate::world;
 use count::Count;
 use programs::Program;
+use seeds::{FAILED, Failed};
 use watch::{End, Watch};
 
 /// No single test takes a tenth of this, on a slow machine and beside others.
@@ -38,8 +40,11 @@ pub(crate) fn run(built: &Path, filter: Option<&str>) -> Result<()> {
     let skips = world::target()?.join("skipped-tests");
     let _ = fs::remove_file(&skips);
     let Some(programs) = programs::build(&[])? else { return report(&Count::default().ended(false), "") };
-    let run = Run { watch: Watch::new(SILENCE), end: Instant::now() + WHOLE, built, skips: &skips, filter };
-    let count = run.programs(&programs)?.plus(&run.documents()?).plus(&run.guest(&programs)?);
+    let end = Instant::now() + WHOLE;
+    let run =
+        Run { watch: Watch::new(SILENCE), end, built, skips: &skips, filter, seed: seeds::of_this_run() };
+    let count = run.programs(&programs)?.plus(&run.failed_seeds(&programs)?).plus(&run.documents()?);
+    let count = count.plus(&run.guest(&programs)?);
     let skipped = fs::read_to_string(&skips).unwrap_or_default();
     report(&count.with_skips(skipped.lines().count()), &skipped)
 }
@@ -52,6 +57,8 @@ struct Run<'a> {
     built: &'a Path,
     skips: &'a Path,
     filter: Option<&'a str>,
+    /// What tests draw at random from.
+    seed: Option<String>,
 }
 
 impl Run<'_> {
@@ -61,6 +68,21 @@ impl Run<'_> {
             println!("\n     Running {}", program.name);
             let mut command = Command::new(&program.path);
             command.current_dir(&program.folder).arg(format!("--test-threads={}", threads()));
+            seeds::set(&mut command, self.seed.as_deref());
+            count = count.plus(&self.one(&mut command, &program.name)?);
+        }
+        Ok(count)
+    }
+
+    /// What failed once, with the seed of that time.
+    fn failed_seeds(&self, programs: &[Program]) -> Result<Count> {
+        let mut count = Count::default();
+        for Failed { program, test, seed } in FAILED.iter().filter(|_| self.filter.is_none()) {
+            let Some(program) = programs.iter().find(|known| known.name == *program) else { continue };
+            println!("\n     Running {} with seed {seed}", program.name);
+            let mut command = Command::new(&program.path);
+            command.current_dir(&program.folder).args(["--exact", test]);
+            seeds::set(&mut command, Some(&seed.to_string()));
             count = count.plus(&self.one(&mut command, &program.name)?);
         }
         Ok(count)

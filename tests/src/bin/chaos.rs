@@ -16,7 +16,7 @@ struct Cli {
     #[arg(long, default_value_t = 2.0, value_name = "N")]
     minutes: f64,
     /// Replays the random part of a run.
-    #[arg(long, value_name = "S")]
+    #[arg(long, env = "EBBTIDE_SEED", value_name = "S")]
     seed: Option<u64>,
     /// One file system; without it all of them, one after the other.
     #[arg(long, value_enum)]

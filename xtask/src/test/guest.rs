@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use super::count::Count;
 use super::programs::{self, Program};
+use super::seeds;
 use super::watch::{End, Watch};
 use super::{Run, SILENCE, WHOLE, report};
 use crate::vm::{self, Guest, Job, LastWords};
@@ -54,7 +55,14 @@ pub(crate) fn in_guest(guest: &Guest<'_>, filter: Option<&str>, write: bool) -> 
         return report(&Count::default().ended(false), "");
     };
     let end = Instant::now() + WHOLE;
-    let run = Run { watch: Watch::new(SILENCE), end, built: guest.built, skips: &skips, filter };
+    let run = Run {
+        watch: Watch::new(SILENCE),
+        end,
+        built: guest.built,
+        skips: &skips,
+        filter,
+        seed: seeds::of_this_run(),
+    };
     let wanted = run.wanted(&programs, true);
     if wanted.is_empty() {
         return report(&Count::default(), "");
@@ -210,6 +218,9 @@ fn job(suites: &[&Suite<'_>], write: bool) -> Job {
     );
     if let Ok(ci) = std::env::var("CI") {
         script.push_str(&format!("export CI='{ci}'\n"));
+    }
+    if let Some(seed) = seeds::of_this_run() {
+        script.push_str(&format!("export EBBTIDE_SEED='{seed}'\n"));
     }
     if write {
         script.push_str("export EBBTIDE_WRITE_KERNELS=1\n");
