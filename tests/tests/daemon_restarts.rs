@@ -8,7 +8,9 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-use ebbtide_tests::{Client, Kind, Mirror, Ops, Setup, Tree, bytes, eventually, kib, needs, seed, skip};
+use ebbtide_tests::{
+    Client, Daemon, Kind, Manager, Mirror, Ops, Setup, Tree, bytes, eventually, kib, needs, seed, skip,
+};
 use serde_json::Value;
 
 /// Skips where there is no process of ours to be killed.
@@ -206,13 +208,12 @@ fn number(name: &str, usual: usize) -> usize {
     std::env::var(name).map_or(usual, |text| text.parse().expect("it is a number"))
 }
 
-/// Kills both processes amid bursts of changes, each time at another moment.
-fn kill_amid_changes(kind: Kind, always_taken_over: bool) {
-    let mut mirror = needs!(Mirror::with(kind, tree, |setup| setup));
-    mirror.expect_synced();
-    if always_taken_over {
-        marking!(&mirror);
-    }
+/// Kills both processes amid bursts of changes, each time at another moment. Returns how many directories were listed.
+fn kill_amid_changes(
+    mut mirror: Mirror,
+    always_taken_over: bool,
+    mut start_again: impl FnMut(&mut Daemon),
+) -> u64 {
     let (kills, burst) = (number("EBBTIDE_KILLS", 5), number("EBBTIDE_BURST", 1_500));
     let seed = seed();
     let mut ops = Ops::new(&mirror.source_path(), seed, 3);
@@ -238,7 +239,7 @@ fn kill_amid_changes(kind: Kind, always_taken_over: bool) {
             mirror.daemon_mut().kill();
             burst.join().unwrap();
         });
-        mirror.daemon_mut().start_again();
+        start_again(mirror.daemon_mut());
         if let Some(difference) = mirror.difference() {
             panic!("after kill {round}, seed {seed}: {difference}\n{}", mirror.daemon().log());
         }
@@ -248,16 +249,44 @@ fn kill_amid_changes(kind: Kind, always_taken_over: bool) {
         listed_in_all += listed(&mirror);
     }
     eprintln!("{kills} kills amid {} operations, {listed_in_all} directories listed in all", ops.count());
+    listed_in_all
 }
 
 #[test]
 fn both_processes_killed_amid_changes_on_ext4_lose_nothing_and_need_no_walk() {
     ours!();
-    kill_amid_changes(Kind::Ext4, true);
+    let mirror = needs!(Mirror::with(Kind::Ext4, tree, |setup| setup));
+    mirror.expect_synced();
+    marking!(&mirror);
+    kill_amid_changes(mirror, true, Daemon::start_again);
 }
 
 #[test]
 fn both_processes_killed_amid_changes_on_xfs_lose_nothing() {
     ours!();
-    kill_amid_changes(Kind::Xfs, false);
+    let mirror = needs!(Mirror::with(Kind::Xfs, tree, |setup| setup));
+    mirror.expect_synced();
+    kill_amid_changes(mirror, false, Daemon::start_again);
+}
+
+/// Whatever marks: no directory is read where the queue of name events goes on.
+fn kill_amid_changes_with_a_manager(kind: Kind) {
+    let mut mirror = needs!(Mirror::with(kind, tree, |setup| setup));
+    mirror.expect_synced();
+    let mut manager = Manager::take_charge(mirror.daemon_mut());
+    mirror.expect_synced();
+    let listed = kill_amid_changes(mirror, true, |daemon| manager.start_again(daemon));
+    assert_eq!(listed, 0, "name events tell all that changed");
+}
+
+#[test]
+fn both_processes_killed_amid_changes_on_xfs_need_no_walk_where_the_queue_is_kept() {
+    ours!();
+    kill_amid_changes_with_a_manager(Kind::Xfs);
+}
+
+#[test]
+fn both_processes_killed_amid_changes_on_btrfs_need_no_walk_where_the_queue_is_kept() {
+    ours!();
+    kill_amid_changes_with_a_manager(Kind::Btrfs);
 }

@@ -216,8 +216,10 @@ fn job(suites: &[&Suite<'_>], write: bool) -> Job {
         "export EBBTIDE_BIN={bin}/ebbtide EBBTIDE_SEND_BIN={bin}/ebbtide-send CARGO_TARGET_DIR=/scratch\n\
          export EBBTIDE_SKIPS=/tmp/skips EBBTIDE_KERNELS_MD=/root/KERNELS.md\n"
     );
-    if let Ok(ci) = std::env::var("CI") {
-        script.push_str(&format!("export CI='{ci}'\n"));
+    for name in PASSED_ON {
+        if let Ok(value) = std::env::var(name) {
+            script.push_str(&format!("export {name}='{value}'\n"));
+        }
     }
     if let Some(seed) = seeds::of_this_run() {
         script.push_str(&format!("export EBBTIDE_SEED='{seed}'\n"));
@@ -250,6 +252,9 @@ fn job(suites: &[&Suite<'_>], write: bool) -> Job {
 fn document_path() -> PathBuf {
     world::top().join("docs/KERNELS.md")
 }
+
+/// Variables of ours that tests in the guest read, too.
+const PASSED_ON: [&str; 3] = ["CI", "EBBTIDE_KILLS", "EBBTIDE_BURST"];
 
 /// Stands before each line about a skipped test.
 const SKIPPED: &str = "guest skipped: ";

@@ -186,8 +186,9 @@ const MODULES: [&str; 12] = [
 ];
 
 /// Besides busybox's.
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 21] = [
     "busybox",
+    "bash",
     "rsync",
     "mount",
     "umount",
