@@ -24,7 +24,7 @@ const SUITES: [(&str, &[&str]); 6] = [
     ("marks", &[]),
     ("marks_records", &[]),
     ("marks_vfs", &[]),
-    (MATRIX, &["::ext4::fsnotify::", "::ext4::auto::", "::tmpfs::fsnotify::"]),
+    (MATRIX, &["::fsnotify::", "::ext4::auto::", "::xfs::auto::", "::btrfs::auto::"]),
     ("daemon_restarts", &["killed_daemon_was_away"]),
     (SYSTEMD, &[]),
 ];
