@@ -147,7 +147,7 @@ fn every_hint_of_the_kernel_is_accounted_for() {
     Tree::rich(&mirror.source_path());
     Tree::rich(&mirror.fs().root().join("outside"));
     mirror.source().remove("sizes").remove("odd-dirs");
-    mirror.expect_synced();
+    mirror.await_synced();
     expect_accounted(mirror.daemon());
     let status = mirror.daemon().status();
     assert_eq!(status["tracker"]["untraced"].as_u64(), Some(0), "{status:#}");
