@@ -24,7 +24,7 @@ const SUITES: [(&str, &[&str]); 6] = [
     ("marks", &[]),
     ("marks_records", &[]),
     ("marks_vfs", &[]),
-    (MATRIX, &["::fsnotify::", "::ext4::auto::", "::xfs::auto::", "::btrfs::auto::"]),
+    (MATRIX, &["::fsnotify::", "::ext4::auto::"]),
     ("daemon_restarts", &["killed_daemon_was_away"]),
     (SYSTEMD, &[]),
 ];
