@@ -100,7 +100,8 @@ impl Renames {
         }
         if rules.pairs {
             let anew: HashSet<&[u8]> = facts.iter().filter_map(sent_anew).collect();
-            let files = steps(facts, origins, |seen, from| file_step(seen, from, &anew, looker));
+            let removed: HashSet<&[u8]> = facts.iter().filter_map(removed).collect();
+            let files = steps(facts, origins, |seen, from| file_step(seen, from, &anew, &removed, looker));
             let needing = files_needing(&files);
             renames.add_files(ordered(files, needing), looker);
         }
@@ -237,14 +238,21 @@ fn steps(
 
 /// A file with one name, which the destination may have under its old one. Files with several names go with their
 /// groups.
-fn file_step(seen: &Seen, from: &RelPath, anew: &HashSet<&[u8]>, looker: &mut Looker) -> Option<Look> {
+fn file_step(
+    seen: &Seen,
+    from: &RelPath,
+    anew: &HashSet<&[u8]>,
+    removed: &HashSet<&[u8]>,
+    looker: &mut Looker,
+) -> Option<Look> {
     let Goal::Update { name, look, data: true } = &seen.goal else { return None };
     let fits = **name == *seen.path.as_bytes() && look.meta.is_file() && look.meta.nlink == 1;
     if !fits || look.meta.size < MIN || seen.left.is_some() {
         return None;
     }
     let is_usable = match looker.sight(from) {
-        Sight::Missing(_) => true,
+        // A daemon that does not have it any more makes it anew for the pair: a fact must ask for its removal after that.
+        Sight::Missing(name) => removed.contains(&*name),
         // Something else stands there now. The daemon may lose that to the pair, so it must be sent after it.
         Sight::There(name, other) => {
             *name == *from.as_bytes() && !other.meta.is_dir() && anew.contains(&*name)
@@ -258,6 +266,14 @@ fn file_step(seen: &Seen, from: &RelPath, anew: &HashSet<&[u8]>, looker: &mut Lo
 fn sent_anew(seen: &Seen) -> Option<&[u8]> {
     match &seen.goal {
         Goal::Update { name, data: true, .. } => Some(name),
+        _ => None,
+    }
+}
+
+/// The name that is removed.
+fn removed(seen: &Seen) -> Option<&[u8]> {
+    match &seen.goal {
+        Goal::Remove { name } => Some(name),
         _ => None,
     }
 }

@@ -236,12 +236,28 @@ fn a_renamed_file_goes_with_its_old_name_before_that_is_removed() {
 }
 
 #[test]
+fn an_old_name_that_no_fact_removes_is_not_made_anew() {
+    let mut bench = bench(&["new"]);
+    fs::write(bench.at("new"), vec![1; 10_000]).unwrap();
+    let renamed = [("d/old", "new")];
+    assert!(
+        pairs(&bench.plan_renamed(&[touched("new", true), gone("d/other")], &renamed)).len() == 1,
+        "d is gone"
+    );
+    fs::create_dir(bench.at("d")).unwrap();
+    let plan = bench.plan_renamed(&[touched("new", true), gone("d/other")], &renamed);
+    assert!(pairs(&plan).is_empty(), "it was removed before, and the daemon would make it for the pair");
+    assert_eq!(names(&plan.lists[0]), [".", "d", "new"]);
+}
+
+#[test]
 fn files_that_take_each_others_names_go_in_lists_one_after_the_other() {
     let mut bench = bench(&["log.1", "log.2", "log.3", "a", "b"]);
     for name in ["log.1", "log.2", "log.3", "a", "b"] {
         fs::write(bench.at(name), vec![1; 10_000]).unwrap();
     }
-    let facts: Vec<Fact> = ["log.1", "log.2", "log.3", "a", "b"].map(|name| touched(name, true)).into();
+    let mut facts: Vec<Fact> = ["log.1", "log.2", "log.3", "a", "b"].map(|name| touched(name, true)).into();
+    facts.push(gone("log"));
     let renamed = [("log", "log.1"), ("log.1", "log.2"), ("log.2", "log.3"), ("a", "b"), ("b", "a")];
     let plan = bench.plan_renamed(&facts, &renamed);
     let of_logs = |list: &Vec<(String, String)>| list.iter().find(|(old, _)| old.starts_with("log")).cloned();
