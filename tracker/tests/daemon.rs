@@ -81,7 +81,7 @@ impl World {
     }
 
     fn facts(&self) -> String {
-        fs::read_to_string(self.state().join("facts.log")).unwrap_or_default()
+        fs::read_to_string(self.state().join("sender/facts.log")).unwrap_or_default()
     }
 
     /// Times that a line of the log of facts holds this.
@@ -162,7 +162,7 @@ fn many_may_wait_at_once() {
 fn a_batch_that_was_not_called_durable_is_told_to_the_next_sender() {
     let Some(mut world) = World::new() else { return };
     world.wait();
-    fs::write(world.state().join("stumble"), b"").unwrap();
+    fs::write(world.state().join("sender/stumble"), b"").unwrap();
     fs::write(world.src.join("f"), b"x").unwrap();
     world.daemon().says("the sender is gone");
     world.daemon().says("the sender is ready");
@@ -266,14 +266,14 @@ fn what_is_mounted_below_the_source_is_not_part_of_it() {
         assert!(Command::new(verb).args(arguments).arg(&point).status().unwrap().success());
     };
     mount("mount", &["-t", "tmpfs", "none"]);
-    world.daemon().says("mounted or unmounted below the source");
+    world.daemon().says("point: a file system was mounted there, or unmounted");
     fs::write(point.join("other"), b"x").unwrap();
     fs::write(world.src.join("ours"), b"x").unwrap();
     world.wait();
     assert!(world.told("path: \"ours\"") >= 1);
     assert_eq!(world.told("point/other"), 0);
     mount("umount", &[]);
-    world.daemon().says("mounted or unmounted below the source");
+    world.daemon().says("point: a file system was mounted there, or unmounted");
     world.wait();
 }
 
