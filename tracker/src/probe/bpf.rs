@@ -4,6 +4,7 @@
 //! [`Bpf::clear_old`]. Between flip and clear the old side stands still; the next flip is refused until it is
 //! cleared. [`Bpf::taints`] tells where marks were lost: that is the only way to lose one.
 
+mod account;
 mod devices;
 mod error;
 mod layout;
@@ -29,6 +30,7 @@ use super::bitmap::{Bitmap, Recycler, Retired};
 use crate::sys::bpf::Words;
 
 pub use super::bitmap::Marks;
+pub use account::Account;
 pub use error::BpfError;
 pub use object::{Hooks, Object, Options, fingerprint};
 pub use programs::{Coverage, Hook, HookPlace, Program, State, Way};
@@ -50,8 +52,9 @@ pub struct Bpf {
     free: Queue<MapData, u32>,
     ring: RingBuf<MapData>,
     seen: Losses,
-    /// Marks that were cleared, because what they stood for is durable.
-    handled: u64,
+    before: account::Before,
+    /// Marks that were cleared since, because what they stood for is durable.
+    cleared: u64,
 }
 
 /// A device as `/proc/self/mountinfo` names it (`super_block.s_dev`; on btrfs that is not `st_dev`).
@@ -88,30 +91,6 @@ pub struct Counters {
     pub skipped: u64,
     /// Marks lost because the kernel would not run the program within itself.
     pub misses: u64,
-}
-
-/// What became of the inodes that were ever marked, each counted once in each epoch. While programs mark, the numbers
-/// move, so there are two of the first: it was `seen_before` when the others began to be read, and `seen` after.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// Marked before the others were read.
-    pub seen_before: u64,
-    /// Marked.
-    pub seen: u64,
-    /// Cleared: what they stood for is durable.
-    pub handled: u64,
-    /// Standing in the bitmap.
-    pub pending: u64,
-    /// Programs that were at work, each of which may have set a bit that it had not counted yet.
-    pub at_work: u64,
-}
-
-impl Account {
-    /// Whether every mark is either handled or pending.
-    pub fn adds_up(&self) -> bool {
-        let found = self.handled + self.pending;
-        (self.seen_before..=self.seen + self.at_work).contains(&found)
-    }
 }
 
 /// Marks of a device were lost: what changed on it is no longer known.
@@ -153,10 +132,9 @@ impl Bpf {
         let slab = object::slab(&loaded.ebpf, chunks)?;
         let bitmap =
             Bitmap::new(slab, chunks, loaded.cpus, |name, words| object::memory(&loaded.ebpf, name, words))?;
-        // Maps may have been in use before.
-        let handled = bitmap.sum(offset_of!(Cpu, transitions) / WORD).saturating_sub(bitmap.standing()?);
         let states = object::memory(&loaded.ebpf, ebbtide_abi::maps::SLOTS, MAX_SLOTS as usize * SLOT_WORDS)?;
         Ok(Bpf {
+            before: account::Before::count(&bitmap)?,
             bitmap,
             recycler: Recycler::new(chunks),
             slots: vec![SlotUse::Free; MAX_SLOTS as usize],
@@ -173,7 +151,7 @@ impl Bpf {
             ring: object::take(&mut loaded.ebpf, ebbtide_abi::maps::RECORDS)?,
             programs: programs::Attached::attach(loaded, list, options.pin.as_deref())?,
             seen: Losses::default(),
-            handled,
+            cleared: 0,
         })
     }
 
@@ -361,7 +339,7 @@ impl Bpf {
     pub fn clear_old(&mut self) -> Result<(), BpfError> {
         let Some(ended) = self.ended else { return Ok(()) };
         let recycler = &mut self.recycler;
-        self.handled += self.bitmap.clear(ended.0, |index, key| recycler.saw(index, key, ended.0))?;
+        self.cleared += self.bitmap.clear(ended.0, |index, key| recycler.saw(index, key, ended.0))?;
         self.ended = None;
         self.give_back(ended)?;
         self.retire(ended)
@@ -391,16 +369,7 @@ impl Bpf {
     ///
     /// When the kernel has no memory to show the bitmap with.
     pub fn account(&self) -> Result<Account, BpfError> {
-        let sum = |offset: usize| self.bitmap.sum(offset / WORD);
-        let both = |offset: usize| sum(offset) + sum(offset + WORD);
-        // A program sets the bit, then counts it, then leaves.
-        let seen_before = sum(offset_of!(Cpu, transitions));
-        let left = both(offset_of!(Cpu, exit));
-        let pending = self.bitmap.standing()?;
-        let seen = sum(offset_of!(Cpu, transitions));
-        let entered = both(offset_of!(Cpu, enter));
-        let at_work = entered.saturating_sub(left);
-        Ok(Account { seen_before, seen, handled: self.handled, pending, at_work })
+        Ok(self.before.account(account::Count::take(&self.bitmap)?, self.cleared))
     }
 
     /// Marks lost since the last call, per device that is on. After one the device must be looked at as a whole,

@@ -1,15 +1,14 @@
 //! Opens what an earlier process pinned: the maps with all that is marked, while the programs go on marking.
 
-use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use aya::maps::{HashMap, Map, MapData, Queue, RingBuf};
-use ebbtide_abi::{Cpu, MAX_SLOTS, RETIRED, maps, slot_of};
+use ebbtide_abi::{MAX_SLOTS, RETIRED, maps, slot_of};
 
 use super::{
-    BpfError, DEVICE_PLACES, Losses, SLOT_WORDS, SlotUse, WORD, devices::Devices, layout, object,
+    BpfError, DEVICE_PLACES, Losses, SLOT_WORDS, SlotUse, account, devices::Devices, layout, object,
     object::Options, programs,
 };
 use crate::probe::bitmap::{Bitmap, Recycler, slab_words};
@@ -30,9 +29,9 @@ impl super::Bpf {
         let cpus = object::possible_cpus();
         let bitmap = Bitmap::new(slab, chunks, cpus, |name, words| memory(pin, name, words))?;
         let devices = Devices::new(memory(pin, maps::DEVICES, DEVICE_PLACES as usize)?);
-        let handled = bitmap.sum(offset_of!(Cpu, transitions) / WORD).saturating_sub(bitmap.standing()?);
         let mut bpf = super::Bpf {
-            handled,
+            before: account::Before::count(&bitmap)?,
+            cleared: 0,
             recycler: Recycler::new(chunks),
             slots: vec![SlotUse::Free; MAX_SLOTS as usize],
             ended: None,
