@@ -3,9 +3,10 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::{Answer, Request, SOCKET};
+use super::{Answer, PID, Request, SOCKET};
 
 /// Why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -43,17 +44,31 @@ impl ClientError {
 
 /// A connection to the daemon.
 #[derive(Debug)]
-pub struct Client(UnixStream);
+pub struct Client {
+    stream: UnixStream,
+    runtime_dir: PathBuf,
+}
 
 impl Client {
-    /// Connects to the daemon with this runtime folder.
+    /// Connects to the daemon with this runtime folder. One that is about to start, or to begin anew with another
+    /// configuration, is waited for.
     ///
     /// # Errors
     /// There is none, or it is not ours to ask.
     pub fn connect(runtime_dir: &Path) -> Result<Self, ClientError> {
+        let end = Instant::now() + BEGINNING;
+        loop {
+            match Client::try_connect(runtime_dir) {
+                Err(ClientError::NoDaemon(_)) if wait_for_beginning(runtime_dir, end) => {}
+                connected => return connected,
+            }
+        }
+    }
+
+    fn try_connect(runtime_dir: &Path) -> Result<Self, ClientError> {
         let path = runtime_dir.join(SOCKET);
         match UnixStream::connect(&path) {
-            Ok(stream) => Ok(Client(stream)),
+            Ok(stream) => Ok(Client { stream, runtime_dir: runtime_dir.to_owned() }),
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 Err(ClientError::NoDaemon(runtime_dir.to_owned()))
             }
@@ -62,19 +77,37 @@ impl Client {
         }
     }
 
-    /// Asks, and waits for the answer at most so long (`None` for ever).
+    /// Asks, and waits for the answer at most so long (`None` for ever). A daemon that begins anew meanwhile is asked again.
     ///
     /// # Errors
     /// There is no answer in time, or the daemon ended.
     pub fn ask(mut self, request: &Request, timeout: Option<Duration>) -> Result<Answer, ClientError> {
+        let asked = Instant::now();
+        let mut broken = None;
+        loop {
+            let left = timeout.map(|timeout| timeout.saturating_sub(asked.elapsed()));
+            match self.ask_once(request, left) {
+                Err(ClientError::Broken(e)) => {
+                    let end = *broken.get_or_insert_with(Instant::now) + BEGINNING;
+                    if !wait_for_beginning(&self.runtime_dir, end) {
+                        return Err(ClientError::Broken(e));
+                    }
+                }
+                answer => return answer,
+            }
+            self = Client::connect(&self.runtime_dir)?;
+        }
+    }
+
+    fn ask_once(&mut self, request: &Request, timeout: Option<Duration>) -> Result<Answer, ClientError> {
         let mut line = serde_json::to_vec(request).expect("requests have no maps");
         line.push(b'\n');
-        self.0.write_all(&line).map_err(ClientError::Broken)?;
+        self.stream.write_all(&line).map_err(ClientError::Broken)?;
         // A timeout of zero would mean none.
         let timeout = timeout.map(|timeout| timeout.max(Duration::from_millis(1)));
-        self.0.set_read_timeout(timeout).map_err(ClientError::Broken)?;
+        self.stream.set_read_timeout(timeout).map_err(ClientError::Broken)?;
         let mut answer = String::new();
-        match BufReader::new(&self.0).read_line(&mut answer) {
+        match BufReader::new(&self.stream).read_line(&mut answer) {
             Ok(0) => Err(ClientError::Broken(ErrorKind::UnexpectedEof.into())),
             Ok(_) => serde_json::from_str(&answer).map_err(|e| ClientError::Answer(e.to_string())),
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
@@ -84,6 +117,32 @@ impl Client {
         }
     }
 }
+
+/// Waits for a moment, if there is a daemon that may answer later, until `end` at most. Whether to try again.
+fn wait_for_beginning(runtime_dir: &Path, end: Instant) -> bool {
+    let is_worth_it = Instant::now() < end && has_daemon(runtime_dir);
+    if is_worth_it {
+        thread::sleep(STEP);
+    }
+    is_worth_it
+}
+
+/// Whether the process that last wrote its number down is a daemon and lives.
+fn has_daemon(runtime_dir: &Path) -> bool {
+    let Ok(pid) = std::fs::read_to_string(runtime_dir.join(PID)) else { return false };
+    // Number, name in parentheses, state; a dead process that was not reaped yet is a zombie.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.split_once(PROGRAM).is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+}
+
+/// How `proc_pid_stat(5)` names the program.
+const PROGRAM: &str = "(ebbtide) ";
+
+/// The longest that a daemon may take from its start until it can be asked: loading programs, mostly.
+const BEGINNING: Duration = Duration::from_secs(60);
+
+/// How often it is tried.
+const STEP: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

@@ -16,3 +16,6 @@ pub use server::{ClientId, Heard, Server};
 
 /// Name of the socket in the runtime folder.
 pub const SOCKET: &str = "control.sock";
+
+/// In the runtime folder: the number of the daemon that has it, or had it last.
+pub const PID: &str = "pid";

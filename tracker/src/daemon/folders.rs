@@ -20,11 +20,10 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use super::config::Config;
 use super::run::RunError;
 use super::sender::User;
+use crate::control::PID;
 
 const RUNTIME: &str = "runtime folder";
 const STATE: &str = "state folder";
-/// In the runtime folder: who has it.
-const PID: &str = "pid";
 
 /// The folders of a running daemon.
 #[derive(Debug)]
@@ -50,8 +49,11 @@ impl Folders {
         let pid = fs::read_to_string(&pid_file).unwrap_or_default();
         lock(RUNTIME, runtime, &locked[0], &pid)?;
         lock(STATE, state, &locked[1], "of another runtime folder")?;
-        fs::write(&pid_file, format!("{}\n", std::process::id()))
-            .map_err(own("file", &pid_file, "writing"))?;
+        let number = format!("{}\n", std::process::id());
+        // Clients read it at any moment, also while the daemon begins anew under the same number.
+        if pid != number {
+            fs::write(&pid_file, number).map_err(own("file", &pid_file, "writing"))?;
+        }
         ours(&locked[1]).map_err(own(STATE, state, "taking it from the sender's user"))?;
         let (sender, tracker) = (state.join("sender"), state.join("tracker"));
         give(&make(STATE, &sender, 0o700)?, &sender, user).map_err(own(
