@@ -42,8 +42,8 @@ pub(crate) struct Job {
     pub(crate) programs: Vec<(String, PathBuf)>,
     /// Other files, the same way.
     pub(crate) files: Vec<(String, PathBuf)>,
-    /// Whether systemd runs it, as the first process. The machine is then started twice, with the same disk: the script
-    /// sees in `$BOOT` which time it is.
+    /// Whether systemd runs it, as the first process. The machine is then started three times, with the same disk: the
+    /// script sees in `$BOOT` which time it is.
     pub(crate) systemd: bool,
 }
 

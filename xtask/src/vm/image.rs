@@ -186,13 +186,14 @@ const MODULES: [&str; 12] = [
 ];
 
 /// Besides busybox's.
-const PROGRAMS: [&str; 21] = [
+const PROGRAMS: [&str; 22] = [
     "busybox",
     "bash",
     "rsync",
     "mount",
     "umount",
     "findmnt",
+    "fsfreeze",
     "setpriv",
     "mkfs.ext4",
     "mkfs.xfs",
