@@ -131,8 +131,10 @@ impl Setup {
     /// The arguments of `ebbtide run`; `folder` takes the config file.
     fn arguments(&self, folder: &Path) -> Vec<String> {
         if let Some(text) = &self.file {
-            let path = folder.join("ebbtide.toml");
-            fs::write(&path, text).expect("scratch is writable");
+            let (path, draft) = (folder.join("ebbtide.toml"), folder.join("ebbtide.toml.new"));
+            // In one step: a daemon may be reading it.
+            fs::write(&draft, text).expect("scratch is writable");
+            fs::rename(draft, &path).expect("it was just written");
             return [&["-c".into(), path.display().to_string()], &self.more[..]].concat();
         }
         let mut arguments = vec!["--source".into(), self.source.display().to_string()];
@@ -310,6 +312,14 @@ impl Daemon {
         answer.unwrap_or_else(|e| panic!("status --json: {e}\n{output:?}"))
     }
 
+    /// What the sender tells of itself and its destinations, as soon as it does: a status does not wait for it for long.
+    pub fn transfer(&self) -> Value {
+        eventually("the sender tells how it is", || {
+            let transfer = self.status()["transfer"].take();
+            (!transfer.is_null()).then_some(transfer)
+        })
+    }
+
     /// The status of the destination with this URL, as soon as `which` accepts it.
     pub fn destination(&self, url: &str, what: &str, which: impl Fn(&Value) -> bool) -> Value {
         if stock_in_our_place() {
@@ -353,6 +363,18 @@ impl Daemon {
         assert!(name.starts_with("ebbtide"), "process {pid} is {name}");
         rustix::process::kill_process(pid_of(pid), Signal::KILL).ok()?;
         Some(pid)
+    }
+
+    /// Lets `act` happen while it does not look; the sender goes on.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn unseen(&self, act: impl FnOnce()) {
+        let pid = pid_of(self.pid().expect("it runs"));
+        let signal = |signal| rustix::process::kill_process(pid, signal).expect("it is our child");
+        signal(Signal::STOP);
+        act();
+        signal(Signal::CONT);
     }
 
     /// Ends it with TERM and returns how it ended.

@@ -156,6 +156,15 @@ impl FileSystem {
         again.expect("it was mounted before");
     }
 
+    /// Allocates the blocks of all that was written: later that would mark the files again.
+    ///
+    /// # Panics
+    /// When the disk does not take them.
+    pub fn write_back(&self) {
+        let root = File::open(&self.root).expect("the file system is mounted");
+        rustix::fs::syncfs(root).expect("blocks can be allocated");
+    }
+
     /// A folder beside it on the machine's own disk, removed with it.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.scratch.dir(name)

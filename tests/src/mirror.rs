@@ -114,7 +114,7 @@ impl Mirror {
     #[track_caller]
     pub fn difference(&self) -> Option<String> {
         self.daemon.wait();
-        let compare = || Referee::default().compare(&self.source_path(), &self.destination());
+        let compare = || Referee::default().settled(&self.source_path(), &self.destination());
         let verdict = compare();
         if verdict.is_equal() {
             return None;

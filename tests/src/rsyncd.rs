@@ -265,7 +265,7 @@ impl Rsyncd {
             if process.try_wait().expect("it is our child").is_some() {
                 return Some(false);
             }
-            TcpStream::connect(self.port.address()).is_ok().then_some(true)
+            greets(&self.port.address()).then_some(true)
         });
         self.process = up.then_some(process);
         up
@@ -279,6 +279,13 @@ impl Drop for Rsyncd {
             eprintln!("--- log of the rsync daemon at {}\n{}---", self.address(), self.log());
         }
     }
+}
+
+/// Whether a daemon answers at this address: a session of an earlier one that is just being killed may still hold its
+/// listening socket, and connections to that go nowhere.
+fn greets(address: &str) -> bool {
+    let mut greeting = [0; 8];
+    TcpStream::connect(address).and_then(|mut daemon| daemon.read_exact(&mut greeting)).is_ok()
 }
 
 /// The release's program, or the one that `EBBTIDE_TEST_RSYNCD` puts in the place of all daemons: our sender is tried

@@ -37,7 +37,12 @@ impl Twins {
     pub fn with(release: Release, shape: impl Fn(Module) -> Module) -> Result<Twins, Skip> {
         let scratch = Scratch::new("twins");
         scratch.dir("source");
-        let modules = ["stock", "ours"].map(|name| shape(Module::new(name, &scratch.dir(name))));
+        let modules = ["stock", "ours"].map(|name| {
+            let root = scratch.dir(name);
+            // They may have been made in two different seconds.
+            Tree::at(&root).mtime("", 1_000_000_000, 0);
+            shape(Module::new(name, &root))
+        });
         Ok(Twins { daemon: Rsyncd::start(release, modules)?, scratch })
     }
 

@@ -31,15 +31,6 @@ fn count(account: &Value, name: &str) -> u64 {
     account[name].as_u64().unwrap_or_else(|| panic!("{name} is a counter: {account:#}"))
 }
 
-/// Lets `act` happen while the tracker does not look.
-fn unseen(mirror: &Mirror, act: impl FnOnce()) {
-    let pid = mirror.daemon().pid().expect("it runs").to_string();
-    let signal = |name: &str| drop(run(Command::new("kill").args([name, &pid])));
-    signal("-STOP");
-    act();
-    signal("-CONT");
-}
-
 fn many(mirror: &Mirror, count: usize, content: &[u8]) {
     let mut tree = mirror.source();
     for number in 0..count {
@@ -95,7 +86,7 @@ fn a_ring_that_is_full_loses_names_and_no_change() {
     many(&mirror, 300, b"first");
     mirror.expect_synced();
     let before = account(&mirror);
-    unseen(&mirror, || many(&mirror, 300, b"other"));
+    mirror.daemon().unseen(|| many(&mirror, 300, b"other"));
     mirror.expect_synced();
     let after = account(&mirror);
     assert!(count(&after, "lost_records") > count(&before, "lost_records"), "{after:#}");
@@ -113,7 +104,7 @@ fn a_bitmap_that_is_full_is_counted_told_and_answered() {
     run(Command::new("chattr").arg("+T").arg(mirror.source_path()));
     many(&mirror, 300, b"first");
     mirror.await_synced();
-    unseen(&mirror, || many(&mirror, 300, b"other"));
+    mirror.daemon().unseen(|| many(&mirror, 300, b"other"));
     mirror.await_synced();
     let account = account(&mirror);
     assert!(count(&account, "lost_marks") > 0, "{account:#}");
@@ -135,7 +126,7 @@ fn a_queue_of_events_that_overflows_is_counted_told_and_answered() {
         skip!("this machine queues {limit} events before it drops one");
     }
     let mirror = needs!(with_environment(&[("EBBTIDE_BOUNDED_QUEUE", 1)]));
-    unseen(&mirror, || many(&mirror, limit + 1_000, b""));
+    mirror.daemon().unseen(|| many(&mirror, limit + 1_000, b""));
     mirror.expect_synced();
     let account = account(&mirror);
     assert!(count(&account, "overflows") > 0, "{account:#}");

@@ -1,9 +1,11 @@
 //! HUP: mirrors and destinations come and go in a running daemon, and what did not change is not compared.
 
 use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
 
 use ebbtide_tests::{
-    Daemon, FileSystem, Kind, Module, Referee, Release, Rsyncd, Setup, Skip, Tree, eventually, needs,
+    Daemon, FileSystem, Kind, Module, Referee, Release, Rsyncd, Setup, Skip, Tree, eventually, needs, run,
 };
 
 /// Two sources and three places for them.
@@ -86,5 +88,36 @@ fn mirrors_and_destinations_come_and_go_and_the_others_are_not_compared_again() 
     daemon.wait();
     world.expect_equal("s", "b");
     assert!(!world.fs.beside("a").join("d1/last").exists());
-    assert_eq!(daemon.status()["transfer"]["destinations"].as_array().unwrap().len(), 1);
+    assert_eq!(daemon.transfer()["destinations"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_asked_while_the_daemon_begins_anew_is_answered() {
+    let world = needs!(World::new());
+    let daemon = Setup::from_file(&world.config(&[("s", &["a"])])).start();
+    daemon.wait();
+    let ask = |arguments: &[&str]| {
+        let output = daemon.ask(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}\n{}", daemon.log());
+        output
+    };
+    ask(&["pause"]);
+    Tree::at(&world.source("s")).file("d1/new", b"1");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| ask(&["wait"]));
+        for _ in 0..3 {
+            let before = daemon.sender();
+            run(Command::new("kill").args(["-HUP", &daemon.pid().unwrap().to_string()]));
+            eventually("the daemon has begun anew", || {
+                let status: serde_json::Value =
+                    serde_json::from_slice(&ask(&["status", "--json"]).stdout).ok()?;
+                let sender = &status["sender"];
+                (sender["ready"] == true && sender["pid"].as_u64() != before.map(u64::from)).then_some(())
+            });
+        }
+        assert!(!waiting.is_finished(), "nothing is sent while the destination is paused");
+        ask(&["resume"]);
+        waiting.join().unwrap();
+    });
+    world.expect_equal("s", "a");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use ebbtide_tests::{Client, FileSystem, Kind, Mirror, Module, Port, Release, Rsyncd, Scratch, Setup, Tree};
-use ebbtide_tests::{needs, program, skip};
+use ebbtide_tests::{eventually, needs, program, skip};
 use serde_json::Value;
 
 /// Stock rsync has no verbs.
@@ -146,41 +146,46 @@ fn a_second_daemon_on_the_same_folders_is_refused() {
     mirror.expect_synced();
 }
 
+/// Waits for a page of `ebbtide status` that `which` accepts.
+fn await_page(mirror: &Mirror, which: impl Fn(&str) -> bool) {
+    eventually("the status tells it to people", || {
+        let page = mirror.daemon().ask(&["status"]).stdout;
+        which(&String::from_utf8_lossy(&page)).then_some(())
+    });
+}
+
 #[test]
 fn status_tells_people_and_programs_the_same() {
     ours_only!();
-    let mirror = needs!(Mirror::on(Kind::Ext4));
+    let mut mirror = needs!(Mirror::on(Kind::Ext4));
     mirror.source().file("file", b"x");
     mirror.expect_synced();
     let status = mirror.daemon().status();
     assert_eq!(status["pid"].as_u64(), mirror.daemon().pid().map(u64::from));
-    let destination = &status["transfer"]["destinations"][0];
-    assert_eq!((&destination["state"], &destination["pending"]), (&Value::from("idle"), &Value::from(0)));
+    let url = mirror.rsyncd().url("m");
+    // A mark of no change, such as that of our own reading, may be on its way.
+    let is_in_step = |to: &Value| to["state"] == "idle" && to["pending"] == 0;
+    let destination = mirror.daemon().destination(&url, "it is in step", is_in_step);
     assert!(destination["dialect"].as_str().is_some_and(|d| d.contains("protocol 32")), "{destination:#}");
-    let page = mirror.daemon().ask(&["status"]);
-    let page = String::from_utf8_lossy(&page.stdout).into_owned();
-    let url = destination["url"].as_str().expect("a URL");
-    assert!(page.contains(url) && page.contains(&mirror.source_path().display().to_string()), "{page}");
+    let source = mirror.source_path().display().to_string();
+    await_page(&mirror, |page| page.contains(&url) && page.contains(&source));
 }
 
 #[test]
 fn status_tells_that_a_file_waits_because_it_is_still_being_written() {
     ours_only!();
     let long = |setup: Setup| setup.option("--settle", "60000").option("--max-delay", "3600000");
-    let mirror = needs!(Mirror::with(Kind::Ext4, |tree| tree, long));
+    let mut mirror = needs!(Mirror::with(Kind::Ext4, |tree| tree, long));
     mirror.expect_synced();
     mirror.source().file("file", b"x");
-    let url = mirror.daemon().status()["transfer"]["destinations"][0]["url"].clone();
-    let url = url.as_str().expect("a URL");
+    let url = mirror.rsyncd().url("m");
     // The tracker's own window ends when somebody waits.
     assert!(!mirror.daemon().try_wait(1).success());
     let rests = |to: &Value| to["state"] == "resting" && to["pending"] == 1;
-    let waits = mirror.daemon().destination(url, "the file rests", rests);
+    let waits = mirror.daemon().destination(&url, "the file rests", rests);
     assert_eq!(waits["resting"]["names"], 1);
     assert!(waits["resting"]["next_in_ms"].as_u64() <= Some(60_000), "{waits:#}");
-    let page = mirror.daemon().ask(&["status"]);
-    let page = String::from_utf8_lossy(&page.stdout).into_owned();
-    assert!(page.contains("waiting for files that rest") && !page.contains("in step"), "{page}");
+    await_page(&mirror, |page| page.contains("waiting for files that rest") && !page.contains("in step"));
 }
 
 #[test]
@@ -201,6 +206,8 @@ fn wait_gives_up_when_told_to_and_names_what_is_pending() {
     let nobody = Port::new();
     let dead = format!("rsync://{}/m/", nobody.address());
     let daemon = Setup::new(&fs.dir("source")).to(&dead).start();
+    // What is pending is named by the sender.
+    daemon.destination(&dead, "the sender knows its destination", |_| true);
     let output = daemon.ask(&["wait", "--timeout", "0.5"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(said(&output).contains(&dead), "{}", said(&output));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ebbtide_filter::{Builder, FilterError, Filters, Settings};
 use ebbtide_tests::{Client, Outcome, Release, Scratch, Tree, Twins, needs, seed, skip};
 use ebbtide_transfer::source::{Source, read_named};
-use ebbtide_transfer::walk::{Depth, Kinds, Walk};
+use ebbtide_transfer::walk::{Depth, Walk};
 use fastrand::Rng;
 
 /// Trees, and rule lists for each of them.
@@ -171,8 +171,7 @@ impl World {
     fn ours(&self, options: &[String]) -> Result<BTreeSet<String>, String> {
         let filters = filters(options).map_err(|error| error.to_string())?;
         let source = Source::open(self.source()).expect("it was just made").with_filters(&Arc::new(filters));
-        let kinds = Kinds { links: true, devices: true, specials: true };
-        let mut walk = Walk::new(&source, 0, kinds).keeping(source.rules(0));
+        let mut walk = Walk::new(&source, 0).keeping(source.rules(0));
         walk.below(b".", Depth::Tree);
         let names = walk.entries.iter().map(|entry| {
             let slash = if entry.meta.is_dir() { "/" } else { "" };

@@ -152,7 +152,9 @@ fn lost_records_are_counted_and_their_bits_stand() {
     let after = world.bpf.counters();
     let lost = after.records_lost - before.records_lost;
     assert!(lost > 900, "{after:?}");
-    assert_eq!(world.bpf.records_lost(world.slot), after.records_lost);
+    // Writeback may mark one more at any moment.
+    let of_the_device = world.bpf.records_lost(world.slot);
+    assert!((after.records_lost..=world.bpf.counters().records_lost).contains(&of_the_device), "{after:?}");
     let told = after.records - before.records;
     assert!(told + lost >= after.transitions - before.transitions, "{before:?} {after:?}");
     let (marks, _) = world.drain();
@@ -181,6 +183,8 @@ fn spread(fs: &FileSystem, count: usize) -> Vec<PathBuf> {
 fn a_slab_that_is_too_small_taints_the_device_once_for_each_look() {
     let mut world = needs!(World::new(&Options { chunks: 1, ..Options::default() }));
     spread(&world.fs, 3);
+    // Otherwise writeback may mark them once more between the looks.
+    world.fs.write_back();
     let taints = world.bpf.taints();
     assert_eq!(taints.len(), 1, "{taints:?}");
     assert_eq!((taints[0].slot, taints[0].reason), (world.slot, TaintReason::Exhausted));
@@ -192,11 +196,14 @@ fn a_slab_that_is_too_small_taints_the_device_once_for_each_look() {
 fn chunks_of_quiet_inodes_are_used_again_and_no_mark_is_lost() {
     let fs = needs!(FileSystem::sized(Kind::Ext4, mib(4096)));
     let files = spread(&fs, 12);
+    // Writeback that allocates blocks marks files too: all of them at once would be too many.
+    fs.write_back();
     // Room for two thirds of them at a time.
     let mut world = needs!(World::on(fs, &Options { chunks: 8, ..Options::default() }));
-    for round in 0..300 {
-        let path = &files[round % files.len()];
-        fs::write(path, round.to_string()).unwrap();
+    for round in 0..300_u64 {
+        let path = &files[round as usize % files.len()];
+        // Within its block, and always another length.
+        OpenOptions::new().write(true).open(path).unwrap().set_len(2 + round).unwrap();
         let (marks, _) = world.drain();
         assert!(marks.contains(&ino(path)), "round {round}");
         assert_eq!(world.bpf.taints(), [], "round {round}");

@@ -248,7 +248,7 @@ fn what_did_not_change_is_not_sent_and_not_listed() {
     let scan = &status["mirrors"][0]["scan"];
     assert_eq!((scan["directories"].as_u64(), scan["entries"].as_u64()), (Some(201), Some(2199)), "{scan}");
     assert_eq!(scan["picked"], 2, "one file, and the directory of the other: {scan}");
-    let sent = status["transfer"]["destinations"][0]["bytes_sent"].as_u64().unwrap();
+    let sent = mirror_of.daemon().transfer()["destinations"][0]["bytes_sent"].as_u64().unwrap();
     assert!(sent < 6_000, "{sent} bytes were sent");
 }
 
@@ -351,6 +351,8 @@ fn sync_mends_what_somebody_changed_at_the_destination() {
     ours_only!();
     let build = |tree: Tree| area(area(tree, "d"), "e").aged();
     let mirror_of = needs!(Mirror::with(Kind::Ext4, build, exactly));
+    // Blocks that are allocated later would mark the files again, and what is missing then would be sent.
+    mirror_of.fs().write_back();
     mirror_of.expect_synced();
     let sync = |more: &[&str]| {
         let output = mirror_of.daemon().ask(&[&["sync", "--wait"], more].concat());

@@ -186,7 +186,7 @@ fn a_bind_mount_of_a_part_of_a_file_system_tells_only_that_part() {
         watch.expect("data", b"a");
         assert!(watch.told.iter().all(|told| told.path.is_empty() || told.path == b"a"), "{:?}", watch.told);
     }
-    assert!(Command::new("umount").arg(&bound).status().unwrap().success());
+    assert!(Command::new("umount").arg("--lazy").arg(&bound).status().unwrap().success());
 }
 
 #[test]

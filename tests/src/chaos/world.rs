@@ -191,7 +191,7 @@ impl World {
         }
         self.note("settled");
         for destination in self.destinations() {
-            let compare = || Referee::default().compare(&self.source(), &destination);
+            let compare = || Referee::default().settled(&self.source(), &destination);
             let verdict = compare();
             // A bitmap that is too small loses marks of no change, too, such as those of blocks that are allocated later,
             // after the barrier: what is compared then touches directories, and is over soon.
