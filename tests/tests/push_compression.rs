@@ -1,6 +1,6 @@
 //! Compressed pushes: what arrives is the file, and it costs no more bytes than stock rsync's.
 
-use ebbtide_tests::{Client, Proxy, Release, Twins, bytes, kib, mib, needs};
+use ebbtide_tests::{Client, Proxy, Release, Twins, bytes, kib, mib, needs, skip};
 
 /// Words as in a log: they compress well, and no two stretches are equal.
 fn words(seed: u64, length: usize) -> Vec<u8> {
@@ -105,6 +105,30 @@ fn a_changed_large_file_costs_its_changes_also_between_frames_of_others() {
         let stock = cost(&twins, &Client::stock(), "stock", &["-az"]);
         let ours = cost(&twins, &Client::under_test(), "ours", &["-az"]);
         assert!(ours < stock + stock / 50, "stock sent {stock} bytes, we sent {ours}");
+        twins.expect_synced();
+    }
+}
+
+#[test]
+fn a_list_of_endings_says_what_goes_as_it_is() {
+    if !Client::under_test().is_ours() {
+        skip!("stock rsync takes such a list and compresses all the same");
+    }
+    let twins = needs!(Twins::new(Release::Installed));
+    let size = kib(300) as u64;
+    twins.source().file("a.gz", words(1, kib(300))).file("b.txt", words(2, kib(300)));
+    for (list, uncompressed) in [
+        (None, 1),
+        (Some("--skip-compress="), 0),
+        (Some("--skip-compress=g/xt"), 0),
+        (Some("--skip-compress=TXT"), 1),
+        (Some("--skip-compress=t[xy]t"), 1),
+        (Some("--skip-compress=gz/txt"), 2),
+    ] {
+        let options: Vec<&str> = ["-azIW"].into_iter().chain(list).collect();
+        let sent = cost(&twins, &Client::under_test(), "ours", &options);
+        let expected = uncompressed * size..uncompressed * size + size / 2;
+        assert!(expected.contains(&sent), "{list:?} cost {sent} bytes, not {expected:?}");
         twins.expect_synced();
     }
 }

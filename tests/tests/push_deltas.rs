@@ -1,6 +1,7 @@
 //! What is the same is not sent, and what was damaged on the way is sent again.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 use ebbtide_tests::{Client, Proxy, Release, Twins, bytes, mib, needs};
 
@@ -167,4 +168,30 @@ fn a_file_that_is_cut_short_after_it_was_listed_does_not_end_the_push() {
     assert!(twins.ours().join("z").exists());
     Client::under_test().run(["-a", &source, &twins.daemon().url("ours")]).expect(0);
     twins.expect_synced();
+}
+
+/// Lengths and places that 32 bits do not hold, in the list, the request and the answer. Only what is appended is read:
+/// the whole of such a file would take a minute here.
+#[test]
+fn a_file_beyond_four_gigabytes_gets_what_was_appended_to_it() {
+    const BEFORE: u64 = (4 << 30) + 1;
+    for release in Release::ALL {
+        let twins = needs!(Twins::new(release));
+        let end = bytes(1, 100_000);
+        let path = twins.source_path().join("large");
+        twins.source().sparse("large", BEFORE);
+        let source = fs::OpenOptions::new().write(true).open(path).expect("it was made");
+        source.write_all_at(&end, BEFORE).expect("it can be written");
+        twins.source().mtime("large", 1_600_000_000, 0);
+        twins.destinations(|tree| tree.sparse("large", BEFORE));
+        let pair = twins.push(&["-a", "--append", "--no-h", "--out-format=%i %l"], "source/", "");
+        assert_eq!((pair.ours.code, pair.stock.code), (0, 0), "{:?}", pair.ours);
+        assert_eq!(pair.ours.stdout, pair.stock.stdout);
+        assert!(pair.ours.stdout.contains(" 4295067297\n"), "{pair:?}");
+        let arrived = fs::File::open(twins.ours().join("large")).expect("it was there before");
+        let mut tail = vec![0; end.len() + 1];
+        arrived.read_exact_at(&mut tail, BEFORE - 1).expect("it is long enough");
+        assert!(tail[0] == b'!' && tail[1..] == end);
+        assert_eq!(arrived.metadata().expect("it is open").len(), BEFORE + 100_000);
+    }
 }

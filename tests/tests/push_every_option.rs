@@ -2,8 +2,10 @@
 //! name, with what to use instead.
 
 use std::ffi::OsString;
+use std::fs;
 use std::process::Command;
 
+use ebbtide_tests::{Client, Outcome, Scratch, skip};
 use ebbtide_transfer::cli::{Args, UsageError};
 
 /// The options of `rsync --help`, each with a value if it takes one.
@@ -11,14 +13,13 @@ fn options_of_rsync() -> Vec<(String, bool)> {
     let help = Command::new("rsync").arg("--help").output().expect("rsync is installed");
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
     let lines = help.lines().filter(|line| line.starts_with('-') && !line.contains("--no-OPTION"));
-    let words = lines.flat_map(|line| line.split("  ").next().unwrap_or("").split(", "));
-    words
-        .map(|word| word.trim().trim_end_matches(" (*)"))
-        .map(|word| match word.split_once('=') {
-            Some((name, _)) => (name.to_owned(), true),
-            None => (word.to_owned(), false),
-        })
-        .collect()
+    let names = |line: &str| -> Vec<(String, bool)> {
+        let head = line.split("  ").next().unwrap_or_default();
+        let takes_value = head.contains('=');
+        let words = head.split(", ").map(|word| word.trim().trim_end_matches(" (*)"));
+        words.map(|word| (word.split('=').next().unwrap_or(word).to_owned(), takes_value)).collect()
+    };
+    lines.flat_map(names).collect()
 }
 
 fn parse(words: &[&str]) -> Result<Args, UsageError> {
@@ -28,12 +29,29 @@ fn parse(words: &[&str]) -> Result<Args, UsageError> {
 /// Values that the option's own check accepts.
 fn value_for(option: &str) -> &'static str {
     match option {
+        "-M" => "--fsync",
+        "-B" => "700",
+        "-f" => "- x",
         "--stderr" => "errors",
         "--outbuf" => "line",
         "--compress-choice" => "zstd",
         "--checksum-choice" => "md5",
         "--remote-option" => "--fsync",
         "--protocol" => "31",
+        "--info" => "skip2",
+        "--debug" => "none",
+        "--iconv" => "-",
+        "--chmod" => "u+w",
+        "--rsync-path" => "rsync",
+        "--block-size" => "700",
+        "--chown" | "--usermap" | "--groupmap" => "1:2",
+        "--filter" => "- x",
+        "--sockopts" => "SO_KEEPALIVE",
+        "--max-alloc" => "2147483648",
+        "--stop-at" => "2099-01-01",
+        // No end comes before the shell has told what it was told.
+        "--timeout" | "--contimeout" => "300",
+        "--exclude-from" | "--include-from" | "--files-from" | "--early-input" => "rules",
         _ => "1",
     }
 }
@@ -173,4 +191,89 @@ fn negations_and_old_names_are_known_too() {
             "{option}: {result:?}"
         );
     }
+}
+
+/// What a client told the other side: the letters, and the words, in the order of their bytes.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    letters: Vec<char>,
+    words: Vec<String>,
+}
+
+impl Told {
+    /// From the words that a remote shell got; `None` if it was not started.
+    fn read(seen: Option<String>) -> Option<Told> {
+        let seen = seen?;
+        let words = seen.lines().skip_while(|word| *word != "--server").skip(1);
+        let (clusters, mut words): (Vec<_>, Vec<_>) = words
+            .map(str::to_owned)
+            .partition(|word| word.starts_with('-') && word.contains('e') && !word.starts_with("--"));
+        // What follows the `e` is what the client can do, and not an option.
+        let letters =
+            clusters.iter().flat_map(|cluster| cluster[1..].chars().take_while(|letter| *letter != 'e'));
+        let mut letters: Vec<char> = letters.collect();
+        letters.sort_unstable();
+        words.sort_unstable();
+        Some(Told { letters, words })
+    }
+}
+
+/// Options that are told in other words on purpose, and why that is the same.
+fn is_told_otherwise(option: &str) -> bool {
+    match option {
+        // What is agreed on is agreed on by one name in the answer to the other side's list, which every release takes.
+        "--checksum-choice" | "--compress-choice" | "--compress-level" => true,
+        // The lines that it would not say are not shown.
+        "--quiet" | "-q" => true,
+        // Complaints of the other side come through the session.
+        "--stderr" => true,
+        // Without --relative it says nothing.
+        "--no-implied-dirs" => true,
+        // With --recursive it says nothing.
+        "--dirs" | "-d" | "--old-dirs" | "--old-d" => true,
+        // What it implies is said as well.
+        "--append" | "--append-verify" | "--delete-excluded" => true,
+        // The letter stands for both halves, and the other one is taken back.
+        "--specials" => true,
+        // Another spelling of the same option.
+        "--modify-window" | "-@" => true,
+        _ => false,
+    }
+}
+
+#[test]
+fn each_option_tells_the_other_side_what_rsync_tells_it() {
+    if !Client::under_test().is_ours() {
+        skip!("both would be rsync");
+    }
+    let scratch = Scratch::new("told");
+    fs::write(scratch.dir("source").join("x"), "x").expect("scratch is writable");
+    fs::write(scratch.path().join("rules"), "x\n").expect("scratch is writable");
+    let seen = scratch.path().join("seen");
+    let body = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > {}\nexit 1\n", seen.display());
+    let shell = format!("--rsh={}", scratch.script("shell", &body).display());
+    let tell = |client: Client, option: &[&str]| -> (Outcome, Option<Told>) {
+        let _ = fs::remove_file(&seen);
+        let line = [&["-r", &shell], option, &["source/", "host:d"]].concat();
+        let outcome = client.run_in(Some(scratch.path()), line);
+        (outcome, Told::read(fs::read_to_string(&seen).ok()))
+    };
+    let mut differ = Vec::new();
+    for (option, takes_value) in options_of_rsync() {
+        let words: &[&str] = if takes_value { &[&option, value_for(&option)] } else { &[&option] };
+        if matches!(option.as_str(), "--rsh" | "--help" | "-h" | "--version" | "-V") {
+            continue;
+        }
+        let (outcome, stock) = tell(Client::stock(), words);
+        let (ended, ours) = tell(Client::under_test(), words);
+        let is_refused =
+            matches!(ended.code, 1 | 4) && ours.is_none() && ended.stderr.contains(option.as_str());
+        if is_refused || is_told_otherwise(&option) {
+            continue;
+        }
+        if ours != stock {
+            differ.push(format!("{option}: rsync {stock:?} {outcome:?}\nwe {ours:?} {ended:?}"));
+        }
+    }
+    assert!(differ.is_empty(), "{}", differ.join("\n"));
 }

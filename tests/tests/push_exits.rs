@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 
 use ebbtide_tests::{
     Client, FileSystem, HostileDaemon, Kind, Module, Outcome, Port, Proxy, Referee, Release, Rsyncd, Scratch,
-    Stage, Step, Tree, Twins, beyond_stock, bytes, honest_until, mib, needs, skip,
+    Stage, Step, Tree, Twins, beyond_stock, bytes, honest_until, mib, needs, program, skip,
 };
 
 /// Runs both clients with the same arguments and expects the same code; ours must say something, too.
@@ -57,6 +58,31 @@ fn a_password_file_that_others_can_read_is_refused() {
 }
 
 #[test]
+fn a_password_counts_only_where_one_is_wanted() {
+    let scratch = Scratch::new("exits");
+    let modules = [
+        Module::new("open", &scratch.dir("o")),
+        Module::new("m", &scratch.dir("d")).password("alice", "right"),
+    ];
+    let daemon = needs!(Rsyncd::start(Release::Installed, modules));
+    let source = source(&scratch);
+    for client in [Client::stock(), Client::under_test()] {
+        client.run(["-a", "--password-file=/does/not/exist", &source, &daemon.url("open")]).expect(0);
+    }
+    let ours = same_end(&["-a", "--password-file=/does/not/exist", &source, &daemon.url("m")], 1);
+    assert!(ours.stderr.contains("could not open password file /does/not/exist"), "{ours:?}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_told_and_stops_nothing() {
+    let twins = needs!(Twins::new(Release::Installed));
+    twins.source().file("file", b"x");
+    let pair = twins.expect_same(&["-ai", "--log-file=/does/not/exist"]);
+    assert_eq!(pair.ours.code, 0, "{:?}", pair.ours);
+    assert!(pair.ours.stderr.contains("failed to open log-file /does/not/exist"), "{:?}", pair.ours);
+}
+
+#[test]
 fn a_read_only_module_ends_with_1_and_a_refused_option_with_4() {
     for release in Release::ALL {
         let scratch = Scratch::new("exits");
@@ -94,6 +120,10 @@ fn a_bad_option_and_a_bad_url_are_the_users_fault() {
     same_end(&["-a", "--frobnicate", &source, "rsync://127.0.0.1/m/"], 1);
     same_end(&["-a", "--compress-choice=snappy", &source, "rsync://127.0.0.1/m/"], 4);
     same_end(&["-a", "--checksum-choice=crc", &source, "rsync://127.0.0.1/m/"], 4);
+    same_end(&["-a", "--debug=bogus", &source, "rsync://127.0.0.1/m/"], 1);
+    same_end(&["-a", "--files-from=/does/not/exist", &source, "rsync://127.0.0.1/m/"], 1);
+    let ours = same_end(&["-a", "host:x", "127.0.0.1::m"], 1);
+    assert!(ours.stderr.contains("cannot both be remote"), "{ours:?}");
 }
 
 #[test]
@@ -201,9 +231,33 @@ fn a_refused_option_that_only_helps_is_left_out() {
     }
 }
 
+/// What came on standard input is there for the second session, too.
+#[test]
+fn names_on_standard_input_are_sent_also_where_an_option_is_refused() {
+    if !Client::under_test().is_ours() {
+        skip!("stock rsync gives up");
+    }
+    let scratch = Scratch::new("refused");
+    let (source, destination) = (scratch.dir("source"), scratch.dir("destination"));
+    Tree::at(&source).file("file", b"x");
+    let daemon =
+        needs!(Rsyncd::start(Release::Installed, [Module::new("m", &destination).refuse("compress")]));
+    let mut pipe = Command::new("sh");
+    pipe.args(["-c", "echo file | \"$0\" \"$@\""]).arg(program("ebbtide-send"));
+    let ended = pipe.args(["-az", "--files-from=-"]).arg(&source).arg(daemon.url("m")).output();
+    assert!(ended.as_ref().is_ok_and(|ended| ended.status.success()), "{ended:?}");
+    // The directory itself is not in the list: its time is that of the push.
+    Referee::with("-naHcO").expect_equal(&source, &destination);
+}
+
 #[test]
 fn a_refused_option_that_matters_is_named() {
-    for (refused, option) in [("delete", "--delete"), ("checksum", "--checksum"), ("inplace", "--inplace")] {
+    for (refused, option) in [
+        ("delete", "--delete"),
+        ("checksum", "--checksum"),
+        ("inplace", "--inplace"),
+        ("remove-source-files", "--remove-source-files"),
+    ] {
         let scratch = Scratch::new("refused");
         let (source, destination) = (scratch.dir("source"), scratch.dir("destination"));
         Tree::at(&source).file("file", bytes(1, 5_000));

@@ -1,7 +1,7 @@
 //! Each option does what it does in stock rsync: both push the same tree to equal destinations, and must end with
 //! the same exit code, the same itemized lines, and the same tree.
 
-use ebbtide_tests::{Release, Tree, Twins, bytes, name, needs, skip};
+use ebbtide_tests::{Client, Outcome, Release, Tree, Twins, bytes, name, needs, skip};
 
 /// A source with one of everything that options tell apart, small enough to read in a failure.
 fn small(tree: Tree) -> Tree {
@@ -48,9 +48,15 @@ fn single_letters_keep_what_they_keep_in_rsync() {
 
 #[test]
 fn a_destination_that_drifted_is_mended_as_rsync_mends_it() {
-    for options in
-        [&["-ri"][..], &["-rlti"], &["-ai"], &["-aHi"], &["-aHi", "--delete"], &["-aHi", "--numeric-ids"]]
-    {
+    for options in [
+        &["-ri"][..],
+        &["-rlti"],
+        &["-ai"],
+        &["-aHi"],
+        &["-aHi", "--delete"],
+        &["-aHi", "--numeric-ids"],
+        &["-avvi"],
+    ] {
         for release in Release::ALL {
             let twins = needs!(Twins::new(release));
             small(twins.source());
@@ -95,6 +101,47 @@ fn without_recursion_directories_alone_are_made() {
         twins.destinations(|tree| tree.file("extra", b"x").file("dir/kept", b"y"));
         twins.expect_same(options);
     }
+}
+
+/// The receiver leaves it out, and says so; its name at the destination is no extraneous one.
+#[test]
+fn what_is_of_a_kind_that_is_not_kept_protects_its_name_from_deletion() {
+    for release in Release::ALL {
+        for options in [
+            &["-rti", "--delete"][..],
+            &["-rti", "--delete-after", "--no-i-r"],
+            &["-rlti", "--delete"],
+            &["-rtiD", "--delete"],
+            &["-rti", "--devices", "--delete"],
+            &["-dti", "--delete"],
+            &["-ai", "--no-links", "--delete", "--info=nonreg0"],
+        ] {
+            let twins = needs!(Twins::new(release));
+            small(twins.source());
+            twins.destinations(|tree| {
+                tree.file("link", b"a file")
+                    .file("fifo", b"a file")
+                    .file("null", b"a file")
+                    .file("extra", b"x")
+            });
+            let pair = twins.expect_same(options);
+            assert!(!twins.ours().join("extra").exists() && twins.ours().join("link").exists());
+            let skipped = |outcome: &Outcome| -> Vec<String> {
+                let lines = outcome.stdout.lines().filter(|line| line.starts_with("skipping "));
+                lines.map(str::to_owned).collect()
+            };
+            assert_eq!(skipped(&pair.ours), skipped(&pair.stock), "{options:?}");
+        }
+    }
+}
+
+#[test]
+fn a_directory_of_a_list_is_left_out_without_dirs() {
+    let twins = needs!(Twins::new(Release::Installed));
+    small(twins.source());
+    let list = twins.list(["file", "empty/", "dir"], b'\n');
+    twins.expect_same(&["-ai", "--no-dirs", &list]);
+    assert!(!twins.ours().join("empty").exists());
 }
 
 #[test]
@@ -166,6 +213,66 @@ fn files_from_sends_the_names_of_a_list_and_no_others() {
     }
 }
 
+/// `source/current` leads to a directory in `folder`, which holds more of them.
+fn release_links(twins: &Twins) {
+    twins.source().file("v1/www/page", b"page").file("v1/www/deep/page", b"deep").symlink("current", "v1");
+}
+
+#[test]
+fn symlinked_directories_that_a_relative_argument_names_are_followed() {
+    for from in [
+        "source/current/www/",
+        "source/current/www",
+        "source/./current/www/page",
+        "source/./current/www/deep/page",
+        "source/current/./www/page",
+        "source/current/",
+        "source/current",
+    ] {
+        let twins = needs!(Twins::new(Release::Installed));
+        release_links(&twins);
+        twins.expect_same_from(&["-aRi"], from, "");
+        twins.expect_same_from(&["-aRi", "--no-implied-dirs"], from, "");
+    }
+}
+
+#[test]
+fn symlinked_directories_on_the_way_of_a_listed_name_are_refused_with_what_to_do() {
+    if !Client::under_test().is_ours() {
+        skip!("stock rsync follows them");
+    }
+    let twins = needs!(Twins::new(Release::Installed));
+    release_links(&twins);
+    let list = twins.list(["v1/www/page", "current/www/page", "current/www"], b'\n');
+    let outcome = twins.push(&["-a", &list], "source/", "").ours;
+    assert_eq!(outcome.code, 23, "{outcome:?}");
+    let advice = "a symlink on the way is not followed, name the real path";
+    assert_eq!(outcome.stderr.matches(advice).count(), 2, "{outcome:?}");
+    assert!(twins.ours().join("v1/www/page").exists() && !twins.ours().join("current").exists());
+}
+
+#[test]
+fn listed_names_that_lead_above_the_source_start_at_its_top() {
+    for name in ["../file", "dir/../../file", "../nothing"] {
+        let twins = needs!(Twins::new(Release::Installed));
+        small(twins.source());
+        let list = twins.list([name], b'\n');
+        let pair = twins.expect_same(&["-ai", &list]);
+        assert_eq!(pair.ours.code, if name == "../nothing" { 23 } else { 0 }, "{:?}", pair.ours);
+    }
+}
+
+#[test]
+fn a_list_of_names_needs_a_directory_that_they_are_in() {
+    let twins = needs!(Twins::new(Release::Installed));
+    small(twins.source());
+    let list = twins.list(["file"], b'\n');
+    for from in ["source/file", "source/nothing"] {
+        let pair = twins.push(&["-ai", &list], from, "");
+        assert_eq!((pair.ours.code, pair.stock.code), (3, 3), "{:?}", pair.ours);
+    }
+}
+
 #[test]
 fn from0_allows_names_that_no_line_could_hold() {
     for release in Release::ALL {
@@ -208,7 +315,7 @@ fn a_listed_name_that_is_gone_is_partial_without_delete_missing_args() {
 
 #[test]
 fn each_checksum_and_each_seed_gives_the_same_tree() {
-    let choices = ["--checksum-choice=xxh128", "--checksum-choice=xxh64", "--checksum-choice=md5"];
+    let choices = ["--checksum-choice=XXH128", "--checksum-choice=xxh64", "--checksum-choice=md5"];
     for release in Release::ALL {
         for choice in choices.into_iter().chain(["--checksum-seed=1", "--checksum-seed=2147483647"]) {
             let twins = needs!(Twins::new(release));

@@ -115,6 +115,16 @@ fn formats_say_what_rsyncs_say() {
 }
 
 #[test]
+fn checksums_of_every_kind_are_shown_as_rsync_shows_them() {
+    for kind in ["xxh128", "xxh3", "xxh64", "md5", "sha1"] {
+        let twins = needs!(Twins::new(Release::Installed));
+        let choice = format!("--checksum-choice={kind}");
+        let pair = push(&twins, &["-a", "--out-format=%C %n", &choice]);
+        assert_eq!(lines(&pair.ours), lines(&pair.stock), "{kind}");
+    }
+}
+
+#[test]
 fn bytes_of_each_file_are_counted_as_rsync_counts_them() {
     let twins = needs!(Twins::new(Release::Installed));
     let pair = push(&twins, &["-a", "-W", "--out-format=%b %n"]);

@@ -62,7 +62,7 @@ impl World {
         if !Client::under_test().is_ours() {
             return;
         }
-        let outcome = self.push(url, ca, identity, &["-a", "--contimeout=20"]).expect(5);
+        let outcome = self.push(url, ca, identity, &["-a", "--contimeout=120"]).expect(5);
         for word in words {
             assert!(outcome.stderr.contains(word), "{word:?} is not in: {}", outcome.stderr);
         }
@@ -176,7 +176,7 @@ fn a_tls_proxy_is_told_from_a_daemon_without_tls() {
         let proxy = needs!(start(&world.daemon.address(), &authority.sign(&["localhost"]), None));
         let source = format!("{}/source/", world.scratch.path().display());
         let url = format!("rsync://localhost:{}/m/", proxy.port());
-        let outcome = Client::under_test().run(["-a", "--contimeout=20", "--timeout=20", &source, &url]);
+        let outcome = Client::under_test().run(["-a", "--contimeout=120", "--timeout=120", &source, &url]);
         assert!([2, 5, 12].contains(&outcome.code), "{name}: {outcome:?}");
         if Client::under_test().is_ours() {
             assert!(outcome.stderr.contains("rsyncs://"), "{name}: {outcome:?}");

@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::time::Duration;
 
-use ebbtide_wire::proto::{Checksum, Dialect, Protocol, ServerOptions};
+use ebbtide_wire::proto::{Checksum, Compression, Dialect, Protocol, ServerOptions};
 
 use crate::chmod::Chmod;
 use crate::session::SkipCompress;
@@ -18,8 +18,11 @@ pub struct PushOptions {
     pub filters: Vec<Vec<u8>>,
     /// `--chmod`: how the modes that are sent differ from those on disk.
     pub chmod: Chmod,
-    /// `--checksum-choice`; `None` takes the best that both sides know.
-    pub checksum: Option<Checksum>,
+    /// `--checksum-choice`, or those of RSYNC_CHECKSUM_LIST, the one liked best first; empty takes the best that both
+    /// sides know.
+    pub checksums: Vec<Checksum>,
+    /// Those of RSYNC_COMPRESS_LIST, likewise, where [`ServerOptions::compress`] leaves the choice open.
+    pub compressions: Vec<Compression>,
     /// `--compress-level`, in the algorithm's own numbers; `None` for its default.
     pub compress_level: Option<i32>,
     /// `--compress-threads`: how many threads may compress one large file; `None` for as many as there are
@@ -59,7 +62,8 @@ impl PushOptions {
             server,
             filters: Vec::new(),
             chmod: Chmod::default(),
-            checksum: None,
+            checksums: Vec::new(),
+            compressions: Vec::new(),
             compress_level: None,
             compress_threads: None,
             skip_compress: SkipCompress::default(),

@@ -10,20 +10,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{FileType, RawDir};
+use rustix::io::Errno;
 
 use crate::session::{DirRole, Entry, IoErrors};
 use crate::source::{DetailReader, Meta, Source, read_link_in, stat_behind, stat_in, stat_of};
-
-/// Which kinds of entries are listed besides regular files and directories.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kinds {
-    /// Symlinks (`-l`).
-    pub links: bool,
-    /// Block and character devices (`--devices`).
-    pub devices: bool,
-    /// FIFOs and sockets (`--specials`).
-    pub specials: bool,
-}
 
 /// How far below a directory is listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +38,6 @@ pub struct Problem {
 /// What happened to an entry that is not, or not completely, in the list.
 #[derive(Debug)]
 pub enum ProblemKind {
-    /// Its kind is not among [`Kinds`].
-    NotWanted,
     /// It was gone when it was looked at.
     Vanished,
     /// It is a directory whose entries could not be read.
@@ -129,7 +117,6 @@ const NAMES_BUFFER: usize = 64 * 1024;
 pub struct Walk<'a> {
     source: &'a Source,
     root: u16,
-    kinds: Kinds,
     keep: Arc<dyn Keep>,
     details: DetailReader,
     /// `-x`: 1 lists directories of other file systems as empty ones, 2 not at all.
@@ -146,11 +133,10 @@ pub struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     /// An empty list of entries below one root.
-    pub fn new(source: &'a Source, root: u16, kinds: Kinds) -> Self {
+    pub fn new(source: &'a Source, root: u16) -> Self {
         Walk {
             source,
             root,
-            kinds,
             keep: Arc::new(Everything),
             details: DetailReader::new(source, root),
             one_file_system: 0,
@@ -297,9 +283,6 @@ impl<'a> Walk<'a> {
         }
         match self.look(opened, name, &path) {
             Ok(found) if unknown && !keep.wants(&path, found.meta.is_dir()) => {}
-            Ok(found) if !self.kinds.include(found.meta.kind()) => {
-                self.problem(&path, ProblemKind::NotWanted);
-            }
             Ok(found) if self.is_beyond(&found.meta) && self.one_file_system > 1 => {}
             Ok(found) => {
                 let whole = depth == Depth::Tree && !self.is_beyond(&found.meta);
@@ -342,7 +325,7 @@ impl<'a> Walk<'a> {
         let links = self.source.links();
         let atime = |meta, followed| self.source.wanted().atime_in(opened.as_fd(), name, meta, followed);
         let own = atime(&meta, false)?;
-        if !meta.is_symlink() || !self.kinds.links && !links.follow_some() {
+        if !meta.is_symlink() {
             return Ok(Found { meta, target: Box::default(), atime: own, followed: false });
         }
         let target = read_link_in(opened.as_fd(), name)?;
@@ -384,24 +367,11 @@ fn is_link(opened: &OwnedFd, name: &CStr) -> bool {
     stat_in(opened.as_fd(), name).is_ok_and(|meta| meta.is_symlink())
 }
 
-impl Kinds {
-    /// Whether entries of this kind are listed.
-    pub fn include(self, kind: FileType) -> bool {
-        match kind {
-            FileType::RegularFile | FileType::Directory => true,
-            FileType::Symlink => self.links,
-            FileType::CharacterDevice | FileType::BlockDevice => self.devices,
-            FileType::Fifo | FileType::Socket => self.specials,
-            FileType::Unknown => false,
-        }
-    }
-}
-
 impl ProblemKind {
     /// What it adds to the session's I/O errors.
     pub fn io_errors(&self) -> IoErrors {
         match self {
-            ProblemKind::NotWanted | ProblemKind::DirectoryNotWanted => IoErrors::NONE,
+            ProblemKind::DirectoryNotWanted => IoErrors::NONE,
             ProblemKind::Vanished => IoErrors::VANISHED,
             _ => IoErrors::GENERAL,
         }
@@ -421,7 +391,6 @@ impl fmt::Display for Problem {
         let path = crate::text::Escaped(self.path.as_os_str().as_bytes());
         let name = crate::text::Escaped(&self.name);
         match &self.kind {
-            ProblemKind::NotWanted => write!(out, "skipping non-regular file \"{name}\""),
             ProblemKind::Vanished => write!(out, "file has vanished: \"{path}\""),
             ProblemKind::NoReferent => write!(out, "symlink has no referent: \"{path}\""),
             ProblemKind::OpenDir(error) => failed(out, "opendir", &path, error),
@@ -429,7 +398,12 @@ impl fmt::Display for Problem {
             ProblemKind::Stat(error) => failed(out, "readlink_stat", &path, error),
             ProblemKind::Attributes(error) => failed(out, "get_xattr", &path, error),
             ProblemKind::DirectoryNotWanted => write!(out, "skipping directory {name}"),
-            ProblemKind::Argument(error) => failed(out, "link_stat", &path, error),
+            ProblemKind::Argument(error) => {
+                failed(out, "link_stat", &path, error)?;
+                let through_link = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+                let advice = ": a symlink on the way is not followed, name the real path";
+                out.write_str(if through_link { advice } else { "" })
+            }
             ProblemKind::Root(error) => failed(out, "change_dir", &path, error),
             ProblemKind::NameTooLong => write!(out, "rsync: [sender] skipping overly long name: \"{path}\""),
         }
@@ -465,8 +439,6 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    const ALL: Kinds = Kinds { links: true, devices: true, specials: true };
-
     fn tree() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
@@ -487,7 +459,7 @@ mod tests {
     fn a_tree_is_listed_to_its_leaves_and_symlinks_are_not_followed() {
         let dir = tree();
         let source = Source::open(dir.path()).unwrap();
-        let mut walk = Walk::new(&source, 0, ALL);
+        let mut walk = Walk::new(&source, 0);
         walk.below(b".", Depth::Tree);
         assert_eq!(names(&walk), ["a", "a/b", "a/b/f", "link", "top"]);
         assert!(walk.problems.is_empty());
@@ -499,7 +471,7 @@ mod tests {
     fn one_level_lists_direct_entries_and_says_nothing_about_subdirectories() {
         let dir = tree();
         let source = Source::open(dir.path()).unwrap();
-        let mut walk = Walk::new(&source, 0, ALL);
+        let mut walk = Walk::new(&source, 0);
         walk.below(b"a", Depth::Entries);
         assert_eq!(names(&walk), ["a/b"]);
         assert_eq!(walk.entries[0].dir, DirRole::Plain);
@@ -525,28 +497,17 @@ mod tests {
         let dir = tree();
         std::fs::write(dir.path().join("f"), "x").unwrap();
         let source = Source::open(dir.path()).unwrap();
-        let mut walk = Walk::new(&source, 0, ALL).keeping(Arc::new(Without(vec![b"link"])));
+        let mut walk = Walk::new(&source, 0).keeping(Arc::new(Without(vec![b"link"])));
         walk.below(b".", Depth::Tree);
         assert_eq!(names(&walk), ["a", "a/b", "f", "top"]);
         assert!(walk.problems.is_empty());
     }
 
     #[test]
-    fn kinds_that_are_not_wanted_are_named() {
-        let dir = tree();
-        let source = Source::open(dir.path()).unwrap();
-        let mut walk = Walk::new(&source, 0, Kinds::default());
-        walk.below(b".", Depth::Tree);
-        assert_eq!(walk.problems.len(), 1);
-        assert!(walk.problems[0].to_string().starts_with("skipping non-regular file \""));
-        assert_eq!(walk.io_errors(), IoErrors::NONE);
-    }
-
-    #[test]
     fn a_directory_that_is_none_is_a_general_error_and_a_missing_one_has_vanished() {
         let dir = tree();
         let source = Source::open(dir.path()).unwrap();
-        let mut walk = Walk::new(&source, 0, ALL);
+        let mut walk = Walk::new(&source, 0);
         walk.below(b"none", Depth::Tree);
         assert_eq!(walk.io_errors(), IoErrors::VANISHED);
         walk.below(b"top", Depth::Tree);

@@ -1,6 +1,7 @@
 //! The stand-alone `ebbtide-send`: rsync's letters, words, output and exit codes.
 
 pub mod args;
+mod ask;
 mod filters;
 mod format;
 mod itemize;

@@ -1,9 +1,9 @@
 //! Names of source files: as arguments, and in the file that `--files-from` reads.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// One thing that the user named.
@@ -19,6 +19,8 @@ pub(super) struct Named {
     pub(super) with_parents: bool,
     /// Whether the root goes into the list as one of those.
     pub(super) with_root: bool,
+    /// Directories on the way that may be symlinks, because an argument named them.
+    pub(super) leading: Vec<Vec<u8>>,
 }
 
 /// A name that leads out of the tree it is in.
@@ -45,19 +47,38 @@ impl Named {
             None if argument.first() == Some(&b'/') => (&b"/"[..], argument),
             None => (&b"."[..], argument),
         };
-        Named::below(path(root), rest)
+        let (name, leads_out) = clean(rest);
+        if leads_out {
+            return Err(LeadsOut(rest.to_vec()));
+        }
+        let named = Named::with_its_parents(path(root), name, rest);
+        let leading = named.leading_dirs();
+        Ok(Named { leading, ..named })
     }
 
-    /// A name of `--files-from`, below the source argument.
-    pub(super) fn below(root: PathBuf, name: &[u8]) -> Result<Named, LeadsOut> {
-        let with_root = name.starts_with(b"./");
-        let content = means_content(name);
-        let name = clean(name).ok_or_else(|| LeadsOut(name.to_vec()))?;
-        Ok(Named { with_parents: true, with_root, ..Named::of(root, name, content) })
+    /// A name of `--files-from`, below the source argument: `..` at its top is the top, as for rsync.
+    pub(super) fn below(root: PathBuf, name: &[u8]) -> Named {
+        Named::with_its_parents(root, clean(name).0, name)
+    }
+
+    fn with_its_parents(root: PathBuf, name: Vec<u8>, given: &[u8]) -> Named {
+        let with_root = given.starts_with(b"./");
+        Named { with_parents: true, with_root, ..Named::of(root, name, means_content(given)) }
+    }
+
+    /// The directories that the argument itself names, down to the last one that is reached through a symlink.
+    fn leading_dirs(&self) -> Vec<Vec<u8>> {
+        let parents = self.name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        let ends = parents.chain(self.content.then_some(self.name.len()));
+        let mut dirs: Vec<Vec<u8>> = ends.map(|end| self.name[..end].to_vec()).collect();
+        while dirs.last().is_some_and(|dir| !self.root.join(OsStr::from_bytes(dir)).is_symlink()) {
+            dirs.pop();
+        }
+        dirs
     }
 
     fn of(root: PathBuf, name: Vec<u8>, content: bool) -> Named {
-        Named { root, name, content, with_parents: false, with_root: false }
+        Named { root, name, content, with_parents: false, with_root: false, leading: Vec::new() }
     }
 }
 
@@ -80,17 +101,18 @@ fn split_list(bytes: &[u8], from0: bool) -> Vec<Vec<u8>> {
     names.map(<[u8]>::to_vec).collect()
 }
 
-/// Without empty and `.` components, and with `..` resolved; `None` if it leads out.
-fn clean(name: &[u8]) -> Option<Vec<u8>> {
+/// Without empty and `.` components, and with `..` resolved; and whether it leads out.
+fn clean(name: &[u8]) -> (Vec<u8>, bool) {
+    let mut leads_out = false;
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in name.split(|&b| b == b'/') {
         match part {
             b"" | b"." => {}
-            b".." => drop(parts.pop()?),
+            b".." => leads_out |= parts.pop().is_none(),
             part => parts.push(part),
         }
     }
-    Some(if parts.is_empty() { b".".to_vec() } else { parts.join(&b'/') })
+    (if parts.is_empty() { b".".to_vec() } else { parts.join(&b'/') }, leads_out)
 }
 
 /// Whether the directory's content is meant rather than the directory.
@@ -146,8 +168,9 @@ mod tests {
     #[test]
     fn names_may_not_lead_out_of_the_source() {
         let root = PathBuf::from("r");
-        assert_eq!(seen(&Named::below(root.clone(), b"/a/../b").unwrap()), ("r", "b", false));
-        assert!(Named::below(root, b"a/../../b").is_err());
+        assert_eq!(seen(&Named::below(root.clone(), b"/a/../b")), ("r", "b", false));
+        assert_eq!(seen(&Named::below(root, b"a/../../b")), ("r", "b", false));
+        assert!(Named::relative(b"a/../../b").is_err());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::stats::Numbers;
 
@@ -25,14 +25,23 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Before anything is listed.
+    /// Before anything is listed. A bar is not drawn yet.
     pub(super) fn new(per_file: bool, numbers: Numbers) -> Progress {
         let bar = std::io::stdout().is_terminal().then(|| {
             let style = ProgressStyle::with_template(TEMPLATE);
-            ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            ProgressBar::hidden().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
         });
         let started = Instant::now();
         Progress { per_file, numbers, started, entries: 0, total: 0, files_sent: 0, bytes_sent: 0, bar }
+    }
+
+    /// Draws the bar from now on: the session stands, and asks nobody for a password any more.
+    pub(super) fn show(&mut self) {
+        self.started = Instant::now();
+        if let Some(bar) = &self.bar {
+            bar.reset();
+            bar.set_draw_target(ProgressDrawTarget::stdout());
+        }
     }
 
     /// So many entries with so many bytes were listed.
@@ -49,7 +58,7 @@ impl Progress {
         self.bar.as_ref()
     }
 
-    /// Some bytes of a file went over.
+    /// Some bytes of a file went over, or are there.
     pub(super) fn moved(&self, bytes: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position((bar.position() + bytes).min(self.total));
@@ -76,10 +85,14 @@ impl Progress {
 
     /// The end; what to print before anything else.
     pub(super) fn end(&self) -> Option<&'static str> {
-        if let Some(bar) = &self.bar {
-            bar.abandon();
-        }
-        (self.bar.is_none() && !self.per_file && self.files_sent > 0).then_some("\n")
+        let open_line = match &self.bar {
+            Some(bar) => {
+                bar.abandon();
+                !bar.is_hidden()
+            }
+            None => !self.per_file && self.files_sent > 0,
+        };
+        open_line.then_some("\n")
     }
 
     /// Peer: the columns of rsync's manual page, option `--progress`.
@@ -101,9 +114,9 @@ impl Progress {
     }
 }
 
-/// Bytes done, of all, in percent, per second, and the time left.
+/// Bytes done, of all, in percent, per second, and the time left; the bar has what the line leaves of the width.
 const TEMPLATE: &str =
-    "{bytes:>12}/{total_bytes} {percent:>3}% [{bar:24}] {bytes_per_sec:>14} left {eta} {msg}";
+    "{bytes:>10}/{total_bytes} {percent:>3}% [{wide_bar}] {bytes_per_sec:>12} left {eta} {msg}";
 
 fn rate(kilobytes: f64) -> String {
     let (number, unit) = match kilobytes {

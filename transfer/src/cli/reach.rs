@@ -18,9 +18,27 @@ pub(super) fn adopt(args: &mut Args, target: &mut Target) -> Result<(), Stop> {
     if let Some(file) = &args.given.connection.early_input {
         args.push.early_input = early_input(file)?;
     }
+    if target.scheme == Scheme::Shell {
+        refuse_daemons_options(args)?;
+    }
     args.push.way = way(args, target.scheme)?;
     if matches!(target.scheme, Scheme::Shell | Scheme::ShellDaemon) {
         args.push.way.shell.check().map_err(|error| Stop::usage(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Peer: rsync's main.c:start_client and do_cmd.
+fn refuse_daemons_options(args: &Args) -> Result<(), Stop> {
+    let connection = &args.given.connection;
+    let wrong = |option, when| {
+        Stop::usage(format!("The {option} option may only be used when {when} an rsync daemon."))
+    };
+    if connection.password_file.is_some() {
+        return Err(wrong("--password-file", "accessing"));
+    }
+    if connection.contimeout > 0 {
+        return Err(wrong("--contimeout", "connecting to"));
     }
     Ok(())
 }
@@ -61,6 +79,7 @@ fn way(args: &Args, scheme: Scheme) -> Result<Way, Stop> {
         socket_options: socket_options(&sockopts).map_err(|error| Stop::usage(error.to_string()))?,
         proxy: if by_shell { None } else { proxy()? },
         program: variable("RSYNC_CONNECT_PROG").filter(|_| !by_shell),
+        program_shell: variable("RSYNC_SHELL"),
         tls: TlsFiles::new(
             named(authorities, "RSYNC_SSL_CA_CERT"),
             named(certificate, "RSYNC_SSL_CERT"),

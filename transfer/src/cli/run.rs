@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ebbtide_filter::{FilterError, Filters};
+use ebbtide_wire::ErrorKind;
 use ebbtide_wire::proto::Protocol;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,7 +24,7 @@ use super::stats::{self, Counts, Numbers};
 use super::stop;
 use super::told::{self, Told};
 use crate::ExitCode;
-use crate::session::{self, Report, SessionError, Spare};
+use crate::session::{self, Report, SessionError, SessionErrorKind, Spare};
 use crate::source::Source;
 use crate::text::OsError;
 use crate::transport::{Password, Scheme, Target};
@@ -36,10 +37,7 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
             print!("{text}");
             return ExitCode::OK;
         }
-        Err(error @ UsageError::Unsupported(_)) => {
-            return ending(&Stop { code: ExitCode::UNSUPPORTED, text: error.to_string() });
-        }
-        Err(error) => return ending(&Stop::usage(error.to_string())),
+        Err(error) => return ending(&Stop::from(error)),
     };
     match run(args) {
         Ok(code) => code,
@@ -48,9 +46,20 @@ pub fn main(line: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// Why a run ends before its session does.
+#[derive(Clone)]
 pub(super) struct Stop {
     pub(super) code: ExitCode,
     pub(super) text: String,
+}
+
+impl From<UsageError> for Stop {
+    fn from(error: UsageError) -> Stop {
+        let code = match error {
+            UsageError::Unsupported(_) => ExitCode::UNSUPPORTED,
+            _ => ExitCode::USAGE,
+        };
+        Stop { code, text: error.to_string() }
+    }
 }
 
 impl Stop {
@@ -74,31 +83,36 @@ impl Stop {
 }
 
 fn run(mut args: Args) -> Result<ExitCode, Stop> {
-    let usage = |error: String| Stop::usage(error);
-    let left = args.given.data.stop.as_ref().map(stop::left).transpose().map_err(usage)?;
+    let left = args.given.data.stop.as_ref().map(stop::left).transpose().map_err(Stop::usage)?;
     let told = match told(&args) {
         Err(UsageError::Help(text)) => {
             print!("{text}");
             return Ok(ExitCode::OK);
         }
-        other => other.map_err(|error| usage(error.to_string()))?,
+        other => other?,
     };
     let filters = filters(&mut args)?;
     let mut target = target(&args)?;
     reach::adopt(&mut args, &mut target)?;
+    // What is wrong with a password counts only where the daemon wants one.
+    let password = password(&args).map(|password| target.password = password);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Stop { code: ExitCode::FILE_IO, text: format!("cannot start: {error}") })?;
-    let mut screen = Screen::new(&args, told, log(&args)?);
+    let mut screen = Screen::new(&args, told, log(&args));
     let outcome = if args.sources.is_empty() && args.given.select.files_from.is_none() {
         let listing = list_modules(&args, target, &mut screen);
         runtime.block_on(unless_ended(listing, left))
     } else if args.given.output.list_only {
         Err(Stop::usage("--list-only: this sender lists the modules of a daemon, named alone".to_owned()))
     } else {
-        let frame = Frame { filters, target, runtime: &runtime, left };
-        push(&mut args, &frame, &mut screen)
+        screen.asks = password.is_ok();
+        piped(&args).and_then(|piped| {
+            let frame =
+                Frame { filters, target, piped, no_password: password.err(), runtime: &runtime, left };
+            push(&mut args, &frame, &mut screen)
+        })
     };
     screen.end();
     screen.flush();
@@ -128,14 +142,16 @@ fn told(args: &Args) -> Result<Told, UsageError> {
     Told::of(args)
 }
 
-fn log(args: &Args) -> Result<Option<Log>, Stop> {
+/// The log; without one where its file cannot be opened, as for rsync.
+fn log(args: &Args) -> Option<Log> {
     let output = &args.given.output;
-    let Some(path) = &output.log_file else { return Ok(None) };
+    let path = output.log_file.as_ref()?;
     let opened = Log::open(path, output.log_file_format.as_deref());
-    opened.map(Some).map_err(|error| Stop {
-        code: ExitCode::FILE_IO,
-        text: format!("failed to open log-file {}: {}", path.display(), OsError(&error)),
-    })
+    let failed = |error: &io::Error| {
+        let (path, why) = (path.display(), OsError(error));
+        eprintln!("rsync: [client] failed to open log-file {path}: {why}\nIgnoring \"log file\" setting.");
+    };
+    opened.inspect_err(failed).ok()
 }
 
 async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Result<ExitCode, Stop> {
@@ -146,22 +162,27 @@ async fn list_modules(args: &Args, target: Target, screen: &mut Screen) -> Resul
     listed.map(|()| ExitCode::OK).map_err(|error| Stop::session(&error))
 }
 
-/// Pushes, and once more without what the daemon is told to refuse and we can do without.
 /// What a push needs besides its options.
 struct Frame<'a> {
     filters: Arc<Filters>,
     target: Target,
+    /// The names that came on standard input: it can be read once, and there may be two sessions.
+    piped: Option<Vec<Vec<u8>>>,
+    /// Why there is no password, though one was named.
+    no_password: Option<Stop>,
     runtime: &'a tokio::runtime::Runtime,
     /// How long it may take.
     left: Option<Duration>,
 }
 
+/// Pushes, and once more without what the daemon is told to refuse and we can do without.
 fn push(args: &mut Args, frame: &Frame<'_>, screen: &mut Screen) -> Result<ExitCode, Stop> {
     loop {
         let mut refused = None;
         let outcome = push_once(args, frame, screen, &mut refused);
         let Some(spare) = refused else { return outcome };
         spare.leave_out(&mut args.push);
+        screen.know_motd();
         screen.mouth.complain(format!(
             "ebbtide-send: {} refuses {}: going on without it",
             frame.target,
@@ -171,9 +192,13 @@ fn push(args: &mut Args, frame: &Frame<'_>, screen: &mut Screen) -> Result<ExitC
 }
 
 /// How a session's failure stops the command; `refused` takes what the next session can leave out.
-fn stopped(error: &SessionError, args: &Args, refused: &mut Option<Spare>) -> Stop {
-    *refused = Spare::refused(error, &args.push);
-    Stop::session(error)
+fn stopped(error: &SessionError, args: &Args, frame: &Frame<'_>, refused: &mut Option<Spare>) -> Stop {
+    // What the user asked for by name is more than a help.
+    *refused = Spare::refused(error, &args.push).filter(|spare| *spare != Spare::Acknowledgement);
+    match (&error.kind, &frame.no_password) {
+        (SessionErrorKind::Wire(ErrorKind::PasswordRequired), Some(why)) => why.clone(),
+        _ => Stop::session(error),
+    }
 }
 
 fn push_once(
@@ -184,7 +209,7 @@ fn push_once(
 ) -> Result<ExitCode, Stop> {
     screen.listed = Counts::default();
     let started = Instant::now();
-    let named = named(args)?;
+    let named = named(args, frame.piped.as_deref())?;
     if let Some(streamed) = stream(args, &frame.filters, &named).map_err(|error| unselectable(&error))? {
         return push_streamed(args, frame, screen, refused, streamed);
     }
@@ -206,7 +231,7 @@ fn push_once(
     screen.count(&chosen.list.entries);
     let session = async {
         let pushed = session::push(&frame.target, &args.push, chosen.list, source, screen).await;
-        pushed.map_err(|error| stopped(&error, args, refused))
+        pushed.map_err(|error| stopped(&error, args, frame, refused))
     };
     let report = frame.runtime.block_on(unless_ended(session, frame.left))?;
     screen.end();
@@ -239,7 +264,7 @@ fn push_streamed(
     let session = async {
         let walk = Box::new(streamed.walk);
         let pushed = session::push_listings(&frame.target, &args.push, walk, source, screen).await;
-        pushed.map_err(|error| stopped(&error, args, refused))
+        pushed.map_err(|error| stopped(&error, args, frame, refused))
     };
     let pushed = frame.runtime.block_on(unless_ended(session, frame.left));
     screen.end();
@@ -259,10 +284,25 @@ fn unselectable(error: &io::Error) -> Stop {
     Stop { code: ExitCode::FILE_SELECT, text: error.to_string() }
 }
 
-fn named(args: &Args) -> Result<Vec<Named>, Stop> {
+fn piped(args: &Args) -> Result<Option<Vec<Vec<u8>>>, Stop> {
+    let file = args.given.select.files_from.as_deref().filter(|file| *file == Path::new("-"));
+    file.map(|file| listed_in(args, file)).transpose()
+}
+
+fn listed_in(args: &Args, file: &Path) -> Result<Vec<Vec<u8>>, Stop> {
+    read_list(file, args.given.select.from0).map_err(|error| {
+        Stop::usage(format!("failed to open files-from file {}: {}", file.display(), OsError(&error)))
+    })
+}
+
+fn named(args: &Args, piped: Option<&[Vec<u8>]>) -> Result<Vec<Named>, Stop> {
     let relative = args.push.server.relative;
     if let Some(file) = &args.given.select.files_from {
-        return named_in_file(args, file, relative);
+        let root = only_root(args)?;
+        return match piped {
+            Some(names) => Ok(named_below(root, names, relative)),
+            None => Ok(named_below(root, &listed_in(args, file)?, relative)),
+        };
     }
     let sources = args.sources.iter().map(|source| bytes(source));
     if !relative {
@@ -272,19 +312,23 @@ fn named(args: &Args) -> Result<Vec<Named>, Stop> {
     named.map_err(|error| Stop::usage(error.to_string()))
 }
 
-fn named_in_file(args: &Args, file: &Path, relative: bool) -> Result<Vec<Named>, Stop> {
+/// What names in a list start from.
+fn only_root(args: &Args) -> Result<&OsString, Stop> {
     let [root] = args.sources.as_slice() else {
         return Err(Stop::usage("--files-from needs exactly one source directory".to_owned()));
     };
-    let unreadable = |error: io::Error| Stop {
-        code: ExitCode::FILE_IO,
-        text: format!("failed to open files-from file {}: {}", file.display(), OsError(&error)),
-    };
-    let names = read_list(file, args.given.select.from0).map_err(unreadable)?;
+    Source::open(root).map_err(|error| {
+        let path = std::path::absolute(root).unwrap_or_else(|_| PathBuf::from(root));
+        let text = format!("change_dir \"{}\" failed: {}", path.display(), OsError(&error));
+        Stop { code: ExitCode::FILE_SELECT, text }
+    })?;
+    Ok(root)
+}
+
+fn named_below(root: &OsString, names: &[Vec<u8>], relative: bool) -> Vec<Named> {
     let below = |name: &Vec<u8>| {
-        let named =
-            Named::below(PathBuf::from(root), name).map_err(|error| Stop::usage(error.to_string()))?;
-        Ok(if relative { named } else { plainly(root, &named, name) })
+        let named = Named::below(PathBuf::from(root), name);
+        if relative { named } else { plainly(root, &named, name) }
     };
     names.iter().map(below).collect()
 }
@@ -321,13 +365,16 @@ fn summarize(args: &Args, screen: &mut Screen, report: &Report, taken: Duration,
 fn target(args: &Args) -> Result<Target, Stop> {
     let mut target =
         Target::parse(bytes(&args.destination)).map_err(|error| Stop::usage(error.to_string()))?;
-    if let Some(port) = args.given.connection.port {
+    if let Some(port) = args.given.connection.port.filter(|_| !Target::names_port(bytes(&args.destination))) {
         target.port = port;
+    }
+    if args.sources.iter().any(|source| Target::looks_remote(bytes(source))) {
+        return Err(Stop::usage("The source and destination cannot both be remote.".to_owned()));
     }
     if !args.sources.is_empty() && target.module.is_empty() && target.scheme != Scheme::Shell {
         return Err(Stop::usage(format!("{target} names no module")));
     }
-    Ok(target.with_password(password(args)?))
+    Ok(target)
 }
 
 fn password(args: &Args) -> Result<Option<Password>, Stop> {
@@ -372,9 +419,11 @@ async fn unless_ended<T>(
         }
     };
     tokio::select! {
-        done = work => done,
-        () = limit => Err(Stop { code: ExitCode::TIMEOUT, text: "stopping at requested limit".to_owned() }),
+        // Signals are heard before anything is started.
+        biased;
         () = interrupted() => Err(Stop { code: ExitCode::SIGNAL, text: "interrupted".to_owned() }),
+        () = limit => Err(Stop { code: ExitCode::TIMEOUT, text: "stopping at requested limit".to_owned() }),
+        done = work => done,
     }
 }
 

@@ -10,7 +10,7 @@ use ebbtide_filter::Filters;
 
 use crate::session::{DirRole, Entry, FileListInput, Listing, Listings};
 use crate::source::{Links, Look, Source, Steps, Wanted};
-use crate::walk::{Depth, Kinds, Pending, Problem, ProblemKind, Walk};
+use crate::walk::{Depth, Pending, Problem, ProblemKind, Walk};
 
 use super::args::{Args, MissingArgs};
 use super::names::Named;
@@ -35,7 +35,6 @@ pub(super) struct Streamed {
 /// Walks below what was named, while the session runs.
 pub(super) struct TreeWalk {
     source: Arc<Source>,
-    kinds: Kinds,
     /// `-x`, repeated.
     one_file_system: u8,
     /// What stands at the top.
@@ -53,9 +52,9 @@ impl TreeWalk {
 
 impl Listings for TreeWalk {
     fn run(self: Box<Self>, give: &mut dyn FnMut(Listing) -> bool) {
-        let TreeWalk { source, kinds, one_file_system, top, mut pending } = *self;
+        let TreeWalk { source, one_file_system, top, mut pending } = *self;
         let mut wanted = give(top);
-        let mut walk = Walk::new(&source, 0, kinds).staying(one_file_system);
+        let mut walk = Walk::new(&source, 0).staying(one_file_system);
         while wanted && let Some(next) = pending.pop() {
             let dir = next.dir().into();
             pending.extend(walk.directory(next, Depth::Tree));
@@ -78,9 +77,9 @@ pub(super) fn stream(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io
     let mut rules = Rules::new(args);
     rules.starts = Some(Vec::new());
     let mut roots = Roots::default();
-    let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
+    let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(named)).collect();
     let source = Arc::new(open(args, filters, &roots)?);
-    let mut walk = Walk::new(&source, 0, rules.kinds).staying(server.one_file_system);
+    let mut walk = Walk::new(&source, 0).staying(server.one_file_system);
     walk.problems = roots.problems;
     let mut trail = Trail::default();
     for (named, root) in named.iter().zip(opened) {
@@ -95,7 +94,7 @@ pub(super) fn stream(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io
     pending.reverse();
     let top = Listing { dir: Box::default(), entries: missing_first(entries), problems, broken: false };
     let one_file_system = server.one_file_system;
-    let walk = TreeWalk { source: Arc::clone(&source), kinds: rules.kinds, one_file_system, top, pending };
+    let walk = TreeWalk { source: Arc::clone(&source), one_file_system, top, pending };
     Ok(Some(Streamed { source, walk, roots: roots.given }))
 }
 
@@ -103,7 +102,6 @@ pub(super) fn stream(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io
 struct Rules {
     recursive: bool,
     dirs: bool,
-    kinds: Kinds,
     missing: MissingArgs,
     /// Where trees begin, if they are not walked here.
     starts: Option<Vec<Pending>>,
@@ -114,9 +112,9 @@ pub(super) fn select(args: &Args, filters: &Arc<Filters>, named: &[Named]) -> io
     let server = &args.push.server;
     let mut rules = Rules::new(args);
     let mut roots = Roots::default();
-    let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(&named.root)).collect();
+    let opened: Vec<Option<u16>> = named.iter().map(|named| roots.open(named)).collect();
     let source = open(args, filters, &roots)?;
-    let mut walk = Walk::new(&source, 0, rules.kinds).staying(server.one_file_system);
+    let mut walk = Walk::new(&source, 0).staying(server.one_file_system);
     walk.problems = roots.problems;
     let mut trail = Trail::default();
     for (named, root) in named.iter().zip(opened) {
@@ -147,7 +145,10 @@ fn followed(given: &super::args::Links) -> Links {
 
 /// What is sent, with what is read of it.
 fn open(args: &Args, filters: &Arc<Filters>, roots: &Roots) -> io::Result<Source> {
-    let source = Source::open_all(&roots.paths)?.unmarked().reading(Wanted::of(&args.push.server));
+    let mut source = Source::open_all(&roots.paths)?.unmarked().reading(Wanted::of(&args.push.server));
+    for (number, leading) in (0..).zip(&roots.leading) {
+        source = source.led_by(number, leading)?;
+    }
     Ok(source.following(followed(&args.given.links)).with_filters(filters))
 }
 
@@ -157,29 +158,35 @@ struct Roots {
     paths: Vec<PathBuf>,
     /// The same as they were given.
     given: Vec<PathBuf>,
-    numbers: HashMap<PathBuf, Option<u16>>,
+    numbers: HashMap<(PathBuf, Vec<Vec<u8>>), Option<u16>>,
     /// The one that was opened last: names of a list all have the same.
-    last: Option<(PathBuf, Option<u16>)>,
+    last: Option<(PathBuf, Vec<Vec<u8>>, Option<u16>)>,
+    /// By their numbers: what below them may be reached through symlinks.
+    leading: Vec<Vec<Vec<u8>>>,
     problems: Vec<Problem>,
 }
 
 impl Roots {
-    fn open(&mut self, root: &PathBuf) -> Option<u16> {
-        if let Some((_, number)) = self.last.as_ref().filter(|(last, _)| last.as_os_str() == root.as_os_str())
-        {
+    fn open(&mut self, named: &Named) -> Option<u16> {
+        let Named { root, leading, .. } = named;
+        let same = |(last, led, _): &&(PathBuf, Vec<Vec<u8>>, Option<u16>)| {
+            last.as_os_str() == root.as_os_str() && led == leading
+        };
+        if let Some((_, _, number)) = self.last.as_ref().filter(same) {
             return *number;
         }
-        let number = self.open_anew(root);
-        self.last = Some((root.clone(), number));
+        let number = self.open_anew(root, leading);
+        self.last = Some((root.clone(), leading.clone(), number));
         number
     }
 
-    fn open_anew(&mut self, root: &PathBuf) -> Option<u16> {
-        if let Some(known) = self.numbers.get(root) {
+    fn open_anew(&mut self, root: &PathBuf, leading: &[Vec<u8>]) -> Option<u16> {
+        let key = (root.clone(), leading.to_vec());
+        if let Some(known) = self.numbers.get(&key) {
             return *known;
         }
         let path = std::path::absolute(root).unwrap_or_else(|_| root.clone());
-        let number = match Source::open(&path) {
+        let number = match Source::open(&path).and_then(|source| source.led_by(0, leading)) {
             Ok(_) => u16::try_from(self.paths.len()).ok(),
             Err(error) => {
                 let kind = ProblemKind::Root(error);
@@ -190,8 +197,9 @@ impl Roots {
         if number.is_some() {
             self.paths.push(path);
             self.given.push(root.clone());
+            self.leading.push(leading.to_vec());
         }
-        self.numbers.insert(root.clone(), number);
+        self.numbers.insert(key, number);
         number
     }
 }
@@ -199,18 +207,21 @@ impl Roots {
 impl Rules {
     fn new(args: &Args) -> Rules {
         let server = &args.push.server;
-        let (attributes, chosen) = (&args.given.attributes, &args.given.select);
+        let chosen = &args.given.select;
         Rules {
             recursive: server.recursive,
-            dirs: chosen.dirs == Some(true) || chosen.files_from.is_some(),
-            kinds: Kinds { links: server.links, devices: attributes.devices, specials: attributes.specials },
+            dirs: chosen.dirs.unwrap_or(chosen.files_from.is_some()),
             missing: chosen.missing,
             starts: None,
         }
     }
 
     fn add(&mut self, walk: &mut Walk<'_>, source: &Source, trail: &mut Trail, root: u16, named: &Named) {
-        let look = trail.steps.look(source, root, &named.name);
+        let look = match trail.steps.look(source, root, &named.name) {
+            // A symlink as the name's folder is no directory, either; the whole way tells.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => source.look(root, &named.name),
+            look => look,
+        };
         if look.as_ref().is_ok_and(|look| source.hides(root, &named.name, look.meta.is_dir())) {
             return;
         }
@@ -229,9 +240,6 @@ impl Rules {
         }
         match look {
             Ok(look) if look.meta.is_dir() => self.add_dir(walk, root, named, look),
-            Ok(look) if !self.kinds.include(look.meta.kind()) => {
-                walk.problem(&named.name, ProblemKind::NotWanted);
-            }
             Ok(look) => {
                 let entry = Entry::new(named.name.clone(), look.meta)
                     .with_link_target(look.link_target)

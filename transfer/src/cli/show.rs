@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ebbtide_wire::proto::{CompatFlags, Dialect};
+use ebbtide_wire::proto::{Checksum, CompatFlags, Dialect};
 use ebbtide_wire::sender::Iflags;
 
 use super::args::Args;
+use super::ask;
 use super::format::{Facts, Format};
 use super::itemize::{Times, letters, significant};
 use super::log::Log;
@@ -18,7 +20,7 @@ use super::progress::Progress;
 use super::say::{Mouth, eight_bit};
 use super::stats::{Counts, Numbers};
 use super::told::Told;
-use crate::session::{Entry, Item, Observer, Sent, Text, TextKind};
+use crate::session::{Asking, Entry, Item, Observer, Sent, Text, TextKind};
 use crate::source::Source;
 use crate::text::{Escaped, OsError};
 use crate::walk::Problem;
@@ -28,6 +30,8 @@ pub(super) struct Screen {
     pub(super) mouth: Mouth,
     told: Told,
     quiet: bool,
+    /// A person is asked for a password that the daemon wants.
+    pub(super) asks: bool,
     motd: bool,
     /// What is said of an entry on standard output.
     format: Option<Format>,
@@ -52,6 +56,8 @@ pub(super) struct Screen {
     /// What waits for its data to go over, by place in the list.
     waiting: HashMap<usize, (Iflags, Option<Vec<u8>>)>,
     checksum_width: usize,
+    /// Whether `%C` shows the checksum's last byte first.
+    checksum_backwards: bool,
     /// When the last file was done.
     last: Instant,
     /// Files are removed here once they are safe there.
@@ -67,6 +73,7 @@ impl Screen {
             mouth: Mouth::new(output, log),
             told,
             quiet: output.quiet,
+            asks: true,
             motd: output.motd && !output.quiet,
             itemize: output.itemize.max(u8::from(own)),
             afterwards: format.as_ref().is_some_and(|format| format.has(b"bcC")) || told.progress == 1,
@@ -83,6 +90,7 @@ impl Screen {
             progress: None,
             waiting: HashMap::new(),
             checksum_width: 0,
+            checksum_backwards: false,
             last: Instant::now(),
             removes: args.given.update.remove_source_files && !args.push.server.dry_run,
         }
@@ -111,10 +119,15 @@ impl Screen {
 
     /// The session is over.
     pub(super) fn end(&mut self) {
+        self.mouth.keep_clear_of(None);
         if let Some(text) = self.progress.take().and_then(|progress| progress.end()) {
             self.mouth.progress(text);
         }
-        self.mouth.keep_clear_of(None);
+    }
+
+    /// The daemon's message of the day is not shown any more.
+    pub(super) fn know_motd(&mut self) {
+        self.motd = false;
     }
 
     /// How much is told.
@@ -247,10 +260,21 @@ fn format(args: &Args, told: Told) -> Option<Format> {
 }
 
 impl Observer for Screen {
+    fn password(&mut self) -> Option<Asking> {
+        self.mouth.flush();
+        self.asks.then(ask::password).flatten()
+    }
+
     fn ready(&mut self, dialect: &Dialect) {
+        if let Some(progress) = &mut self.progress {
+            progress.show();
+        }
         self.times.of_links = dialect.compat.has(CompatFlags::SYMLINK_TIMES);
         self.checksum_width = 2 * dialect.checksum.digest_len();
-        if self.motd_shown {
+        // On the wire these are numbers, lowest byte first; people know them highest first.
+        self.checksum_backwards =
+            matches!(dialect.checksum, Checksum::Xxh128 | Checksum::Xxh3 | Checksum::Xxh64);
+        if mem::take(&mut self.motd_shown) {
             self.mouth.line("");
         }
         self.last = Instant::now();
@@ -287,10 +311,13 @@ impl Observer for Screen {
             facts.written = sent.written;
             facts.sums = sent.sums;
             facts.checksum = sent.checksum.to_vec();
+            if self.checksum_backwards {
+                facts.checksum.reverse();
+            }
             self.tell(&facts);
         }
         let now = Instant::now();
-        let took = now - std::mem::replace(&mut self.last, now);
+        let took = now - mem::replace(&mut self.last, now);
         if let Some(text) =
             self.progress.as_mut().and_then(|progress| progress.sent(sent.place, sent.size, took))
         {
@@ -345,12 +372,13 @@ impl Observer for Screen {
                 self.motd_shown = true;
                 self.mouth.line(shown);
             }
-            TextKind::Listing => self.mouth.line(shown),
+            // Peer: rsync's manual page, option `--no-motd`: it affects this list, too.
+            TextKind::Listing if self.motd => self.mouth.line(shown),
             TextKind::Info if !self.quiet => {
                 self.mouth.note(&shown);
                 self.mouth.line(shown);
             }
-            TextKind::Motd | TextKind::Info => {}
+            TextKind::Motd | TextKind::Listing | TextKind::Info => {}
             TextKind::Warning | TextKind::Error | TextKind::TransferError => self.mouth.complain(shown),
         }
     }

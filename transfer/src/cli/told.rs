@@ -1,6 +1,6 @@
 //! How much is told: rsync's `--info` levels, from `-v`, `--info` and the options that imply some.
 
-use super::args::{Args, UsageError};
+use super::args::{Args, Output, UsageError};
 
 /// The level of each kind of information; 0 is silence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,14 +76,44 @@ impl Told {
     }
 }
 
-/// Refuses unknown items of `--info` and `--debug`, which concern others than us.
+/// The items of `--info` that the receiver may have something to tell of, as it takes them.
+///
+/// Peer: rsync's options.c:make_output_option.
+pub(super) fn for_receiver(output: &Output) -> Option<Vec<u8>> {
+    let words: Vec<String> = known(output)
+        .filter(|(word, _)| !matches!(word.as_str(), "flist" | "progress" | "remove"))
+        .map(|(word, level)| match level {
+            1 => word.to_ascii_uppercase(),
+            level => format!("{}{level}", word.to_ascii_uppercase()),
+        })
+        .collect();
+    (!output.quiet && !words.is_empty()).then(|| format!("--info={}", words.join(",")).into_bytes())
+}
+
+/// Whether `--info` asks for the names of what is sent.
+pub(super) fn names(output: &Output) -> bool {
+    let last = known(output).filter(|(word, _)| matches!(word.as_str(), "name" | "all" | "none")).last();
+    last.is_some_and(|(word, level)| word != "none" && level > 0)
+}
+
+/// Refuses `--debug`, unless it asks for nothing: there is nothing of rsync's inside to show here.
 pub(super) fn check_debug(values: &[Vec<u8>]) -> Result<(), UsageError> {
-    match items(values).next() {
-        Some(b"help") => {
-            Err(UsageError::Help("no --debug items; see RUST_LOG in the manual page\n".to_owned()))
+    for item in items(values) {
+        let (word, level) = split(item);
+        match word.as_str() {
+            "help" => return Err(UsageError::Help(DEBUG_HELP.to_owned())),
+            word if !DEBUG_WORDS.contains(&word) => {
+                let shown = crate::text::Escaped(item);
+                return Err(UsageError::Wrong(format!("Unknown --debug item: \"{shown}\"")));
+            }
+            "none" => {}
+            word if level > 0 => {
+                return Err(UsageError::Unsupported(format!("--debug={word}: {}", DEBUG_HELP.trim_end())));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 fn check_all(values: &[Vec<u8>]) -> Result<(), UsageError> {
@@ -94,14 +124,26 @@ fn items(values: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
     values.iter().flat_map(|value| value.split(|byte| *byte == b',')).filter(|item| !item.is_empty())
 }
 
+/// The known items of `--info`, with their levels.
+fn known(output: &Output) -> impl Iterator<Item = (String, u8)> {
+    items(&output.info).filter_map(|item| parse(item).ok())
+}
+
 /// A word in small letters, and its level.
+fn split(item: &[u8]) -> (String, u8) {
+    let mut text = String::from_utf8_lossy(item).to_ascii_lowercase();
+    let word = text.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let level = text[word..].parse().unwrap_or(1);
+    text.truncate(word);
+    (text, level)
+}
+
+/// An item of `--info`.
 fn parse(item: &[u8]) -> Result<(String, u8), UsageError> {
-    let text = String::from_utf8_lossy(item).to_ascii_lowercase();
-    let word = text.trim_end_matches(|c: char| c.is_ascii_digit());
-    let level = text[word.len()..].parse().unwrap_or(1);
-    match word {
+    let (word, level) = split(item);
+    match word.as_str() {
         "help" => Err(UsageError::Help(HELP.to_owned())),
-        _ if WORDS.contains(&word) => Ok((word.to_owned(), level)),
+        known if WORDS.contains(&known) => Ok((word, level)),
         _ => Err(UsageError::Wrong(format!("Unknown --info item: \"{}\"", crate::text::Escaped(item)))),
     }
 }
@@ -111,6 +153,16 @@ const WORDS: &[&str] = &[
     "all", "backup", "copy", "del", "flist", "misc", "mount", "name", "none", "nonreg", "progress", "remove",
     "skip", "stats", "symsafe",
 ];
+
+/// All that rsync's `--debug` has.
+const DEBUG_WORDS: &[&str] = &[
+    "acl", "all", "backup", "bind", "chdir", "cmd", "connect", "del", "deltasum", "dup", "exit", "filter",
+    "flist", "fuzzy", "genr", "hash", "help", "hlink", "iconv", "io", "none", "nstr", "own", "proto", "recv",
+    "send", "time",
+];
+
+const DEBUG_HELP: &str =
+    "it shows the inside of rsync, which is not ours; -vv and --info tell of the transfer\n";
 
 const HELP: &str = "\
 --info=ITEM or ITEM1 is the first level of an item, ITEM2 the second; ITEM0 is silence.
@@ -148,6 +200,30 @@ mod tests {
         assert_eq!(told("--info=PROGRESS2 --info=progress0").unwrap().progress, 0);
         assert_eq!(told("-vq").unwrap(), Told::default());
         assert_eq!(told("-v --info=none,del").unwrap(), Told { del: 1, ..Told::default() });
+    }
+
+    #[test]
+    fn the_receiver_is_told_what_it_may_tell_of() {
+        let forwarded = |line: &str| {
+            let words = format!("ebbtide-send -r {line} s d");
+            let args = Args::parse_in(&|_| None, words.split_whitespace().map(OsString::from)).unwrap();
+            for_receiver(&args.given.output).map(|option| String::from_utf8(option).unwrap())
+        };
+        assert_eq!(forwarded("--info=skip,name2 --info=progress2").as_deref(), Some("--info=SKIP,NAME2"));
+        assert_eq!(forwarded("-v --info=del0").as_deref(), Some("--info=DEL0"));
+        assert_eq!(forwarded("--info=progress2,flist,remove"), None);
+        assert_eq!(forwarded("-q --info=skip"), None);
+        assert_eq!(forwarded("-vv"), None);
+    }
+
+    #[test]
+    fn debug_items_are_refused_by_name_unless_they_ask_for_nothing() {
+        let check = |item: &str| check_debug(&[item.as_bytes().to_vec()]);
+        assert!(check("none").is_ok() && check("flist0,RECV0").is_ok());
+        assert!(matches!(check("bogus"), Err(UsageError::Wrong(_))));
+        assert!(matches!(check("help"), Err(UsageError::Help(_))));
+        let refused = check("flist2").unwrap_err();
+        assert!(matches!(&refused, UsageError::Unsupported(text) if text.starts_with("--debug=flist: ")));
     }
 
     #[test]

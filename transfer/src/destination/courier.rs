@@ -156,7 +156,7 @@ impl Daemon {
         options.compress_level = spec.compress_level;
         let rules = Filters::from_texts(&mirror.filters).map_err(|error| error.to_string())?;
         options.filters = rules.for_receiver();
-        options.checksum = checksum(spec.checksum_choice.as_deref())?;
+        options.checksums.extend(checksum(spec.checksum_choice.as_deref())?);
         if let Some(dir) = spec.partial_dir.as_deref().filter(|dir| !dir.starts_with('/')) {
             // What an earlier session left there is not extraneous. Peer: rsync 3.5.0 options.c.
             options.filters.push(format!("P {}/", dir.trim_end_matches('/')).into_bytes());

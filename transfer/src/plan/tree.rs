@@ -17,16 +17,13 @@ use crate::ledger::{Inode, LinkNotes, Links, StoreError};
 use crate::session::{DirRole, Entry};
 use crate::source::{Look, Source};
 use crate::text::OsError;
-use crate::walk::{Depth, Kinds, ProblemKind, Walk};
+use crate::walk::{Depth, ProblemKind, Walk};
 
 /// A list gets no further directory when it has this many entries.
 const ENTRIES: usize = 40_000;
 
 /// A list gets no further directory when its names have this many bytes.
 const NAME_BYTES: usize = 4 << 20;
-
-/// Everything is an entry: links, devices and specials too.
-pub(crate) const KINDS: Kinds = Kinds { links: true, devices: true, specials: true };
 
 /// A directory to be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,7 +147,7 @@ impl Tree {
             chunk.list.add(name, &look, DirRole::Plain);
             return chunk.list.add_parents_of(name, &chunk.looker);
         }
-        let mut walk = Walk::new(&self.source, 0, KINDS).keeping(self.source.rules(0));
+        let mut walk = Walk::new(&self.source, 0).keeping(self.source.rules(0));
         walk.below(name, Depth::Entries);
         chunk.list.add(name, &look, DirRole::Content);
         chunk.list.add_parents_of(name, &chunk.looker);
@@ -200,7 +197,6 @@ impl Tree {
                 chunk.successors.push((start.fact, Fact::Gone { path }));
             }
             ProblemKind::Vanished
-            | ProblemKind::NotWanted
             | ProblemKind::NoReferent
             | ProblemKind::DirectoryNotWanted
             | ProblemKind::Argument(_)

@@ -22,6 +22,8 @@ use crate::source::{Content, OpenFile, Source, Steps};
 pub(super) struct Answerer {
     jobs: UnboundedSender<Job>,
     batches: Receiver<Batch>,
+    /// Memory of batches that were taken in.
+    used: UnboundedSender<Vec<u8>>,
 }
 
 /// One request, and the entry that it is for.
@@ -43,8 +45,8 @@ pub(super) struct Batch {
 pub(super) enum Part {
     /// A whole answer: a range of the batch's bytes.
     Small { ndx: Ndx, range: Range<usize>, end: End },
-    /// Some bytes of the answer to `ndx`; `first` begins it, `end` ends it.
-    Bytes { ndx: Ndx, first: bool, pieces: Pieces, source: Bytes, end: Option<End> },
+    /// Some bytes of the answer to `ndx`, up to what becomes of this offset in the file; `first` begins it, `end` ends it.
+    Bytes { ndx: Ndx, first: bool, pieces: Pieces, source: Bytes, until: usize, end: Option<End> },
     /// There is no answer.
     NoSend { ndx: Ndx, why: NoSend, error: io::Error },
     /// The encoder cannot go on.
@@ -96,6 +98,7 @@ impl Answerer {
     ) -> Result<Answerer, ebbtide_wire::Error> {
         let (jobs, requests) = mpsc::unbounded_channel();
         let (sender, batches) = mpsc::channel(BATCHES);
+        let (used, spare) = mpsc::unbounded_channel();
         let encoder = context.encoder()?;
         let context = context.clone();
         let worker = Worker {
@@ -109,9 +112,10 @@ impl Answerer {
             pieces: Pieces::default(),
             buffer: Vec::new(),
             batches: sender,
+            spare,
         };
         tokio::task::spawn_blocking(move || worker.run(requests));
-        Ok(Answerer { jobs, batches })
+        Ok(Answerer { jobs, batches, used })
     }
 
     /// Hands over a request. The core bounds how many are open, by no longer wanting input.
@@ -123,6 +127,12 @@ impl Answerer {
     /// Waits for the next batch; `None` after the thread has ended.
     pub(super) async fn next(&mut self) -> Option<Batch> {
         self.batches.recv().await
+    }
+
+    /// Gives back the memory of a batch's bytes.
+    pub(super) fn reuse(&self, bytes: Vec<u8>) {
+        // Nobody needs it when the thread has ended.
+        let _ = self.used.send(bytes);
     }
 
     /// The next batch, if one is there.
@@ -152,6 +162,8 @@ struct Worker {
     pieces: Pieces,
     buffer: Vec<u8>,
     batches: Sender<Batch>,
+    /// Memory of batches that the session has taken in: fresh memory costs more than what is written to it.
+    spare: UnboundedReceiver<Vec<u8>>,
 }
 
 /// The session has dropped its end.
@@ -211,7 +223,14 @@ impl Worker {
             let pieces = Pieces { scratch: self.batch.bytes.clone(), list: mem::take(&mut self.pieces.list) };
             self.batch.bytes.truncate(start);
             return self.add(
-                Part::Bytes { ndx, first: true, pieces, source: Arc::new(content), end: Some(end) },
+                Part::Bytes {
+                    ndx,
+                    first: true,
+                    until: content.len(),
+                    pieces,
+                    source: Arc::new(content),
+                    end: Some(end),
+                },
                 bytes,
             );
         }
@@ -243,8 +262,9 @@ impl Worker {
             // A part of a large file goes out soon, however little it has become: the receiver can work on it.
             let bytes = if done && first { pieces.len() } else { pieces.len().max(BATCH_BYTES / 4) };
             let source: Bytes = Arc::clone(content) as Bytes;
-            self.add(Part::Bytes { ndx: job.request.ndx, first, pieces, source, end }, bytes)?;
-            content.release(self.encoder.position().saturating_sub(KEPT_MAPPED));
+            let until = self.encoder.position();
+            self.add(Part::Bytes { ndx: job.request.ndx, first, pieces, source, until, end }, bytes)?;
+            content.release(until.saturating_sub(KEPT_MAPPED));
             first = false;
             if done {
                 return Ok(());
@@ -269,15 +289,15 @@ impl Worker {
         share: Share,
     ) -> Result<(), Unwanted> {
         let ndx = job.request.ndx;
-        let part = |pieces, first, end| {
+        let part = |pieces, first, until, end| {
             let source: Bytes = Arc::clone(content) as Bytes;
-            Part::Bytes { ndx, first, pieces, source, end }
+            Part::Bytes { ndx, first, pieces, source, until, end }
         };
         let mut pieces = Pieces::default();
         if let Err(error) = self.encoder.begin_frames(content, &mut pieces) {
             return self.broken(error);
         }
-        self.add(part(pieces, true, None), 0)?;
+        self.add(part(pieces, true, range.start, None), 0)?;
         let context = self.context.clone();
         frames::make(
             content,
@@ -290,8 +310,9 @@ impl Worker {
                     Err(error) => return self.broken(error).and(Err(Unwanted)),
                 };
                 content.release(range.start.saturating_sub(KEPT_FRAMES));
+                let until = range.end;
                 self.encoder.pass(&content[range]);
-                self.add(part(pieces, false, None), BATCH_BYTES)
+                self.add(part(pieces, false, until, None), BATCH_BYTES)
             },
         )?;
         let mut pieces = Pieces::default();
@@ -302,7 +323,7 @@ impl Worker {
             return self.broken(error);
         }
         let end = self.end(job, file, content);
-        self.add(part(pieces, false, Some(end)), 64)
+        self.add(part(pieces, false, content.len(), Some(end)), 64)
     }
 
     fn broken(&mut self, error: ebbtide_wire::Error) -> Result<(), Unwanted> {
@@ -347,6 +368,8 @@ impl Worker {
         let batch = mem::take(&mut self.batch);
         // The next one will mostly be as large.
         self.batch.parts.reserve(batch.parts.len());
+        self.batch.bytes = self.spare.try_recv().unwrap_or_default();
+        self.batch.bytes.clear();
         self.batch.bytes.reserve(batch.bytes.len());
         self.batches.blocking_send(batch).map_err(|_| Unwanted)
     }

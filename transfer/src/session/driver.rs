@@ -22,12 +22,12 @@ use super::error::{SessionErrorKind, Stage};
 use super::listings::{Lister, Listing, Listings, Ready};
 use super::lists::{Lists, Spot, Whole};
 use super::pulse::{Due, Pulse};
-use super::report::{Item, Observer, Outcome, Report, Sent, Text, TextKind};
+use super::report::{Asking, Item, Observer, Outcome, Report, Sent, Text, TextKind};
 use super::tally::{Tally, outcome_of};
 use crate::options::PushOptions;
 use crate::source::Source;
 use crate::text::{Escaped, OsError};
-use crate::transport::Stream;
+use crate::transport::{Password, Stream};
 
 /// A session on a connected stream.
 pub(super) struct Driver<'a> {
@@ -38,6 +38,8 @@ pub(super) struct Driver<'a> {
     observer: &'a mut dyn Observer,
     /// What makes the list, until the daemon has said in which form it takes it.
     listings: Option<Box<dyn Listings>>,
+    /// The password, while somebody is asked for it.
+    asking: Option<Asking>,
     /// The list, while it is being built.
     building: Option<Building>,
     /// The thread that makes lists of directories.
@@ -53,6 +55,8 @@ pub(super) struct Driver<'a> {
     open_requests: usize,
     /// Bytes of the answer that is open.
     answer_bytes: u64,
+    /// Up to which offset in the file that answer goes.
+    answered_until: usize,
     /// When the list began to go out, and how many bytes had been made before.
     list_began: Option<(Instant, u64)>,
     pulse: Pulse,
@@ -87,6 +91,7 @@ pub(super) struct Aborted {
 enum Woken {
     Socket(io::Result<bool>),
     Answers(Option<Batch>),
+    Password(Option<Password>),
     Built(Result<Built, task::JoinError>),
     Listed(Option<Vec<Ready>>),
     Tick,
@@ -132,6 +137,7 @@ impl<'a> Driver<'a> {
             source,
             observer,
             listings,
+            asking: None,
             building: None,
             lister: None,
             ready: VecDeque::new(),
@@ -141,6 +147,7 @@ impl<'a> Driver<'a> {
             compressing: Compressing { threads: options.threads(), skip: options.skip_compress.clone() },
             open_requests: 0,
             answer_bytes: 0,
+            answered_until: 0,
             list_began: None,
             pulse: Pulse::new(options.timeout, options.contimeout, started),
             tally,
@@ -196,6 +203,7 @@ impl<'a> Driver<'a> {
                     }
                 }
                 Woken::Answers(batch) => self.on_batch(batch)?,
+                Woken::Password(password) => self.on_password(password)?,
                 Woken::Built(list) => self.on_list(list)?,
                 Woken::Listed(ready) => self.on_listed(ready)?,
                 Woken::Tick => self.on_tick()?,
@@ -207,15 +215,16 @@ impl<'a> Driver<'a> {
     }
 
     async fn wait(&mut self) -> Woken {
-        let read = self.client.wants_input();
+        let read = self.wants_input();
         let write = self.has_output();
         let room = self.client.output_len() < HIGH_WATER;
         let tick = self.pulse.next();
         let list = self.wants_listings();
-        let Driver { stream, answerer, building, lister, .. } = self;
+        let Driver { stream, answerer, asking, building, lister, .. } = self;
         tokio::select! {
             readable = stream.ready(read, write), if read || write => Woken::Socket(readable),
             batch = next_batch(answerer), if room && answerer.is_some() => Woken::Answers(batch),
+            password = asked(asking), if asking.is_some() => Woken::Password(password),
             list = built(building), if building.is_some() => Woken::Built(list),
             ready = next_listings(lister), if list => Woken::Listed(ready),
             () = sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => Woken::Tick,
@@ -225,7 +234,7 @@ impl<'a> Driver<'a> {
 
     /// Reads all that is there, as long as the core wants it.
     fn read(&mut self) -> Result<(), SessionErrorKind> {
-        while self.client.wants_input() {
+        while self.wants_input() {
             match self.stream.try_read(&mut self.buffer) {
                 Err(error) => return Err(self.broken(error)),
                 Ok(None) => return Ok(()),
@@ -241,6 +250,11 @@ impl<'a> Driver<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Behind the daemon's last word nothing is read: not even how it closes the connection.
+    fn wants_input(&self) -> bool {
+        self.finished.is_none() && self.client.wants_input()
     }
 
     fn on_end_of_stream(&mut self) -> Result<(), SessionErrorKind> {
@@ -284,13 +298,15 @@ impl<'a> Driver<'a> {
 
     /// The daemon no longer reads. What it said before tells why.
     fn on_broken_pipe(&mut self, error: io::Error) -> Result<(), SessionErrorKind> {
-        if self.finished.is_some() {
-            self.client.advance(self.client.output_len());
-            self.stream.give_up();
-            return Ok(());
+        if self.finished.is_none() {
+            self.read()?;
         }
-        self.read()?;
-        Err(self.broken(error))
+        if self.finished.is_none() {
+            return Err(self.broken(error));
+        }
+        self.client.advance(self.client.output_len());
+        self.stream.give_up();
+        Ok(())
     }
 
     /// The daemon's own reason, if it gave one before the connection broke.
@@ -313,6 +329,7 @@ impl<'a> Driver<'a> {
             Event::Motd(line) => self.on_text(TextKind::Motd, line),
             Event::Listing(line) => self.on_text(TextKind::Listing, line),
             Event::Message { kind, text } => self.on_text(kind.into(), text),
+            Event::PasswordWanted => return self.ask_for_password(),
             Event::Ready(dialect) => return self.on_ready(&dialect),
             Event::Request(request) => return self.on_request(request),
             Event::Values(request) => return self.on_values(&request),
@@ -322,8 +339,8 @@ impl<'a> Driver<'a> {
             Event::IoTimeout(seconds) => self.pulse.adopt(Duration::from_secs(seconds.into())),
             Event::Finished(outcome) => self.finished = Some(outcome),
             Event::Success(ndx) => {
-                if let Some(spot) = self.lists.spot(ndx) {
-                    self.observer.stored(spot.index, spot.entry());
+                if let Some((index, entry)) = self.lists.entry(ndx) {
+                    self.observer.stored(index, entry);
                 }
             }
             Event::ListDone(_) => {
@@ -340,6 +357,19 @@ impl<'a> Driver<'a> {
             }
         }
         Ok(())
+    }
+
+    fn ask_for_password(&mut self) -> Result<(), SessionErrorKind> {
+        self.asking = self.observer.password();
+        // How long that takes is up to a person.
+        self.pulse.welcomed();
+        self.asking.as_ref().map(|_| ()).ok_or(SessionErrorKind::Wire(ErrorKind::PasswordRequired))
+    }
+
+    fn on_password(&mut self, password: Option<Password>) -> Result<(), SessionErrorKind> {
+        self.asking = None;
+        let password = password.ok_or(SessionErrorKind::Wire(ErrorKind::PasswordRequired))?;
+        self.client.give_password(password.as_bytes()).map_err(wire)
     }
 
     fn on_ready(&mut self, dialect: &Dialect) -> Result<(), SessionErrorKind> {
@@ -361,12 +391,11 @@ impl<'a> Driver<'a> {
     }
 
     fn on_item(&mut self, item: &sender::Item) {
-        let Some(spot) = self.lists.spot(item.ndx) else { return };
         if let Some(outcome) = outcome_of(item, self.options.server.dry_run) {
             self.lists.note(item.ndx, outcome);
         }
         let link_name = item.xname.as_deref();
-        let (index, entry) = (spot.index, spot.entry());
+        let Some((index, entry)) = self.lists.entry(item.ndx) else { return };
         if self.options.server.dry_run && item.iflags.has(Iflags::TRANSFER) {
             self.tally.would_send(entry.meta.size);
         }
@@ -414,8 +443,8 @@ impl<'a> Driver<'a> {
     }
 
     fn answered(&mut self, ndx: Ndx, outcome: Outcome) {
-        if let Some(spot) = self.lists.spot(ndx) {
-            self.observer.answered(spot.index, &outcome);
+        if let Some((index, _)) = self.lists.entry(ndx) {
+            self.observer.answered(index, &outcome);
         }
         self.lists.note(ndx, outcome);
     }
@@ -436,7 +465,11 @@ impl<'a> Driver<'a> {
     fn on_batch(&mut self, batch: Option<Batch>) -> Result<(), SessionErrorKind> {
         let ended = || SessionErrorKind::Local("the answering thread ended".to_owned());
         let Batch { parts, bytes } = batch.ok_or_else(ended)?;
-        parts.into_iter().try_for_each(|part| self.on_part(part, &bytes))
+        parts.into_iter().try_for_each(|part| self.on_part(part, &bytes))?;
+        if let Some(answerer) = &self.answerer {
+            answerer.reuse(bytes);
+        }
+        Ok(())
     }
 
     fn on_part(&mut self, part: Part, bytes: &[u8]) -> Result<(), SessionErrorKind> {
@@ -446,27 +479,27 @@ impl<'a> Driver<'a> {
                 self.client.begin_answer(ndx).map_err(wire)?;
                 self.client.push_bytes(bytes).map_err(wire)?;
                 self.answer_bytes = ITEM_BYTES + bytes.len() as u64;
-                self.observer.moved(bytes.len() as u64);
+                self.observer.moved(end.size);
                 self.end_answer(ndx, end, &bytes[bytes.len().saturating_sub(self.checksum_length())..])?;
             }
-            Part::Bytes { ndx, first, mut pieces, source, end } => {
+            Part::Bytes { ndx, first, mut pieces, source, until, end } => {
                 if first {
                     self.client.begin_answer(ndx).map_err(wire)?;
-                    self.answer_bytes = ITEM_BYTES;
+                    (self.answer_bytes, self.answered_until) = (ITEM_BYTES, 0);
                 }
-                let bytes = pieces.len() as u64;
-                self.answer_bytes += bytes;
+                self.answer_bytes += pieces.len() as u64;
                 let checksum = end.as_ref().map(|_| self.file_checksum(&pieces)).unwrap_or_default();
                 self.client.push_pieces(&mut pieces, &source).map_err(wire)?;
-                self.observer.moved(bytes);
+                self.observer.moved(until.saturating_sub(self.answered_until) as u64);
+                self.answered_until = until;
                 if let Some(end) = end {
                     self.end_answer(ndx, end, &checksum)?;
                 }
             }
             Part::NoSend { ndx, why, error } => {
                 self.answered(ndx, unsent(why, &error));
-                if let Some(spot) = self.lists.spot(ndx).filter(|_| why != sender::NoSend::Withheld) {
-                    self.observer.unreadable(spot.entry(), &error);
+                if let Some((_, entry)) = self.lists.entry(ndx).filter(|_| why != sender::NoSend::Withheld) {
+                    self.observer.unreadable(entry, &error);
                 }
                 self.client.no_send(ndx, why).map_err(wire)?;
                 self.open_requests -= 1;
@@ -502,8 +535,7 @@ impl<'a> Driver<'a> {
     }
 
     fn tell_sent(&mut self, ndx: Ndx, end: &End, checksum: &[u8]) {
-        let Some(spot) = self.lists.spot(ndx) else { return };
-        let (index, entry) = (spot.index, spot.entry());
+        let Some((index, entry)) = self.lists.entry(ndx) else { return };
         let place = self.lists.place(ndx).unwrap_or(index);
         let (size, written, sums) = (end.size, self.answer_bytes, end.sums);
         self.observer.sent(&Sent { index, place, entry, size, written, sums, checksum });
@@ -511,11 +543,17 @@ impl<'a> Driver<'a> {
 
     fn on_tick(&mut self) -> Result<(), SessionErrorKind> {
         let answering = self.open_requests > 0 && self.client.output_len() == 0;
-        if self.building.is_some() || self.wants_listings() || answering {
+        if self.asking.is_some() || self.building.is_some() || self.wants_listings() || answering {
             // The daemon has all that we have made, and waits for more.
             self.pulse.read();
         }
-        match self.pulse.due(Instant::now()) {
+        let mut due = self.pulse.due(Instant::now());
+        if let Due::Dead(_) = due {
+            // If it was we who were kept from running for so long, what came meanwhile is there.
+            self.read()?;
+            due = self.pulse.due(Instant::now());
+        }
+        match due {
             Due::Nothing => Ok(()),
             Due::Dead(kind) => Err(kind),
             Due::Left => self.on_end_of_stream(),
@@ -578,6 +616,13 @@ async fn next_batch(answerer: &mut Option<Answerer>) -> Option<Batch> {
 async fn next_listings(lister: &mut Option<Lister>) -> Option<Vec<Ready>> {
     match lister {
         Some(lister) => lister.next().await,
+        None => None,
+    }
+}
+
+async fn asked(asking: &mut Option<Asking>) -> Option<Password> {
+    match asking {
+        Some(asking) => asking.as_mut().await,
         None => None,
     }
 }

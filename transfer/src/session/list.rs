@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use ebbtide_wire::delta;
 use ebbtide_wire::flist::{self, Device, DirKind, FileList, FileListBuilder, IdKind, Mtime};
 use ebbtide_wire::proto::Checksum;
 
@@ -99,9 +98,8 @@ fn wire_entry<'a>(
 /// The whole file's digest. A file that cannot be read gets one that nothing matches: its data is then asked for,
 /// and the reason comes to light there.
 fn file_digest(entry: &Entry, source: &Source, sums: Checksum) -> Vec<u8> {
-    let read = || source.open_file(entry.root, entry.place())?.content(Vec::new());
-    match read() {
-        Ok(content) => delta::file_digest(sums, &content).as_bytes().to_vec(),
+    match source.digest(entry.root, entry.place(), sums) {
+        Ok(digest) => digest.as_bytes().to_vec(),
         Err(_) => vec![0; sums.digest_len()],
     }
 }

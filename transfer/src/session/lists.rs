@@ -28,6 +28,13 @@ impl Spot {
     }
 }
 
+/// A [`Spot`] by reference.
+struct Found<'a> {
+    index: usize,
+    entries: &'a Arc<Vec<Entry>>,
+    at: usize,
+}
+
 /// One list for all entries.
 #[derive(Debug)]
 pub(super) struct Whole {
@@ -43,9 +50,9 @@ impl Whole {
         Whole { entries: Arc::new(entries), list: None, outcomes }
     }
 
-    pub(super) fn spot(&self, ndx: Ndx) -> Option<Spot> {
+    fn find(&self, ndx: Ndx) -> Option<Found<'_>> {
         let at = self.list.as_ref()?.pushed(ndx).filter(|at| *at < self.entries.len())?;
-        Some(Spot { index: at, entries: Arc::clone(&self.entries), at })
+        Some(Found { index: at, entries: &self.entries, at })
     }
 
     fn note(&mut self, ndx: Ndx, outcome: Outcome) {
@@ -139,13 +146,14 @@ impl Parts {
         self.unlisted.keys().next().cloned()
     }
 
-    pub(super) fn spot(&self, ndx: Ndx) -> Option<Spot> {
+    fn find(&self, ndx: Ndx) -> Option<Found<'_>> {
         let part = &self.sent[self.part_of(ndx)?];
         let Some(entry) = ndx.0.checked_sub(part.first) else {
-            return part.directory.as_ref().map(|(spot, _)| spot.clone());
+            let (Spot { index, entries, at }, _) = part.directory.as_ref()?;
+            return Some(Found { index: *index, entries, at: *at });
         };
         let at = part.list.pushed(Ndx(entry))?;
-        Some(Spot { index: part.index + at, entries: Arc::clone(&part.entries), at })
+        Some(Found { index: part.index + at, entries: &part.entries, at })
     }
 
     /// How many entries stand before this one in all lists.
@@ -202,11 +210,22 @@ impl Lists {
         }
     }
 
-    /// Where the entry with this index is.
+    /// The caller's number of the entry with this index, and the entry.
+    pub(super) fn entry(&self, ndx: Ndx) -> Option<(usize, &Entry)> {
+        let Found { index, entries, at } = self.find(ndx)?;
+        Some((index, &entries[at]))
+    }
+
+    /// Where the entry with this index is, for another thread.
     pub(super) fn spot(&self, ndx: Ndx) -> Option<Spot> {
+        let Found { index, entries, at } = self.find(ndx)?;
+        Some(Spot { index, entries: Arc::clone(entries), at })
+    }
+
+    fn find(&self, ndx: Ndx) -> Option<Found<'_>> {
         match self {
-            Lists::Whole(whole) => whole.spot(ndx),
-            Lists::Parts(parts) => parts.spot(ndx),
+            Lists::Whole(whole) => whole.find(ndx),
+            Lists::Parts(parts) => parts.find(ndx),
         }
     }
 

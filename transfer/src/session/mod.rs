@@ -29,7 +29,7 @@ use ebbtide_wire::sender::{Client, Config, Peer};
 pub use entry::{DirRole, Entry, FileListInput, IoErrors};
 pub use error::{SessionError, SessionErrorKind, Stage};
 pub use listings::{Listing, Listings};
-pub use report::{Item, Observer, Outcome, Report, Sent, Silent, Text, TextKind, Totals};
+pub use report::{Asking, Item, Observer, Outcome, Report, Sent, Silent, Text, TextKind, Totals};
 pub use skip::SkipCompress;
 pub use spare::Spare;
 
@@ -118,7 +118,8 @@ fn config(target: &Target, options: &PushOptions) -> Config {
     config.user = target.user.clone().or_else(|| options.way.user.clone()).map(String::into_bytes);
     config.password = target.password.as_ref().map(|password| password.as_bytes().to_vec());
     config.filters.clone_from(&options.filters);
-    config.checksum = options.checksum;
+    config.checksums.clone_from(&options.checksums);
+    config.compressions.clone_from(&options.compressions);
     config.compress_level = options.compress_level;
     config.protocol = options.protocol;
     config.known.clone_from(&options.known);

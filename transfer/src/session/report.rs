@@ -1,11 +1,13 @@
 //! What a session tells its caller afterwards.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use ebbtide_wire::proto::{Dialect, ExitCode};
 use ebbtide_wire::sender::{DeleteStats, Iflags};
 
 use super::entry::{Entry, IoErrors};
+use crate::transport::Password;
 use crate::walk::Problem;
 
 /// How a session that ran to its end went.
@@ -113,8 +115,16 @@ pub enum TextKind {
     TransferError,
 }
 
+/// A password that somebody is asked for; `None` if none comes. Dropped when the session ends before.
+pub type Asking = Pin<Box<dyn Future<Output = Option<Password>> + Send>>;
+
 /// Watches a session while it runs. All methods do nothing unless they are overridden.
 pub trait Observer: Send {
+    /// The module wants a password, and the target has none. Without anybody to ask, the session ends.
+    fn password(&mut self) -> Option<Asking> {
+        None
+    }
+
     /// The session stands; the list goes out next.
     fn ready(&mut self, _dialect: &Dialect) {}
 
@@ -132,7 +142,7 @@ pub trait Observer: Send {
     /// The data of a file went over; the daemon has not yet said that it is in place.
     fn sent(&mut self, _sent: &Sent<'_>) {}
 
-    /// So many bytes of files went over, in parts of an answer that goes on.
+    /// So many more bytes of files are answered for: they went over, or the daemon has them.
     fn moved(&mut self, _bytes: u64) {}
 
     /// The daemon removed a name.

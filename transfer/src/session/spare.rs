@@ -51,7 +51,10 @@ impl Spare {
         let server = &mut options.server;
         match self {
             Spare::Compression => server.compress = CompressWish::Off,
-            Spare::Itemizing => (server.report_all, server.itemize) = (false, false),
+            Spare::Itemizing => {
+                (server.report_all, server.itemize) = (false, false);
+                (server.report_operations, server.report_names) = (false, false);
+            }
             Spare::Stats => server.stats = false,
             Spare::Acknowledgement => server.acknowledge_files = false,
         }
@@ -70,7 +73,9 @@ impl Spare {
         let server = &options.server;
         match self {
             Spare::Compression => server.compress != CompressWish::Off,
-            Spare::Itemizing => server.report_all || server.itemize,
+            Spare::Itemizing => {
+                server.report_all || server.itemize || server.report_operations || server.report_names
+            }
             Spare::Stats => server.stats,
             Spare::Acknowledgement => server.acknowledge_files,
         }

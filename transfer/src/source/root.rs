@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use ebbtide_feed::RelPath;
+use ebbtide_wire::delta::{Digest, file_digest};
+use ebbtide_wire::proto::Checksum;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -22,8 +24,8 @@ use super::rules::Rules;
 /// One or more directories whose entries are sent.
 ///
 /// A name is looked up with `openat2` and RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS: whoever may write in the tree can
-/// swap a directory for a symlink at any moment, and a privileged reader must not follow it. The roots themselves
-/// may be reached through symlinks, as they are named by whoever runs us.
+/// swap a directory for a symlink at any moment, and a privileged reader must not follow it. The roots themselves, and
+/// what else whoever runs us named ([`Source::led_by`]), may be reached through symlinks.
 #[derive(Debug)]
 pub struct Source {
     pub(super) roots: Vec<Root>,
@@ -44,6 +46,8 @@ pub(super) struct Root {
     stepwise: bool,
     /// The device of its file system, if that is one that names ACLs among extended attributes.
     lists_acls: Option<u64>,
+    /// Directories below it that were named by whoever runs us, and so may be symlinks; each above the next one.
+    leading: Vec<(Vec<u8>, OwnedFd)>,
 }
 
 /// What stands at a name.
@@ -77,6 +81,28 @@ impl Source {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more than 65536 source roots"));
         }
         Ok(Source { roots, ..Source::none() })
+    }
+
+    /// The same where these directories below a root, each above the next one, may be symlinks.
+    ///
+    /// # Errors
+    /// One of them cannot be opened as a directory.
+    pub(crate) fn led_by(mut self, root: u16, dirs: &[Vec<u8>]) -> io::Result<Source> {
+        if let Some(root) = self.roots.get_mut(usize::from(root)) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let open = |dir: &Vec<u8>| {
+                let opened = rustix::fs::openat(&root.directory, dir.as_slice(), flags, Mode::empty())?;
+                Ok((dir.clone(), opened))
+            };
+            root.leading = dirs.iter().map(open).collect::<io::Result<_>>()?;
+        }
+        Ok(self)
+    }
+
+    /// Whether this name itself may be a symlink to a directory.
+    pub(super) fn is_led_by(&self, root: u16, name: &[u8]) -> bool {
+        let root = self.roots.get(usize::from(root));
+        root.is_some_and(|root| root.leading.iter().any(|(dir, _)| dir == name))
     }
 
     /// A source without roots, for sessions that read nothing.
@@ -218,6 +244,15 @@ impl Source {
         Ok(OpenFile::new(file, meta))
     }
 
+    /// The digest of the bytes of a regular file.
+    ///
+    /// # Errors
+    /// As [`Source::open_file`] and [`OpenFile::content`].
+    pub(crate) fn digest(&self, root: u16, name: &[u8], checksum: Checksum) -> io::Result<Digest> {
+        let content = self.open_file(root, name)?.content(Vec::new())?;
+        Ok(file_digest(checksum, &content))
+    }
+
     /// Whether nobody marks changes of its files.
     pub(super) fn is_unmarked(&self) -> bool {
         self.unmarked
@@ -244,8 +279,8 @@ impl Source {
 
     fn resolve(&self, root: u16, name: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
         let root = self.roots.get(usize::from(root)).ok_or(io::ErrorKind::NotFound)?;
+        let (directory, name) = root.start(name);
         let name = CString::new(if name.is_empty() { b"." } else { name })?;
-        let directory = root.directory.as_fd();
         if self.links.follow_some() {
             Ok(rustix::fs::openat(directory, &name, flags | OFlags::CLOEXEC, Mode::empty())?)
         } else if root.stepwise {
@@ -263,7 +298,19 @@ impl Root {
         let probe = rustix::fs::openat2(&directory, c".", flags, Mode::empty(), ResolveFlags::BENEATH);
         let stepwise = matches!(probe, Err(Errno::NOSYS | Errno::PERM));
         let lists_acls = lists_acls(&directory)?;
-        Ok(Root { directory, path: path.to_owned(), stepwise, lists_acls })
+        Ok(Root { directory, path: path.to_owned(), stepwise, lists_acls, leading: Vec::new() })
+    }
+
+    /// Where the way to a name starts, and the rest of it.
+    fn start<'a>(&self, name: &'a [u8]) -> (BorrowedFd<'_>, &'a [u8]) {
+        for (dir, opened) in self.leading.iter().rev() {
+            match name.strip_prefix(&**dir) {
+                Some(b"") => return (opened.as_fd(), b"."),
+                Some([b'/', rest @ ..]) => return (opened.as_fd(), rest),
+                _ => {}
+            }
+        }
+        (self.directory.as_fd(), name)
     }
 }
 

@@ -200,9 +200,7 @@ mod tests {
     use ebbtide_filter::{Builder, Settings};
 
     use super::*;
-    use crate::walk::{Depth, Kinds, Walk};
-
-    const ALL: Kinds = Kinds { links: true, devices: true, specials: true };
+    use crate::walk::{Depth, Walk};
 
     fn filters(rules: &[&str]) -> Arc<Filters> {
         let mut read = read_named;
@@ -214,7 +212,7 @@ mod tests {
     }
 
     fn listed(source: &Source) -> Vec<String> {
-        let mut walk = Walk::new(source, 0, ALL).keeping(source.rules(0));
+        let mut walk = Walk::new(source, 0).keeping(source.rules(0));
         walk.below(b".", Depth::Tree);
         let mut names: Vec<_> =
             walk.entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()).collect();

@@ -97,6 +97,16 @@ impl Target {
             || colon(argument).is_some()
     }
 
+    /// Whether an address says its port itself.
+    pub fn names_port(address: &[u8]) -> bool {
+        let url = [&b"rsync://"[..], b"rsyncs://"]
+            .iter()
+            .find_map(|prefix| strip_prefix_ignoring_case(address, prefix));
+        let authority = url.and_then(|rest| rest.split(|&byte| byte == b'/').next());
+        let host = authority.and_then(|authority| split_user(authority).ok());
+        host.and_then(|(_, host)| split_port(host, 0).ok()).is_some_and(|(_, port)| port != 0)
+    }
+
     /// The path argument for the daemon: `module/path`, always ending in what the user wrote.
     pub fn wire_path(&self) -> Vec<u8> {
         let mut path = self.module.clone().into_bytes();
@@ -308,6 +318,16 @@ mod tests {
         let target = parse("rsync://[2001:db8::1]:99/m/");
         assert_eq!((target.host.as_str(), target.port), ("2001:db8::1", 99));
         assert_eq!(target.to_string(), "rsync://[2001:db8::1]:99/m/");
+    }
+
+    #[test]
+    fn some_addresses_say_their_port() {
+        for named in ["rsync://h:99/m", "RSYNCS://u@[::1]:99/m", "rsync://u:p@h:99"] {
+            assert!(Target::names_port(named.as_bytes()), "{named}");
+        }
+        for bare in ["rsync://h/m:99", "rsync://[::1]/m", "rsync://h:/m", "h::m/x:99", "h:99"] {
+            assert!(!Target::names_port(bare.as_bytes()), "{bare}");
+        }
     }
 
     #[test]

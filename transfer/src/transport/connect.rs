@@ -1,6 +1,6 @@
 //! Connecting: every address of the host in turn, or a program that does it, within one time limit.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -96,7 +96,8 @@ fn start_program(command: Command, name: &OsString) -> Result<Raw, Failed> {
 /// A stream to the daemon's port.
 async fn reach(target: &Target, way: &Way) -> Result<Raw, Failed> {
     if let Some(program) = &way.program {
-        let mut command = Command::new("/bin/sh");
+        let shell = way.program_shell.as_deref().unwrap_or(OsStr::new("/bin/sh"));
+        let mut command = Command::new(shell);
         command.arg("-c").arg(with_host(program, &target.host));
         return start_program(command, program);
     }

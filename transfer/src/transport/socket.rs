@@ -51,9 +51,11 @@ impl Socket {
     /// # Errors
     /// The socket broke.
     pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        let outcome = unless_blocked(self.stream.try_read(buffer));
-        self.acknowledge_at_once();
-        outcome
+        let outcome = unless_blocked(self.stream.try_read(buffer))?;
+        if outcome.is_some() {
+            self.acknowledge_at_once();
+        }
+        Ok(outcome)
     }
 
     /// Writes as much of the slices as the socket takes. `None` if it takes nothing now.
@@ -76,5 +78,27 @@ pub(super) fn unless_blocked(outcome: io::Result<usize>) -> io::Result<Option<us
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn neither_side_waits_for_more() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut peer, _) = listener.accept().await.unwrap();
+        Socket::prepare(&stream).unwrap();
+        let socket = Socket::new(stream);
+        assert!(sockopt::tcp_nodelay(&socket.stream).unwrap());
+        // The kernel takes this back by itself, so each read sets it.
+        sockopt::set_tcp_quickack(&socket.stream, false).unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut peer, b"x").await.unwrap();
+        while socket.try_read(&mut [0]).unwrap().is_none() {
+            socket.ready(true, false).await.unwrap();
+        }
+        assert!(sockopt::tcp_quickack(&socket.stream).unwrap());
     }
 }

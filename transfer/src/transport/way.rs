@@ -20,6 +20,8 @@ pub struct Way {
     /// `RSYNC_CONNECT_PROG`: a shell command whose standard input and output are the connection; `%H` in it stands
     /// for the host.
     pub program: Option<OsString>,
+    /// `RSYNC_SHELL`: what runs `program` instead of the usual shell.
+    pub program_shell: Option<OsString>,
     /// What proves who is at the ends of `rsyncs://`.
     pub tls: TlsFiles,
     /// `-e` and its kin.

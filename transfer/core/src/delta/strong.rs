@@ -22,6 +22,11 @@ impl Digest {
         digest
     }
 
+    /// One that travelled; `None` if no checksum has digests of this length.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        matches!(bytes.len(), 8 | 16 | 20).then(|| Digest::new(bytes))
+    }
+
     /// One that differs.
     pub(crate) fn another(mut self) -> Self {
         let bytes = &mut self.bytes[..usize::from(self.len)];

@@ -15,7 +15,7 @@ use crate::answer::{AnswerContext, Piece, Pieces, Source};
 use crate::error::ErrorKind;
 use crate::flist::{FileList, Layout, ListEncoder};
 use crate::proto::filter::put_filters;
-use crate::proto::{Checksum, CompatFlags, Dialect, IoErrors, Protocol, ServerOptions};
+use crate::proto::{Checksum, CompatFlags, Compression, Dialect, IoErrors, Protocol, ServerOptions};
 use crate::wire::mux::{Code, Demux, frame};
 use crate::wire::ndx::{FLIST_EOF, FLIST_OFFSET};
 use crate::{Error, Stage};
@@ -42,15 +42,17 @@ pub struct Config {
     pub path: Vec<u8>,
     /// User for authentication; `nobody` if there is none.
     pub user: Option<Vec<u8>>,
-    /// Password for authentication.
+    /// Password for authentication. Without one, a daemon that wants one makes an [`Event::PasswordWanted`].
     pub password: Option<Vec<u8>>,
     /// What the daemon is asked to do.
     pub options: ServerOptions,
     /// Rules for the receiver's deletion, as they travel (protocol note, section 2.4), such as `- *.tmp`. Only sent
     /// with a kind of delete or `-m`.
     pub filters: Vec<Vec<u8>>,
-    /// The one checksum to use, or the best that both know.
-    pub checksum: Option<Checksum>,
+    /// The checksums that may be used, the one liked best first; empty for all, in our own order.
+    pub checksums: Vec<Checksum>,
+    /// The same of compressions, where [`ServerOptions::compress`] leaves the choice open.
+    pub compressions: Vec<Compression>,
     /// The level of the compression, or its default.
     pub compress_level: Option<i32>,
     /// The newest protocol to speak.
@@ -82,7 +84,8 @@ impl Config {
             password: None,
             options,
             filters: Vec::new(),
-            checksum: None,
+            checksums: Vec::new(),
+            compressions: Vec::new(),
             compress_level: None,
             protocol: Protocol::V32,
             early_input: Vec::new(),
@@ -288,6 +291,21 @@ impl Client {
     pub fn advance(&mut self, written: usize) {
         self.output.advance(written);
         self.refill();
+    }
+
+    /// Answers [`Event::PasswordWanted`].
+    ///
+    /// # Errors
+    /// Misuse: no password is wanted, or the session said more than it may before one, as [`Config::eager`] and
+    /// [`Config::known`] have it. The daemon offers no digest that we know.
+    pub fn give_password(&mut self, password: &[u8]) -> Result<(), Error> {
+        self.check()?;
+        if !self.waits_for_password() {
+            return Err(self.misuse("a password that nobody asked for"));
+        }
+        self.config.password = Some(password.to_vec());
+        let result = self.respond();
+        self.settle(result)
     }
 
     /// Gives the list. May be called before [`Event::Ready`], unless entries need checksums.

@@ -17,6 +17,9 @@ pub enum Event {
     Motd(Vec<u8>),
     /// A line of the module listing (name, blanks, comment), without its end.
     Listing(Vec<u8>),
+    /// The module wants a password, and the configuration has none. The driver goes on with
+    /// [`Client::give_password`](super::Client::give_password), or ends the session.
+    PasswordWanted,
     /// The session is set up. The driver calls [`Client::send_list`](super::Client::send_list) now, unless it did
     /// before.
     Ready(Dialect),

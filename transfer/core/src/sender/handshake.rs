@@ -27,8 +27,8 @@ pub(super) struct Handshake {
     compression: Compression,
     /// Bytes of text lines so far.
     text: usize,
-    /// Whether a challenge was answered.
-    challenged: bool,
+    /// The daemon's challenge. There is one: each response is one more text to guess the password from.
+    challenge: Option<Vec<u8>>,
     /// The argument vector; empty once it is sent.
     arguments: Vec<u8>,
 }
@@ -81,7 +81,7 @@ impl Handshake {
             checksum: Checksum::Md5,
             compression: Compression::None,
             text: 0,
-            challenged: false,
+            challenge: None,
             arguments: arguments(config)?,
         })
     }
@@ -269,11 +269,27 @@ impl Client {
     }
 
     fn authenticate(&mut self, challenge: &[u8]) -> Result<(), ErrorKind> {
-        let Some(password) = &self.config.password else { return Err(ErrorKind::PasswordRequired) };
-        if std::mem::replace(&mut self.handshake.challenged, true) {
-            // Each response is one more text to guess the password from.
+        if self.handshake.challenge.replace(challenge.to_vec()).is_some() {
             return Err(ErrorKind::misbehaved("challenge", "a second one"));
         }
+        if self.config.password.is_some() {
+            return self.respond();
+        }
+        self.events.push_back(Event::PasswordWanted);
+        Ok(())
+    }
+
+    /// Whether the challenge can still be answered: nothing that follows the answer was said ahead of it.
+    pub(super) fn waits_for_password(&self) -> bool {
+        let ahead = self.config.eager || self.config.known.is_some();
+        self.handshake.challenge.is_some() && self.config.password.is_none() && !ahead
+    }
+
+    /// Answers the challenge with the password.
+    pub(super) fn respond(&mut self) -> Result<(), ErrorKind> {
+        let (Some(challenge), Some(password)) = (&self.handshake.challenge, &self.config.password) else {
+            return Err(ErrorKind::PasswordRequired);
+        };
         let greeting = self.handshake.greeting.as_ref();
         let digest: AuthDigest = greeting.and_then(Greeting::best_digest).ok_or_else(|| {
             let offer = greeting.map(|greeting| greeting.digests.join(" ")).unwrap_or_default();
@@ -318,8 +334,9 @@ impl Client {
         if self.handshake.compat.has(CompatFlags::VARINT_FLIST_FLAGS) {
             return self.negotiate();
         }
-        self.handshake.checksum = negotiate::implied_checksum(self.config.checksum)?;
-        self.handshake.compression = negotiate::implied_compression(self.config.options.compress)?;
+        self.handshake.checksum = negotiate::implied_checksum(&self.config.checksums)?;
+        let wish = self.config.options.compress;
+        self.handshake.compression = negotiate::implied_compression(wish, &self.config.compressions)?;
         self.handshake.step = Step::Seed;
         Ok(true)
     }
@@ -334,9 +351,10 @@ impl Client {
             Ok((checksums, compressions))
         })?;
         let Some((checksums, compressions)) = read else { return Ok(false) };
-        self.handshake.checksum = negotiate::checksum(&checksums, self.config.checksum)?;
+        self.handshake.checksum = negotiate::checksum(&checksums, &self.config.checksums)?;
         if let Some(compressions) = compressions {
-            self.handshake.compression = negotiate::compression(&compressions, wish)?;
+            self.handshake.compression =
+                negotiate::compression(&compressions, wish, &self.config.compressions)?;
         }
         if self.dialect.is_none() {
             self.put_names(self.handshake.checksum, self.handshake.compression);

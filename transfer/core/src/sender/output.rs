@@ -21,6 +21,8 @@ pub(super) struct Output {
     len: usize,
     /// Data that is in no frame yet.
     data: Vec<u8>,
+    /// Memory of chunks that are written: fresh memory costs more than what is copied to it.
+    spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -115,7 +117,18 @@ impl Output {
             left -= here;
             self.written = 0;
             self.inside = !chunk.ends_frame;
-            self.queue.pop_front();
+            self.retire();
+        }
+    }
+
+    /// Takes the first chunk out, and keeps its memory for another one.
+    fn retire(&mut self) {
+        if let Some(Chunk { bytes: Bytes::Own(mut bytes), .. }) = self.queue.pop_front()
+            && self.spare.len() < SPARES
+            && bytes.capacity() > MAX_JOINED / 2
+        {
+            bytes.clear();
+            self.spare.push(bytes);
         }
     }
 
@@ -142,7 +155,11 @@ impl Output {
                 *ends = ends_frame;
                 self.len += bytes.len();
             }
-            _ => self.push(Bytes::Own(bytes.to_vec()), ends_frame),
+            _ => {
+                let mut chunk = self.spare.pop().unwrap_or_default();
+                chunk.extend_from_slice(bytes);
+                self.push(Bytes::Own(chunk), ends_frame);
+            }
         }
     }
 
@@ -215,6 +232,9 @@ impl Chunk {
 
 /// Chunks up to this many bytes are joined.
 const MAX_JOINED: usize = 64 << 10;
+
+/// Written chunks whose memory is kept.
+const SPARES: usize = 4;
 
 impl fmt::Debug for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@ use ebbtide_wire::proto::{Append, DeleteMode};
 use super::given::Given;
 use super::value::size;
 use super::{Environment, UsageError, bytes};
+use crate::transport::Target;
 
 /// Takes over what variables say and no option did.
 ///
@@ -22,6 +23,10 @@ pub(super) fn adopt(given: &mut Given, environment: Environment<'_>) -> Result<(
         connection.rsh = set("RSYNC_RSH").map(|command| bytes(&command).to_vec());
     }
     adopt_argument_forms(given, &set);
+    let value = |name| set(name).map(|value| bytes(&value).to_vec());
+    given.select.iconv = given.select.iconv.take().or_else(|| value("RSYNC_ICONV"));
+    given.data.checksum_list = value("RSYNC_CHECKSUM_LIST");
+    given.data.compress_list = value("RSYNC_COMPRESS_LIST");
     if given.data.max_alloc.is_none()
         && let Some(value) = set("RSYNC_MAX_ALLOC")
     {
@@ -145,13 +150,29 @@ fn settle_places(given: &Given) -> Result<(), String> {
     Ok(())
 }
 
-/// `-N` may be taken back by a later `--no-N`, so this is known when all options were read.
-pub(super) fn refuse_creation_times(given: &Given) -> Result<(), UsageError> {
-    match given.attributes.crtimes {
-        true => Err(UsageError::Unsupported(NO_CRTIMES.to_owned())),
-        false => Ok(()),
+/// Refuses what depends on an option's value, or may be taken back by a later option.
+pub(super) fn refuse(given: &Given) -> Result<(), UsageError> {
+    let select = &given.select;
+    let refused = |text: &str| Err(UsageError::Unsupported(text.to_owned()));
+    if given.attributes.crtimes {
+        return refused(NO_CRTIMES);
     }
+    if select.iconv.as_deref().is_some_and(|spec| spec != b"-") {
+        return refused(NO_ICONV);
+    }
+    let list = select.files_from.as_deref().map(|file| bytes(file.as_os_str()));
+    if list.is_some_and(|file| file.starts_with(b":") || Target::looks_remote(file)) {
+        return refused(NO_REMOTE_LIST);
+    }
+    Ok(())
 }
 
 const NO_CRTIMES: &str = "--crtimes (-N): nothing on Linux can set a creation time, so rsync daemons on it refuse this \
                           option; leave it out";
+
+const NO_ICONV: &str = "--iconv (RSYNC_ICONV): names travel as the bytes they are; let rsync do it, or leave it out if both sides \
+                        use UTF-8";
+
+const NO_REMOTE_LIST: &str = "--files-from: a list at the other side is not read; pipe it to --files-from=-, as in \
+                              ssh HOST cat LIST | ebbtide-send --files-from=-, and name a file here that has a colon with \
+                              ./ before it";

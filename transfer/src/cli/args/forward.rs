@@ -13,7 +13,10 @@ use crate::session::SkipCompress;
 pub(super) fn push(given: &Given) -> Result<PushOptions, UsageError> {
     let mut push = PushOptions::new(server(given));
     push.server.compress = compress(given)?;
-    push.checksum = checksum(given)?;
+    push.checksums = checksums(given)?;
+    if push.server.compress == CompressWish::Best {
+        push.compressions = compressions(given)?;
+    }
     push.chmod = chmod(given)?;
     push.compress_level = given.data.compress_level;
     push.compress_threads = given.data.compress_threads.map(|threads| threads as usize);
@@ -134,7 +137,8 @@ fn forward_data(given: &Given, options: &mut ServerOptions) {
     options.whole_file = data.whole_file == Some(true);
     options.block_size = data.block_size.filter(|bytes| *bytes > 0);
     options.checksum_seed = data.checksum_seed.filter(|seed| *seed != 0);
-    options.max_alloc = data.max_alloc;
+    // A gigabyte is usual, and older daemons do not know the option.
+    options.max_alloc = data.max_alloc.filter(|bytes| *bytes != 1 << 30);
     options.bwlimit = Some(data.bwlimit).filter(|rate| *rate > 0);
 }
 
@@ -153,12 +157,13 @@ fn forward_reports(given: &Given, options: &mut ServerOptions) {
     let format = output.out_format.as_deref().map(super::super::format::Format::parse);
     let has = |letters: &[u8]| format.as_ref().is_some_and(|format| format.has(letters));
     let items = if format.is_some() { has(b"i") } else { output.itemize > 0 };
-    options.report_all = items && (output.itemize > 1 || output.itemize > 0 && output.verbose > 1);
+    options.report_all = items && output.itemize > 1;
     options.itemize = items;
     options.report_operations = has(b"o");
     options.report_names =
-        output.verbose == 0 && (format.is_some() || output.progress || !output.info.is_empty());
+        output.verbose == 0 && (format.is_some() || output.progress || super::super::told::names(output));
     options.stats = output.stats;
+    options.extra.extend(super::super::told::for_receiver(output));
     options.acknowledge_files = given.update.remove_source_files;
 }
 
@@ -171,22 +176,53 @@ fn chmod(given: &Given) -> Result<Chmod, UsageError> {
     Ok(chmod)
 }
 
-/// `--checksum-choice=ONE`, or `ONE,TWO` where both are the same.
-fn checksum(given: &Given) -> Result<Option<Checksum>, UsageError> {
-    let Some((transfer, list)) = &given.data.checksum_choice else { return Ok(None) };
-    if transfer == b"auto" && list == b"auto" {
-        return Ok(None);
-    }
+/// `--checksum-choice=ONE`, or `ONE,TWO` where both are the same; else what the variable lists.
+fn checksums(given: &Given) -> Result<Vec<Checksum>, UsageError> {
+    let names = Checksum::ALL.map(Checksum::name);
+    let choice = given.data.checksum_choice.as_ref().filter(|(one, two)| one != b"auto" || two != b"auto");
+    let Some((transfer, list)) = choice else {
+        let list = given.data.checksum_list.as_deref();
+        return listed("RSYNC_CHECKSUM_LIST", list, &names, Checksum::from_name);
+    };
     let known = |name: &[u8]| {
-        let unknown = || format!("unknown checksum name: {}", crate::text::Escaped(name));
-        Checksum::from_name(name).ok_or_else(|| UsageError::Unsupported(unknown()))
+        Checksum::from_name(&name.to_ascii_lowercase()).ok_or_else(|| unknown("checksum", name, &names))
     };
     if known(transfer)? != known(list)? {
         let text = "--checksum-choice: this sender uses one checksum for contents and list".to_owned();
         return Err(UsageError::Unsupported(text));
     }
-    known(transfer).map(Some)
+    known(transfer).map(|checksum| vec![checksum])
 }
+
+fn compressions(given: &Given) -> Result<Vec<Compression>, UsageError> {
+    let list = given.data.compress_list.as_deref();
+    listed("RSYNC_COMPRESS_LIST", list, &COMPRESSIONS, Compression::from_name)
+}
+
+/// The client's part of a list of names, without those that nobody knows.
+///
+/// Peer: rsync's manual page, options `--checksum-choice` and `--compress`: a list of such names only agrees on nothing.
+fn listed<T>(
+    variable: &str,
+    list: Option<&[u8]>,
+    names: &[&str],
+    known: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Vec<T>, UsageError> {
+    let ours = list.unwrap_or_default().split(|byte| *byte == b'&').next().unwrap_or_default();
+    let words: Vec<&[u8]> = ours.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).collect();
+    let found: Vec<T> = words.iter().filter_map(|word| known(&word.to_ascii_lowercase())).collect();
+    match (words.first(), found.is_empty()) {
+        (Some(word), true) => Err(unknown(variable, word, names)),
+        _ => Ok(found),
+    }
+}
+
+fn unknown(what: &str, name: &[u8], names: &[&str]) -> UsageError {
+    let shown = crate::text::Escaped(name);
+    UsageError::Unsupported(format!("unknown {what} name: {shown}; this sender has {}", names.join(", ")))
+}
+
+const COMPRESSIONS: [&str; 5] = ["zstd", "lz4", "zlibx", "zlib", "none"];
 
 fn skip_compress(given: &Given) -> Result<SkipCompress, UsageError> {
     let Some(list) = &given.data.skip_compress else { return Ok(SkipCompress::default()) };
@@ -205,9 +241,8 @@ fn compress(given: &Given) -> Result<CompressWish, UsageError> {
         None | Some(b"none") => Ok(CompressWish::Off),
         Some(b"zlib" | b"zlibx") if data.compress_level == Some(0) => Ok(CompressWish::Off),
         Some(name) => {
-            let unknown = || format!("unknown compress name: {}", crate::text::Escaped(name));
-            let found = Compression::from_name(name).map(CompressWish::Only);
-            found.ok_or_else(|| UsageError::Unsupported(unknown()))
+            let found = Compression::from_name(&name.to_ascii_lowercase()).map(CompressWish::Only);
+            found.ok_or_else(|| unknown("compress", name, &COMPRESSIONS))
         }
     }
 }

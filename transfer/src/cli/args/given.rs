@@ -143,6 +143,8 @@ pub struct Select {
     pub max_size: Option<u64>,
     /// `--min-size`, in bytes.
     pub min_size: Option<u64>,
+    /// `--iconv` (`-` is that of `--no-iconv`), or the variable RSYNC_ICONV.
+    pub iconv: Option<Vec<u8>>,
 }
 
 impl Default for Select {
@@ -164,6 +166,7 @@ impl Default for Select {
             prune_empty_dirs: false,
             max_size: None,
             min_size: None,
+            iconv: None,
         }
     }
 }
@@ -348,12 +351,16 @@ pub struct Data {
     pub block_size: Option<u32>,
     /// `--checksum-choice`: of contents, and of the list; `None` for `auto`.
     pub checksum_choice: Option<(Vec<u8>, Vec<u8>)>,
+    /// The variable RSYNC_CHECKSUM_LIST.
+    pub checksum_list: Option<Vec<u8>>,
     /// `--checksum-seed`.
     pub checksum_seed: Option<i32>,
     /// `-z`, how often; twice means zlibx.
     pub compress: u8,
     /// `--compress-choice`, `--old-compress`, `--new-compress`: an algorithm's name.
     pub compress_choice: Option<Vec<u8>>,
+    /// The variable RSYNC_COMPRESS_LIST.
+    pub compress_list: Option<Vec<u8>>,
     /// `--no-compress` was given last: a level asks for nothing.
     pub compress_denied: bool,
     /// `--compress-level`, in the algorithm's own numbers.

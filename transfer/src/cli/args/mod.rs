@@ -79,7 +79,7 @@ impl Args {
         let mut given = given(&found)?;
         check::adopt(&mut given, environment)?;
         check::settle(&mut given).map_err(UsageError::Wrong)?;
-        check::refuse_creation_times(&given)?;
+        check::refuse(&given)?;
         let mut sources: Vec<OsString> =
             found.get_many::<OsString>("paths").into_iter().flatten().cloned().collect();
         let destination =

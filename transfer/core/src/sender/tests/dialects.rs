@@ -129,7 +129,7 @@ fn a_redo_that_announces_longer_sums_than_there_are_is_answered_with_their_lengt
     // 3.2.0 to 3.4.2 announce 16 bytes in a redo with xxh64, and die of an echo of that.
     let header = SumHeader { count: 1, block_len: 700, strong_len: 16, remainder: 13 };
     for release in RELEASES.iter().filter(|release| release.setup.len() > 8) {
-        let driver = begun(release, |config| config.checksum = Some(Checksum::Xxh64));
+        let driver = begun(release, |config| config.checksums = vec![Checksum::Xxh64]);
         let mut encoder = driver.client.answer_context().unwrap().encoder().unwrap();
         let sums = Arc::new(BlockSums::new(header, vec![0; header.stride()]).unwrap());
         let request = Request { ndx: Ndx(0), sums, in_place: false, redo: true };

@@ -18,10 +18,28 @@ fn a_password_answers_the_challenge_with_the_strongest_digest() {
 }
 
 #[test]
-fn a_challenge_without_a_password_is_an_error_of_its_own() {
+fn a_password_may_be_given_when_it_is_asked_for_and_only_then() {
     let mut driver = captured();
-    let error = driver.hear(&[GREETING, b"@RSYNCD: AUTHREQD x\n"].concat()).unwrap_err();
-    assert_eq!((error.stage, error.kind), (Stage::Auth, ErrorKind::PasswordRequired));
+    driver.client.give_password(b"secret").unwrap_err();
+    let mut driver = captured();
+    driver.hear(b"@RSYNCD: 31.0 sha256 md5\n").unwrap();
+    driver.take_written();
+    driver.hear(b"@RSYNCD: AUTHREQD abc+/\n").unwrap();
+    assert_eq!(driver.events, [Event::PasswordWanted]);
+    driver.client.give_password(b"secret").unwrap();
+    driver.write();
+    let response = crate::proto::auth::AuthDigest::Sha256.respond(b"secret", b"abc+/");
+    assert_eq!(driver.take_written(), format!("nobody {response}\n").into_bytes());
+    driver.client.give_password(b"secret").unwrap_err();
+}
+
+#[test]
+fn what_was_said_ahead_of_a_challenge_cannot_be_followed_by_a_password() {
+    let mut driver = Driver::new(Config { eager: true, ..captured_config() }, &["hello.txt"]);
+    driver.hear(&[GREETING, b"@RSYNCD: AUTHREQD x\n"].concat()).unwrap();
+    assert_eq!(driver.events, [Event::PasswordWanted]);
+    let error = driver.client.give_password(b"secret").unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Misuse(_)), "{error}");
 }
 
 #[test]

@@ -8,7 +8,6 @@ const fn refuse(names: &'static [&'static str], takes: bool, instead: &'static s
 
 /// What is so without saying.
 pub(crate) const USUAL: &[Spec] = &[
-    switch(None, &["no-iconv"], &[], "", |_, _| {}),
     switch(None, &["no-insecure-links"], &[], "", |_, _| {}),
     switch(None, &["no-drop-D"], &[], "", |_, _| {}),
 ];
@@ -37,11 +36,6 @@ pub(crate) const REFUSED: &[Spec] = &[
         "it stores attributes on the side where it is given; send it to the receiver with -M--fake-super",
     ),
     refuse(
-        &["iconv"],
-        true,
-        "names travel as the bytes they are; let rsync do it, or leave the option out if both sides use UTF-8",
-    ),
-    refuse(
         &["insecure-links"],
         false,
         "files that options name are opened as they are; a daemon never obeys this option",
@@ -49,5 +43,10 @@ pub(crate) const REFUSED: &[Spec] = &[
     refuse(&["confine-root"], true, "confine ebbtide-send with a mount namespace or a unit's RootDirectory="),
     refuse(&["trust-sender"], false, "it has no effect on a sender; leave it out"),
     refuse(&["drop-D"], false, "it has no effect on a sender; send it to the receiver with -M--drop-D"),
+    refuse(
+        &["remove-sent-files"],
+        false,
+        "it is an old name; use --remove-source-files, which removes what was equal already too",
+    ),
     refuse(&["qsort"], false, "it picks one of rsync's sorting routines; leave it out"),
 ];

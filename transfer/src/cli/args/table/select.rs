@@ -127,4 +127,15 @@ pub(super) const SPECS: &[Spec] = &[
         given.select.min_size = Some(size(value, b'b')?);
         Ok(())
     }),
+    value(
+        None,
+        &["iconv"],
+        "CONVERT_SPEC",
+        "request charset conversion of filenames (only \"-\", for none)",
+        |given, value| {
+            given.select.iconv = Some(value.to_vec());
+            Ok(())
+        },
+    )
+    .off(&["no-iconv"], |given| given.select.iconv = Some(b"-".to_vec())),
 ];
