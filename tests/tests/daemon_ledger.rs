@@ -62,6 +62,16 @@ impl World {
         let _ = self.mirror.daemon().try_wait(1);
     }
 
+    /// Kills ebbtide. Its sender ends by itself, and writes to the ledger until it has.
+    fn kill(&mut self) {
+        let sender = self.mirror.daemon().sender();
+        self.mirror.daemon_mut().kill();
+        if let Some(sender) = sender {
+            let folder = PathBuf::from(format!("/proc/{sender}"));
+            eventually("its sender is gone", || (!folder.exists()).then_some(()));
+        }
+    }
+
     /// Starts the destination and ebbtide over what is left of the ledger.
     fn expect_recovery(&mut self, what: &str) {
         self.mirror.rsyncd().start_again();
@@ -131,7 +141,7 @@ fn a_ledger_that_is_damaged_between_two_runs_is_said_and_loses_nothing() {
     ];
     for (round, (what, damage)) in (1..).zip(damages) {
         world.change_unsent(round);
-        world.mirror.daemon_mut().kill();
+        world.kill();
         damage(&world.ledger());
         world.expect_recovery(what);
     }
@@ -145,12 +155,12 @@ fn a_ledger_that_falls_back_to_an_earlier_state_is_said_and_loses_nothing() {
     }
     let mut world = needs!(World::new());
     world.change_unsent(1);
-    world.mirror.daemon_mut().kill();
+    world.kill();
     let earlier = fs::read(world.ledger()).unwrap();
     world.expect_recovery("it is as it was");
     assert_eq!(world.set_aside(), 0);
     world.change_unsent(2);
-    world.mirror.daemon_mut().kill();
+    world.kill();
     fs::write(world.ledger(), earlier).unwrap();
     world.expect_recovery("it is as it was before");
     assert_eq!(world.set_aside(), 1);
@@ -169,7 +179,7 @@ fn a_ledger_that_is_damaged_while_it_is_used_loses_nothing() {
         world.change_unsent(round + 10);
         match round % 2 {
             0 => drop(world.mirror.daemon_mut().terminate()),
-            _ => world.mirror.daemon_mut().kill(),
+            _ => world.kill(),
         }
         world.expect_recovery("bits are flipped while it is used");
     }
@@ -185,7 +195,7 @@ fn a_state_folder_that_was_given_to_somebody_else_is_put_right() {
     let (user, other) = (sender.metadata().unwrap().uid(), world.state.path().join("other"));
     assert_ne!(user, 0, "the sender is not root");
     world.change_unsent(1);
-    world.mirror.daemon_mut().kill();
+    world.kill();
     run(Command::new("chown").args(["-R", "root:root"]).arg(world.state.path()));
     // The folder was the sender's, who may put there what is not its own.
     run(Command::new("chown").arg(user.to_string()).arg(world.state.path()));

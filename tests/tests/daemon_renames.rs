@@ -7,145 +7,16 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
 use ebbtide_tests::{
-    Client, Daemon, FileSystem, Kind, Mirror, Module, Proxy, Referee, Release, Rsyncd, Setup, Skip, Tree,
-    bytes, kib, mib, needs, seed,
+    Kind, Metered as World, Mirror, Referee, Release, Setup, Tree, bytes, expect_cheap, kib, links_too_many,
+    many, mib, needs, seed,
 };
 use rustix::fs::{CWD, FileType, Mode, RenameFlags};
 
-/// A mirror whose sessions are counted.
-struct World {
-    daemon: Daemon,
-    proxy: Proxy,
-    rsyncd: Rsyncd,
-    fs: FileSystem,
-}
-
-impl World {
-    fn new(build: impl FnOnce(Tree) -> Tree) -> Result<World, Skip> {
-        World::with(Release::Installed, build, |module| module, |setup| setup)
+/// Renames a file and a directory again and again, each time in a batch of its own.
+fn rename_in_chains(world: &World) {
+    for (from, to) in [("f", "g"), ("d", "e"), ("g", "h"), ("e", "i"), ("i/s1", "j"), ("h", "k")] {
+        world.tell(|world| world.rename(from, to));
     }
-
-    fn with(
-        release: Release,
-        build: impl FnOnce(Tree) -> Tree,
-        module: impl FnOnce(Module) -> Module,
-        shape: impl FnOnce(Setup) -> Setup,
-    ) -> Result<World, Skip> {
-        let fs = FileSystem::new(Kind::Ext4)?;
-        let source = fs.dir("source");
-        build(Tree::at(&source)).aged();
-        write_back(&fs);
-        let module = module(Module::new("m", &fs.beside("destination")));
-        let rsyncd = Rsyncd::start(release, [module])?;
-        let upstream = rsyncd.url("m");
-        let upstream = upstream.trim_start_matches("rsync://").split('/').next().unwrap();
-        let proxy = Proxy::to(upstream);
-        let daemon = shape(Setup::new(&source).to(format!("rsync://{}/m/", proxy.address()))).start();
-        daemon.wait();
-        Ok(World { daemon, proxy, rsyncd, fs })
-    }
-
-    fn source(&self) -> std::path::PathBuf {
-        self.fs.root().join("source")
-    }
-
-    fn tree(&self) -> Tree {
-        Tree::at(&self.source())
-    }
-
-    /// Changes that the sender looks at when all are done, each told in a batch of its own.
-    fn at_once(&self, changes: &[&dyn Fn(&World)]) {
-        self.ask("pause");
-        changes.iter().for_each(|change| self.tell(change));
-        self.ask("resume");
-    }
-
-    /// Pauses or resumes the mirror. The sender hears that after all batches before.
-    fn ask(&self, verb: &str) {
-        let source = self.source().display().to_string();
-        let is_ours = Client::under_test().is_ours();
-        assert!(!is_ours || self.daemon.ask(&[verb, &source]).status.success(), "{verb}");
-    }
-
-    /// A change that is told in a batch of its own.
-    fn tell(&self, change: impl Fn(&World)) {
-        let is_ours = Client::under_test().is_ours();
-        let before = if is_ours { self.daemon.batch() } else { 0 };
-        change(self);
-        ebbtide_tests::eventually("the change is in a batch of its own", || {
-            (!is_ours || self.daemon.batch() > before).then_some(())
-        });
-    }
-
-    fn rename(&self, from: &str, to: &str) {
-        fs::rename(self.source().join(from), self.source().join(to)).unwrap();
-    }
-
-    /// Renames a file and a directory again and again, each time in a batch of its own.
-    fn rename_in_chains(&self) {
-        for (from, to) in [("f", "g"), ("d", "e"), ("g", "h"), ("e", "i"), ("i/s1", "j"), ("h", "k")] {
-            self.tell(|world| world.rename(from, to));
-        }
-    }
-
-    fn exchange(&self, one: &str, other: &str) {
-        let (one, other) = (self.source().join(one), self.source().join(other));
-        rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
-    }
-
-    #[track_caller]
-    fn expect_synced(&self) {
-        self.daemon.wait();
-        let verdict = Referee::default().compare(&self.source(), &self.fs.beside("destination"));
-        assert!(verdict.is_equal(), "the destination differs:\n{verdict}\n{}", self.daemon.log());
-    }
-
-    fn passed(&self) -> u64 {
-        self.proxy.sent() + self.proxy.received()
-    }
-
-    /// The bytes that a change takes in both directions until the destination has it.
-    #[track_caller]
-    fn cost(&self, change: impl FnOnce(&World)) -> u64 {
-        let before = self.passed();
-        change(self);
-        self.expect_synced();
-        self.passed() - before
-    }
-
-    /// Whether a change sends no more than a few names and sums. That both sides end equal is expected of it in any case.
-    #[track_caller]
-    fn is_cheap(&self, limit: usize, change: impl FnOnce(&World)) -> bool {
-        let cost = self.cost(change);
-        let is_cheap = !Client::under_test().is_ours() || cost < limit as u64;
-        if !is_cheap {
-            eprintln!("{cost} bytes went over, of {limit}: {}", self.daemon.log());
-        }
-        is_cheap
-    }
-}
-
-/// Expects a scene to be cheap. Where a busy machine lets a batch end between a change and the event that tells its name,
-/// what was renamed is sent, which is not wrong, but is not the rule either.
-#[track_caller]
-fn expect_cheap(scene: impl Fn() -> Result<bool, Skip>) {
-    for _ in 0..4 {
-        if needs!(scene()) {
-            return;
-        }
-    }
-    panic!("data went over each time");
-}
-
-/// Blocks that are allocated later would mark the files again, under their new names perhaps before anybody knows of the
-/// rename: such a file is sent.
-fn write_back(fs: &FileSystem) {
-    rustix::fs::syncfs(fs::File::open(fs.root()).unwrap()).unwrap();
-}
-
-/// Files whose bytes do not compress.
-fn many(tree: Tree, dir: &str, count: u64, size: usize) -> Tree {
-    (0..count).fold(tree, |tree, at| tree.file(format!("{dir}/s{}/f{at}", at % 7), bytes(at, size)))
 }
 
 fn with_each_release(build: fn(Tree) -> Tree, limit: usize, change: fn(&World)) {
@@ -235,25 +106,50 @@ fn rotations_send_no_data() {
     });
 }
 
-#[test]
-fn exchanged_names_end_right() {
-    let build = |tree: Tree| {
-        let tree = many(many(tree, "a", 10, kib(50)), "b", 11, kib(51));
-        tree.file("f", bytes(1, kib(500))).file("g", bytes(2, kib(500)))
-    };
-    let world = needs!(World::new(build));
-    let all = world.cost(|world| {
-        world.exchange("a", "b");
-        world.exchange("f", "g");
-    });
-    assert!(all < mib(2) as u64, "at least half of it is linked: {all}");
-    world.cost(|world| {
-        for (one, other) in [("a", "b"), ("f", "g")] {
-            world.rename(one, "t");
-            world.rename(other, one);
-            world.rename("t", other);
+/// Files and directories that take each other's names, in one drain.
+fn exchange_all(world: &World) {
+    world.exchange("a", "b");
+    world.exchange("f", "g");
+    world.exchange("c/x", "y");
+    // Rings of three, and of three with a fourth name on the way.
+    for names in [["k", "l", "m"], ["c/k", "c/l", "c/m"]] {
+        world.exchange(names[0], names[1]);
+        world.exchange(names[1], names[2]);
+    }
+    for names in [["n", "o", "p"], ["c/n", "c/o", "c/p"]] {
+        for (from, to) in [(2, 3), (1, 2), (0, 1), (3, 0)] {
+            let name = |at: usize| names.get(at).copied().unwrap_or("t");
+            world.rename(name(from), name(to));
         }
-    });
+    }
+}
+
+fn with_much_to_exchange(tree: Tree) -> Tree {
+    let tree = many(many(tree, "a", 10, kib(50)), "b", 11, kib(51));
+    let tree = tree.file("f", bytes(1, mib(1))).file("g", bytes(2, mib(1)));
+    let tree = tree.file("c/x", bytes(3, kib(300))).file("y", bytes(4, kib(301)));
+    let dirs = (10..).zip(["k", "l", "m", "c/n", "c/o", "c/p"]);
+    let tree = dirs.fold(tree, |tree, (count, name)| many(tree, name, count, kib(30)));
+    // Some of these have the same content.
+    let files = (0..).zip(["n", "o", "p", "c/k", "c/l", "c/m"]);
+    files.fold(tree, |tree, (at, name)| tree.file(name, bytes(at / 2, kib(200))))
+}
+
+#[test]
+fn exchanges_and_rings_of_renames_send_no_data() {
+    with_each_release(with_much_to_exchange, kib(500), exchange_all);
+}
+
+#[test]
+fn exchanges_that_are_told_one_after_the_other_end_right() {
+    let build = |tree| with_much_to_exchange(tree).file("q", bytes(7, mib(17))).file("r", bytes(8, mib(18)));
+    let world = needs!(World::new(build));
+    world.at_once(&[&exchange_all, &|world| world.exchange("b", "k"), &exchange_all]);
+    world.exchange("q", "r");
+    world.expect_synced();
+    exchange_all(&world);
+    exchange_all(&world);
+    world.expect_synced();
 }
 
 #[test]
@@ -304,7 +200,7 @@ fn content_that_changed_under_an_equal_size_and_time_is_never_taken_from_an_old_
         // Two files of one size and time change places.
         world.exchange("f", "g");
     });
-    let content = |name: &str| fs::read(world.fs.beside("destination").join(name)).unwrap();
+    let content = |name: &str| fs::read(world.destination().join(name)).unwrap();
     assert_eq!(&content("e/s2/f2")[200..206], b"forged");
     assert_eq!(&content("huge")[100..106], b"forged");
 }
@@ -339,17 +235,17 @@ fn renames_into_and_out_of_an_excluded_place_are_removals_and_creations() {
     world.rename("d", "hidden/d");
     world.rename("hidden/h", "h");
     world.daemon.wait();
-    assert!(!world.fs.beside("destination").join("d").exists());
+    assert!(!world.destination().join("d").exists());
     let referee = Referee::default().without("/hidden");
-    referee.expect_equal(&world.source(), &world.fs.beside("destination"));
+    referee.expect_equal(&world.source(), &world.destination());
     world.rename("h", "hidden/h2");
     world.rename("hidden/d", "e");
     world.rename("e", "f");
     world.daemon.wait();
-    referee.expect_equal(&world.source(), &world.fs.beside("destination"));
+    referee.expect_equal(&world.source(), &world.destination());
 }
 
-/// Renames at random among names that meet, of files that differ in nothing but their content.
+/// Renames at random among names that meet, of files that differ in little: in content, or in time and mode alone.
 struct Storm {
     root: std::path::PathBuf,
     random: fastrand::Rng,
@@ -371,29 +267,33 @@ impl Storm {
     /// What the tree does not allow fails, and that is fine.
     fn step(&mut self) {
         let (one, other) = (self.path(), self.path());
-        let kinds = if self.links { 27 } else { 20 };
+        let kinds = if self.links { 29 } else { 23 };
         match self.random.usize(..kinds) {
             0..10 => drop(fs::rename(one, other)),
             10..13 => drop(rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)),
             13..15 => drop(fs::create_dir(one)),
             15..18 => {
-                self.made += 1;
+                self.made += self.random.u64(..2);
+                let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(self.random.u64(1..3));
                 if fs::write(&one, bytes(self.made, kib(12))).is_ok()
                     && let Ok(file) = fs::File::options().write(true).open(&one)
                 {
-                    let _ = file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1));
+                    let _ = file.set_modified(time);
                 }
             }
             18 => drop(fs::remove_file(one)),
             19 => drop(fs::remove_dir_all(one)),
-            20..25 => drop(fs::hard_link(one, other)),
+            20 => drop(std::os::unix::fs::symlink("a", one)),
+            21..23 => {
+                drop(fs::set_permissions(one, fs::Permissions::from_mode(self.random.u32(0o600..=0o777))));
+            }
+            23..28 => drop(fs::hard_link(one, other)),
             // A null device, which swallows what is written to it.
-            25 => {
+            _ => {
                 let null = rustix::fs::makedev(1, 3);
                 let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o600));
                 let _ = rustix::fs::mknodat(CWD, one, kind, mode, null);
             }
-            _ => drop(fs::set_permissions(one, fs::Permissions::from_mode(self.random.u32(0o600..=0o777)))),
         }
     }
 }
@@ -411,6 +311,8 @@ fn storm(kind: Kind, links: bool, shape: fn(Setup) -> Setup) {
         if let Some(difference) = mirror.difference() {
             panic!("in round {round} of seed {seed}: {difference}\n{}", mirror.daemon().log());
         }
+        let shared = links_too_many(&mirror.source_path(), &mirror.destination());
+        assert!(shared.is_empty(), "in round {round} of seed {seed}: {shared:?}\n{}", mirror.daemon().log());
     }
 }
 
@@ -514,7 +416,7 @@ fn names_that_are_no_links_of_each_other_any_more_share_nothing_after_their_dire
     world.at_once(&[&renew, &|world| world.rename("old", "new")]);
     world.expect_synced();
     let inode = |name: String| {
-        let at = world.fs.beside("destination").join(name);
+        let at = world.destination().join(name);
         std::os::unix::fs::MetadataExt::ino(&at.symlink_metadata().unwrap())
     };
     for kind in KINDS {
@@ -532,7 +434,7 @@ fn a_destination_that_was_away_gets_what_was_renamed_meanwhile() {
     let build = |tree: Tree| many(tree.file("f", bytes(1, mib(1))), "d", 20, kib(50));
     let mut world = needs!(World::new(build));
     world.rsyncd.stop();
-    world.rename_in_chains();
+    rename_in_chains(&world);
     world.rsyncd.start_again();
     world.expect_synced();
 }
@@ -547,7 +449,7 @@ fn a_destination_that_was_paused_follows_renames_when_it_is_resumed() {
         // is half a mebibyte when it has been compressed, and so is the directory.
         is_cheap &= world.is_cheap(kib(700), |world| {
             world.ask("pause");
-            world.rename_in_chains();
+            rename_in_chains(world);
             world.ask("resume");
         });
         Ok(is_cheap)
@@ -579,6 +481,40 @@ fn what_a_sender_that_died_knew_of_renames_is_not_needed() {
 }
 
 #[test]
+fn what_was_renamed_before_the_sender_died_or_everything_was_started_again_sends_no_data() {
+    let build = |tree: Tree| {
+        let tree = many(many(tree, "d", 20, kib(50)), "s", 20, kib(50));
+        tree.file("f", bytes(1, mib(1))).file("t", bytes(2, mib(1)))
+    };
+    let rename = |world: &World| {
+        rename_in_chains(world);
+        world.tell(|world| world.exchange("s", "i"));
+        world.tell(|world| world.exchange("t", "k"));
+    };
+    let kill = |world: &mut World| {
+        if let Some(sender) = world.daemon.kill_sender() {
+            ebbtide_tests::eventually("another sender is there", || {
+                world.daemon.sender().filter(|other| *other != sender).map(drop)
+            });
+        }
+    };
+    let start_again = |world: &mut World| {
+        world.daemon.terminate();
+        world.daemon.start_again();
+    };
+    for end in [&kill as &dyn Fn(&mut World), &start_again] {
+        expect_cheap(|| {
+            let mut world = World::new(build)?;
+            world.rsyncd.stop();
+            rename(&world);
+            end(&mut world);
+            world.rsyncd.start_again();
+            Ok(world.is_cheap(kib(300), |_| {}))
+        });
+    }
+}
+
+#[test]
 fn daemons_that_refuse_the_options_get_a_plain_transfer_and_are_asked_once() {
     for refused in ["link-dest", "hard-links", "checksum", "link-dest hard-links checksum"] {
         let build = |tree: Tree| many(tree.file("f", bytes(1, kib(100))), "d", 10, kib(20));
@@ -587,9 +523,9 @@ fn daemons_that_refuse_the_options_get_a_plain_transfer_and_are_asked_once() {
         world.rename("f", "g");
         world.rename("d", "e");
         world.expect_synced();
-        world.rename("g", "f");
-        world.rename("e", "d");
         let before = world.proxy.connections();
+        // One take, however slow the machine is.
+        world.at_once(&[&|world| world.rename("g", "f"), &|world| world.rename("e", "d")]);
         world.expect_synced();
         let sessions = world.proxy.connections() - before;
         assert!(sessions < 8, "{refused}: {sessions} sessions");

@@ -290,3 +290,34 @@ fn both_processes_killed_amid_changes_on_btrfs_need_no_walk_where_the_queue_is_k
     ours!();
     kill_amid_changes_with_a_manager(Kind::Btrfs);
 }
+
+/// A directory goes while no daemon runs, and is made again before any destination was compared with what is left.
+fn make_again(mut mirror: Mirror) {
+    mirror.expect_synced();
+    let (src, daemon) = (mirror.source_path(), mirror.daemon());
+    assert!(daemon.ask(&["pause"]).status.success());
+    mirror.daemon_mut().kill();
+    fs::remove_dir_all(src.join("red")).unwrap();
+    mirror.daemon_mut().start_again();
+    fs::create_dir_all(src.join("red/deep")).unwrap();
+    fs::write(src.join("red/deep/new"), b"new").unwrap();
+    eventually("what was made is told", || {
+        let status = mirror.daemon().status();
+        let pending = status["transfer"]["destinations"][0]["pending"].as_u64();
+        (pending > Some(3) && first(&mirror)["tainted"].is_null()).then_some(())
+    });
+    assert!(mirror.daemon().ask(&["resume"]).status.success());
+    mirror.expect_synced();
+}
+
+#[test]
+fn a_directory_that_went_unseen_and_was_made_again_keeps_nothing_of_the_one_before_it() {
+    ours!();
+    make_again(needs!(Mirror::with(Kind::Ext4, tree, |setup| setup)));
+}
+
+#[test]
+fn a_directory_that_went_unseen_and_was_made_again_keeps_nothing_where_a_start_compares() {
+    ours!();
+    make_again(needs!(Mirror::with(Kind::Xfs, tree, Setup::fanotify_alone)));
+}

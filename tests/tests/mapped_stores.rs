@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -92,4 +92,24 @@ fn repeated_stores_through_a_mapping_are_mirrored_and_inotify_and_fanotify_see_n
         assert!(of_the_mapped.is_empty(), "{}: {of_the_mapped:?}", tool.name);
     }
     drop(mapped);
+}
+
+#[test]
+fn a_store_that_moves_no_time_is_mirrored_though_the_file_was_just_sent() {
+    let mirror = needs!(Mirror::with(Kind::Tmpfs, |tree| tree.file("mapped", bytes(1, kib(64))), |s| s));
+    mirror.expect_synced();
+    let path = mirror.source_path().join("mapped");
+    let mut mapped = Mapped::open(&path).unwrap();
+    mapped.store(5_000, b"before");
+    // The end of another's writing has it sent, the second time with a change time that is long past.
+    for _ in 0..3 {
+        drop(File::options().write(true).open(&path).unwrap());
+        mirror.expect_synced();
+    }
+    let times = |file: &Path| file.metadata().map(|data| (data.ctime(), data.ctime_nsec())).unwrap();
+    let then = times(&path);
+    mapped.store(5_000, b"after!");
+    drop(mapped);
+    assert_eq!(times(&path), then, "this file system leaves the times of a page that is mapped already");
+    mirror.expect_synced();
 }

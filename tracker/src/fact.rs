@@ -16,6 +16,7 @@ bitflags! {
         const SUBTREE = 1 << 4;
         const REPLACED = 1 << 5;
         const CONTENTS = 1 << 6;
+        const MADE = 1 << 7;
     }
 }
 
@@ -37,10 +38,17 @@ impl Facts {
             Fact::Subtree { dir, replaced: false } => (dir, Said::SUBTREE),
             Fact::Subtree { dir, replaced: true } => (dir, Said::SUBTREE | Said::REPLACED),
             Fact::Contents { dir } => (dir, Said::SUBTREE | Said::CONTENTS),
+            Fact::Made { dir } => (dir, Said::MADE),
             Fact::Moved { from, to } => return self.moves.push((from, to)),
         };
         let all = self.paths.entry(path).or_insert(Said::empty());
         *all |= said;
+    }
+
+    /// Directories that were made may have taken the place of others of which nobody knows: they are compared.
+    pub fn compare_made(&mut self) {
+        let made = self.paths.values_mut().filter(|said| said.contains(Said::MADE));
+        made.for_each(|said| *said |= Said::RELIST);
     }
 
     /// Number of paths that something is said about.
@@ -72,13 +80,15 @@ fn spell(path: RelPath, said: Said) -> impl Iterator<Item = Fact> {
     let touched = (said.contains(Said::TOUCHED) && (!subtree || said.contains(Said::DATA)))
         .then(|| Fact::Touched { path: path.clone(), data: said.contains(Said::DATA) });
     let relist = (said.contains(Said::RELIST) && !subtree).then(|| Fact::Relist { dir: path.clone() });
+    let made =
+        (said.contains(Said::MADE) && !subtree && relist.is_none()).then(|| Fact::Made { dir: path.clone() });
     // What is replaced is sent whole; comparing contents implies comparing all else.
     let contents = said.contains(Said::CONTENTS) && !said.contains(Said::REPLACED);
     let subtree = subtree.then(|| match contents {
         true => Fact::Contents { dir: path },
         false => Fact::Subtree { dir: path, replaced: said.contains(Said::REPLACED) },
     });
-    [gone, touched, relist, subtree].into_iter().flatten()
+    [gone, touched, relist, made, subtree].into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -87,6 +97,18 @@ mod tests {
 
     fn path(bytes: &[u8]) -> RelPath {
         RelPath::new(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_directory_that_was_made_is_compared_where_what_was_before_is_not_known() {
+        let mut facts = Facts::default();
+        facts.add(Fact::Touched { path: path(b"a"), data: true });
+        facts.add(Fact::Made { dir: path(b"d") });
+        facts.compare_made();
+        assert_eq!(
+            facts.into_vec(),
+            [Fact::Touched { path: path(b"a"), data: true }, Fact::Relist { dir: path(b"d") }]
+        );
     }
 
     #[test]

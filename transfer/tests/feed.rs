@@ -224,6 +224,7 @@ fn hostile(treat: impl Fn(TcpStream) + Send + 'static) -> String {
 #[test]
 fn hostile_destinations_are_told_apart_and_do_not_disturb_the_others() {
     let mut world = World::new();
+    world.timeout_s = 2;
     let silent = std::sync::Mutex::new(Vec::new());
     world.others = vec![
         hostile(|mut peer| drop(peer.write_all(&[0xa5; 100_000]))),

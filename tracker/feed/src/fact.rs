@@ -55,6 +55,13 @@ pub enum Fact {
         /// The directory; the root itself is the empty path.
         dir: RelPath,
     },
+    /// A directory was made; it comes together with the facts that are sufficient if none was here before. Where the
+    /// directory above is still to be compared, another one may have stood here that nobody saw go: that comparison would
+    /// find the name on both sides, and not look into it.
+    Made {
+        /// The directory.
+        dir: RelPath,
+    },
 }
 
 impl Fact {
@@ -62,7 +69,10 @@ impl Fact {
     pub fn path(&self) -> &RelPath {
         match self {
             Fact::Touched { path, .. } | Fact::Gone { path } | Fact::Moved { to: path, .. } => path,
-            Fact::Relist { dir } | Fact::Subtree { dir, .. } | Fact::Contents { dir } => dir,
+            Fact::Relist { dir }
+            | Fact::Subtree { dir, .. }
+            | Fact::Contents { dir }
+            | Fact::Made { dir } => dir,
         }
     }
 }

@@ -68,6 +68,7 @@ fn write_line(out: &mut impl Write, fact: &Fact) -> std::io::Result<()> {
         Fact::Subtree { dir, replaced: false } => writeln!(out, "subtree   {dir}"),
         Fact::Subtree { dir, replaced: true } => writeln!(out, "replaced  {dir}"),
         Fact::Contents { dir } => writeln!(out, "contents  {dir}"),
+        Fact::Made { .. } => Ok(()),
     }
 }
 
@@ -101,6 +102,7 @@ fn write_json(out: &mut impl Write, fact: &Fact) -> std::io::Result<()> {
         Fact::Subtree { replaced: false, .. } => "subtree",
         Fact::Subtree { replaced: true, .. } => "replaced",
         Fact::Contents { .. } => "contents",
+        Fact::Made { .. } => return Ok(()),
     };
     let (path, path_bytes) = utf8(fact.path());
     let (from, from_bytes) = match fact {

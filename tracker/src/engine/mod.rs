@@ -259,6 +259,9 @@ impl Engine {
 
     fn drained(&mut self, mut facts: Vec<Facts>) -> Vec<Effect> {
         for (coverage, facts) in self.coverage.iter_mut().zip(&mut facts) {
+            if coverage.tainted().is_some() {
+                facts.compare_made();
+            }
             if coverage.hand_over() {
                 facts.add(Fact::Subtree { dir: RelPath::root(), replaced: false });
             }

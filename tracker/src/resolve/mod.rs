@@ -389,6 +389,9 @@ impl<L: Look> Pass<'_, L> {
         if seen.intersects(Seen::ARRIVED_DIR | Seen::REMOVED_DIR) {
             self.tell(mirror, Fact::Subtree { dir: path.clone(), replaced: true });
         }
+        if seen.contains(Seen::CREATED_DIR) {
+            self.tell(mirror, Fact::Made { dir: path.clone() });
+        }
         if seen.intersects(Seen::CREATED | Seen::CREATED_DIR | Seen::DATA | Seen::ATTRIBUTES) {
             let data = seen.intersects(Seen::CREATED | Seen::DATA);
             self.tell(mirror, Fact::Touched { path, data });

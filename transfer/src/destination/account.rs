@@ -29,6 +29,8 @@ struct Figures {
     bytes_received: u64,
     last_error: Option<String>,
     retry_at: Option<Instant>,
+    /// A session goes on beside the others.
+    aside: bool,
     /// How many names wait although nothing failed, and the first moment when one need not wait any more.
     resting: Option<(u64, Instant)>,
     failing: BTreeMap<String, String>,
@@ -50,6 +52,7 @@ impl Account {
             bytes_received: 0,
             last_error: None,
             retry_at: None,
+            aside: false,
             resting: None,
             failing: BTreeMap::new(),
             dialect: None,
@@ -69,6 +72,7 @@ impl Account {
         let waits = |at: Instant| u64::try_from(millis(at)).unwrap_or(u64::MAX);
         let resting = figures.resting.filter(|_| pending > 0);
         let state = match figures.state {
+            DestinationState::Idle if figures.aside => DestinationState::Sending,
             DestinationState::Idle if resting.is_some() => DestinationState::Resting,
             state => state,
         };
@@ -96,6 +100,11 @@ impl Account {
         let mut figures = self.lock();
         figures.state = state;
         figures.retry_at = None;
+    }
+
+    /// A session goes on beside the others, or does not any more.
+    pub(crate) fn set_aside(&self, aside: bool) {
+        self.lock().aside = aside;
     }
 
     /// A session ran to its end.

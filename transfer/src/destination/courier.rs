@@ -42,6 +42,32 @@ pub(crate) struct Orders {
     pub(crate) eager: bool,
     /// The most names that may be removed; `None` for any number.
     pub(crate) max_delete: Option<u64>,
+    /// Of `bwlimit`.
+    pub(crate) share: Share,
+}
+
+/// What a session has of a limited bandwidth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// All of it.
+    #[default]
+    Whole,
+    /// What goes by itself while others go beside it: three quarters.
+    Most,
+    /// The others: one quarter.
+    Rest,
+}
+
+impl Share {
+    fn of(self, limit: u32) -> u32 {
+        let rest = limit / 4;
+        match self {
+            Share::Whole => limit,
+            Share::Most => limit - rest,
+            // 0 is no limit.
+            Share::Rest => rest.max(limit.min(1)),
+        }
+    }
 }
 
 /// What came of a session that ran to its end.
@@ -231,6 +257,7 @@ impl Daemon {
     fn options(&self, orders: Orders) -> PushOptions {
         let mut options = self.options.clone();
         let server = &mut options.server;
+        server.bwlimit = server.bwlimit.map(|limit| orders.share.of(limit));
         server.ignore_times = orders.lane.ignore_times;
         server.force = self.deletes;
         server.delete_missing_args = orders.removes;

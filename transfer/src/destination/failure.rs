@@ -3,12 +3,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use ebbtide_wire::ErrorKind;
 use tokio::task::JoinError;
 
 use super::courier::Broken;
 use super::refusal::Refusal;
 use crate::ledger::StoreError;
-use crate::session::{SessionError, Stage};
+use crate::session::{SessionError, SessionErrorKind, Stage};
 use crate::text::Escaped;
 
 /// Why a take could not be worked off: what it did until then is settled, the rest stays pending.
@@ -59,6 +60,17 @@ impl Failure {
     pub(crate) fn is_early(&self) -> bool {
         let Failure::Session(error) = self else { return false };
         matches!(error.stage, Stage::Greeting | Stage::Auth | Stage::Setup)
+    }
+
+    /// Whether a daemon takes no session with these paths, though it may take one with others: its module's filter rules
+    /// hide one of them.
+    ///
+    /// Peer: rsync 3.0 to 3.5 main.c, for `--link-dest` (code 1) and for the place of the session (code 3).
+    pub(crate) fn is_of_paths(&self) -> bool {
+        let Failure::Session(SessionError { kind: SessionErrorKind::Wire(kind), .. }) = self else {
+            return false;
+        };
+        matches!(kind, ErrorKind::RemoteExit { code: 3, .. }) || self.refusal() == Some(Refusal::Option)
     }
 
     /// The refusal behind it, if it is one.

@@ -26,6 +26,10 @@ pub(crate) struct State {
     pub(crate) held: BTreeMap<String, Meta>,
     /// The sessions so far.
     pub(crate) sessions: Vec<(Orders, Vec<String>)>,
+    /// A session that is to remove one of these breaks.
+    pub(crate) keeps: HashSet<String>,
+    /// Its filter rules hide these: no session may link to them.
+    pub(crate) hidden: HashSet<String>,
     /// Entries that can be neither written nor removed.
     pub(crate) locked: HashSet<String>,
     /// A session whose list has one of these breaks.
@@ -76,7 +80,10 @@ impl State {
             let said = b"on remote machine: --delete-missing-args: unknown option";
             return Err(broken(Stage::List, SessionErrorKind::Wire(kind), &[said]));
         }
-        if self.cut > 0 || names.iter().any(|name| self.poison.contains(name)) {
+        let breaks = |(entry, name): (&Entry, &String)| {
+            self.poison.contains(name) || (entry.meta.mode == 0 && self.keeps.contains(name))
+        };
+        if self.cut > 0 || entries.iter().zip(&names).any(breaks) {
             self.cut = self.cut.saturating_sub(1);
             return Err(self.cut_short(orders, &entries[..self.cut_at.min(entries.len())]));
         }
@@ -135,7 +142,8 @@ impl State {
             texts.push(said);
             return Outcome::NotReported;
         }
-        if entry.withheld {
+        let is_same = |held: &Meta| *held == entry.meta && !orders.lane.ignore_times;
+        if entry.withheld && !self.held.get(name).is_some_and(is_same) {
             return Outcome::Failed("kept back".to_owned());
         }
         if entry.meta.mode == 0 {
@@ -210,6 +218,11 @@ impl Courier for Fake {
             entry.name = [renamed.to.as_bytes(), &below].concat().into();
         }
         self.with(|state| {
+            if state.hidden.contains(&renamed.from.to_string()) {
+                let kind = ErrorKind::RemoteExit { code: 1, text: b"rsync error (code 1)".to_vec() };
+                let said = b"Your options have been rejected by the server.";
+                return Err(broken(Stage::Setup, SessionErrorKind::Wire(kind), &[said]));
+            }
             state.renamed.push((renamed.from.to_string(), renamed.to.to_string()));
             state.session(orders, &entries)
         })

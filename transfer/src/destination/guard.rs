@@ -127,6 +127,11 @@ impl Guard {
         }
     }
 
+    /// What a session showed that went on beside others: `other` was a copy of this guard, made at `since`.
+    pub(crate) fn join(&mut self, other: Guard, since: Instant) {
+        self.removed.extend(other.removed.into_iter().filter(|(at, _)| *at >= since));
+    }
+
     /// What a take came to: what is held, and what is not any more. `is_all` tells that it had everything that was
     /// pending. Tells whether something is held now that was not.
     pub(crate) fn settle(&mut self, guarded: Guarded, over: &RoaringBitmap, is_all: bool) -> bool {

@@ -4,6 +4,7 @@
 //! does a name that keeps failing.
 
 pub(crate) mod account;
+mod aside;
 mod blame;
 pub(crate) mod courier;
 mod failure;
@@ -16,6 +17,7 @@ mod known;
 mod memory;
 pub(crate) mod mirror;
 mod pause;
+mod progress;
 pub(crate) mod refusal;
 mod renamed;
 mod settling;
@@ -38,16 +40,18 @@ use crate::plan::moves::Moves;
 use crate::plan::names::renames::Origins;
 use crate::plan::recent::Recent;
 use account::Account;
+use aside::Beside;
 use courier::Courier;
 use failure::Failure;
 use guard::{Guard, Guarded};
 use known::Known;
 use mirror::Mirror;
 use pause::Pause;
+use progress::Progress;
 use refusal::Refusal;
 use settling::Settling;
 use suspects::{Suspects, is_comparison, sweep};
-use work::{Progress, Work};
+use work::Work;
 
 /// The most facts of one take. It bounds a session's list and with it the memory.
 const LIMIT: u64 = 4096;
@@ -103,9 +107,13 @@ struct Task<C> {
     moves: Moves,
     /// So many sessions in a row broke while they followed renames.
     broken_renames: u32,
+    /// The last take was given back, so that what following renames needs is recorded first.
+    asked_first: bool,
     known: Known,
     /// What of that is in the store.
     kept: Known,
+    /// What goes by itself, beside the takes.
+    aside: Beside,
     /// Facts that wait by themselves.
     waiting: HashMap<u32, Waiting>,
     /// Facts whose files are still being written.
@@ -149,8 +157,10 @@ impl<C: Courier> Destination<C> {
             recent: Recent::default(),
             moves: Moves::default(),
             broken_renames: 0,
+            asked_first: false,
             kept: known.clone(),
             known,
+            aside: Beside::default(),
             waiting: HashMap::new(),
             settling: Settling::default(),
             suspects: Suspects::new(leftovers),
@@ -184,13 +194,16 @@ impl<C: Courier> Task<C> {
             self.taken = facts.len() as u64;
             self.account.set_state(state(&facts));
             self.suspects.taken(&facts);
-            let started = Instant::now();
+            let started = Instant::now().max(self.follows_at());
             let mut progress = Progress::default();
             let end = self.work_unless_paused(&facts, &mut progress).await;
             let explained = progress.explained;
             let is_late = end.as_ref().err().is_some_and(Failure::is_late);
             self.settle_moves(&facts, &progress, is_late);
+            self.asked_first = !progress.wanted.is_empty();
+            let aside = self.aside.keep(number, &facts, &mut progress);
             let report = self.report(&facts, progress, started, end.as_ref().err());
+            let report = TakeReport { aside, ..report };
             self.ledger.finished(self.id, number, report);
             match end {
                 Ok(()) => self.succeeded(),
@@ -207,11 +220,15 @@ impl<C: Courier> Task<C> {
             let release = waiting.chain(self.settling.waits()).min();
             tokio::select! {
                 take = self.takes.recv() => return take,
+                ended = self.aside.ended() => self.take_in(ended),
                 () = sleep_until(release.unwrap_or_else(Instant::now)), if release.is_some() => self.release(),
                 Ok(()) = self.asked.changed() => {
                     self.hear();
                     let paused = self.asked.borrow().paused;
                     self.account.set_state(if paused { DestinationState::Paused } else { DestinationState::Idle });
+                    if paused {
+                        self.break_off();
+                    }
                 }
             }
         }
@@ -222,6 +239,7 @@ impl<C: Courier> Task<C> {
         self.hear();
         while self.asked.borrow_and_update().paused {
             self.account.set_state(DestinationState::Paused);
+            self.break_off();
             if self.asked.changed().await.is_err() {
                 return false;
             }
@@ -281,7 +299,17 @@ impl<C: Courier> Task<C> {
         end
     }
 
+    /// No rename is followed before this: an earlier session may still work under one of the names, and what is sent
+    /// again for that would bring its data.
+    fn follows_at(&self) -> Instant {
+        if self.moves.is_empty() { Instant::now() } else { self.suspects.settled_at() }
+    }
+
     async fn work(&mut self, facts: &Arc<Vec<(u32, Fact)>>, progress: &mut Progress) -> Result<(), Failure> {
+        let begins = self.follows_at();
+        if begins > Instant::now() {
+            sleep_until(begins).await;
+        }
         let mut work = Work {
             courier: Arc::clone(&self.courier),
             source: self.mirror.source()?,
@@ -292,12 +320,16 @@ impl<C: Courier> Task<C> {
             mirror: self.mirror.index,
             rules: self.rules(),
             origins: if self.moves.is_empty() { Origins::new() } else { self.moves.origins() },
+            // The next take has all that this one has only if that is everything, and the one after may not.
+            asks: self.taken < self.limit && !self.asked_first,
             recent: std::mem::take(&mut self.recent),
             known: std::mem::take(&mut self.known),
             account: self.account.clone(),
             cautious: self.cautious,
             settled_at: self.suspects.settled_at(),
             pace: self.settling.pace(self.mirror.spec.pace),
+            aside: self.aside.plan(),
+            share: self.aside.share(),
         };
         let end = work.run(facts, progress).await;
         (self.recent, self.known, self.guard) = (work.recent, work.known, work.guard);
@@ -356,10 +388,12 @@ impl<C: Courier> Task<C> {
     ) -> TakeReport {
         let Progress { mut done, delivered, mut failed, mut replaced, guarded, unsettled, sent, .. } =
             progress;
-        let mut held = RoaringBitmap::new();
-        let added = self.confirm(facts, &mut done, &mut held, &mut replaced, started);
+        let mut held = progress.behind;
+        let mut added = self.confirm(facts, &mut done, &mut held, &mut replaced, started);
+        added.extend(progress.wanted);
         if error.is_some_and(Failure::is_late) {
-            let is_open = |id: u32| !done.contains(id) && !replaced.contains_key(&id);
+            let aside = self.aside.ids();
+            let is_open = |id: u32| !done.contains(id) && !replaced.contains_key(&id) && !aside.contains(id);
             self.suspects.broke(facts.iter().map(|(id, _)| *id).filter(|id| is_open(*id)));
         }
         if let (Some(error), [(id, fact)]) = (error, facts)
@@ -401,7 +435,8 @@ impl<C: Courier> Task<C> {
         self.account.acknowledged(done.len() + replaced.len() as u64);
         self.account.set_failing(self.failing());
         self.account.set_resting(self.resting());
-        TakeReport { done, delivered: settled, held, replaced, added }
+        let unsure = !self.suspects.are_over();
+        TakeReport { done, delivered: settled, held, replaced, added, unsure, ..TakeReport::default() }
     }
 
     /// Suspect facts are not done yet if an earlier session may still have run beside this one; and in any case the
@@ -453,7 +488,7 @@ impl<C: Courier> Task<C> {
 
     /// Takes in what is held, and says so.
     fn heed(&mut self, guarded: Guarded, over: &RoaringBitmap, taken: u64) {
-        let is_all = taken < self.limit;
+        let is_all = taken < self.limit && !self.aside.is_busy();
         if self.guard.settle(guarded, over, is_all) {
             let held = self.guard.status();
             let (removals, reason) = held.map(|held| (held.removals, held.reason)).unwrap_or_default();
@@ -490,6 +525,9 @@ impl<C: Courier> Task<C> {
             return;
         }
         let refusal = error.refusal();
+        if error.is_early() && refusal.is_none() && self.aside.is_busy() {
+            return self.wait_for_room(error).await;
+        }
         if error.is_late() {
             self.cautious = true;
             if !explained {

@@ -13,7 +13,8 @@ use tokio::task::spawn_blocking;
 use super::courier::{Broken, Courier, Delivery, Orders, Renamed};
 use super::failure::Failure;
 use super::judge::{Verdict, judge};
-use super::work::{Progress, Work};
+use super::progress::Progress;
+use super::work::Work;
 use crate::plan::list::Lane;
 use crate::plan::look::ROOT;
 use crate::plan::names::renames::{MovedDir, Pairs};
@@ -29,7 +30,8 @@ impl<C: Courier> Work<C> {
         tick: Tick,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
-        for pairs in pairs {
+        let mut rest = pairs.iter();
+        while let Some(pairs) = rest.next() {
             progress.renaming = true;
             let orders = Orders { pairs: true, checksum: pairs.summed, ..Orders::default() };
             let entries = pairs.job.list.to_entries();
@@ -38,6 +40,11 @@ impl<C: Courier> Work<C> {
             progress.followed.extend(pairs.files.iter().map(|(name, _)| name.clone()));
             let verdicts = judge(&entries, orders, &delivery).verdicts;
             self.settle_pairs(pairs, &verdicts, tick, progress);
+            progress.linked.extend(pairs.linked.iter().cloned());
+            // Without its third name, a file would be compared under a name that another one is still linked to.
+            if pairs.parks && !verdicts.iter().all(|verdict| *verdict == Verdict::Done) {
+                rest.by_ref().for_each(|pairs| leave(pairs, progress));
+            }
         }
         Ok(())
     }
@@ -57,7 +64,7 @@ impl<C: Courier> Work<C> {
             let at = pairs.job.list.position(name.as_bytes());
             let is_done = pairs.summed && at.is_some_and(|at| verdicts[at] == Verdict::Done);
             match is_done {
-                true => self.recent.sent(name.as_bytes(), &look.meta, tick, true),
+                true => self.recent.sent(name.as_bytes(), &look.meta, tick, None),
                 false => self.recent.forget(name.as_bytes()),
             }
         }
@@ -80,7 +87,8 @@ impl<C: Courier> Work<C> {
             let moved = &dirs[at];
             progress.followed.insert(moved.to.clone());
             let is_clear = moved.facts.iter().all(|id| progress.replaced.contains_key(id));
-            if !is_clear || moved.facts.is_empty() || !self.courier.can_enter(&moved.to) {
+            let is_asked_for = !moved.facts.is_empty() || moved.parks();
+            if !is_clear || !is_asked_for || !self.courier.can_enter(&moved.to) {
                 continue;
             }
             match self.follow_dir(moved, progress).await {
@@ -90,6 +98,7 @@ impl<C: Courier> Work<C> {
                 }),
                 // What is there now is compared.
                 Ok(false) => {}
+                Err(error) if error.is_of_paths() => progress.renaming = false,
                 Err(error) => {
                     // This one and what is left are tried again, from the removal on.
                     let facts = dirs[at..].iter().flat_map(|moved| &moved.facts);
@@ -104,7 +113,7 @@ impl<C: Courier> Work<C> {
 
     /// Tells whether the destination has all that is in the directory.
     async fn follow_dir(&mut self, moved: &MovedDir, progress: &mut Progress) -> Result<bool, Failure> {
-        let start = Start::subtree(moved.to.clone(), false);
+        let start = Start::subtree(moved.place.clone(), false);
         let mut tree = Tree::new(Arc::clone(&self.source), &[start], false);
         let (made, mut chunks) = mpsc::channel(1);
         let walk = spawn_blocking(move || {
@@ -136,7 +145,7 @@ impl<C: Courier> Work<C> {
             }
             // Their other names may lie elsewhere.
             is_whole &= entry.meta.nlink == 1 || entry.meta.is_dir();
-            entries.extend(below(&moved.to, entry));
+            entries.extend(below(&moved.place, entry));
         }
         if entries.is_empty() {
             return Ok(is_whole);
@@ -177,7 +186,7 @@ impl<C: Courier> Work<C> {
         entries: Vec<Entry>,
     ) -> Result<Delivery, Box<Broken>> {
         tracing::trace!(?orders, from = %moved.from, to = %moved.to, names = entries.len(), "session");
-        let orders = Orders { lane: Lane::default(), ..self.known.shape(orders) };
+        let orders = Orders { lane: Lane::default(), share: self.share, ..self.known.shape(orders) };
         let renamed = Renamed { from: moved.from.clone(), to: moved.to.clone() };
         let delivery = self.courier.push_renamed(orders, renamed, entries, Arc::clone(&self.source)).await?;
         self.take_in(&delivery);
@@ -185,9 +194,15 @@ impl<C: Courier> Work<C> {
     }
 }
 
+/// What was renamed is sent by the next take.
+fn leave(pairs: &Pairs, progress: &mut Progress) {
+    progress.followed.extend(pairs.files.iter().map(|(name, _)| name.clone()));
+    pairs.job.updates.iter().for_each(|(id, _)| progress.leave_open(*id));
+}
+
 /// The name that something in a renamed directory would have had before.
 fn old_name(moved: &MovedDir, name: &[u8]) -> Option<RelPath> {
-    let below = name.strip_prefix(moved.to.as_bytes())?;
+    let below = name.strip_prefix(moved.place.as_bytes())?;
     RelPath::new([moved.from.as_bytes(), below].concat()).ok()
 }
 

@@ -33,6 +33,11 @@ impl Suspects {
         Suspects { ids: leftovers.unwrap_or_default(), settled_at: over, all_until: over }
     }
 
+    /// Whether there are none, and will be none of the sessions that broke so far.
+    pub(crate) fn are_over(&self) -> bool {
+        self.ids.is_empty() && self.settled_at <= Instant::now()
+    }
+
     /// When the last session that broke is surely over.
     pub(crate) fn settled_at(&self) -> Instant {
         self.settled_at
@@ -102,9 +107,13 @@ mod tests {
         suspects.taken(&[touched(1)]);
         assert!(suspects.clear(&ids(&[1])).is_empty());
         assert!(suspects.settled_at() <= Instant::now());
+        assert!(suspects.are_over());
         suspects.broke([1].into_iter());
         assert!(suspects.settled_at() > Instant::now());
+        tokio::time::advance(LINGER).await;
+        assert!(!suspects.are_over(), "its leftovers may be there");
         assert_eq!(suspects.clear(&ids(&[1, 2])), ids(&[1]));
+        assert!(suspects.are_over());
     }
 
     #[test]

@@ -8,7 +8,9 @@ use super::fake::Fake;
 use super::*;
 use crate::ledger::{Notice, Started};
 
+mod aside;
 mod pace;
+mod renames;
 
 /// A source, a daemon in memory, and the task between them.
 struct World {
@@ -121,14 +123,21 @@ impl World {
             if same {
                 return;
             }
-            sleep(Duration::from_millis(1)).await;
+            self.tick().await;
         }
     }
 
     async fn wait(&self, what: impl Fn(&Self) -> bool) {
         while !what(self) {
-            sleep(Duration::from_millis(1)).await;
+            self.tick().await;
         }
+    }
+
+    /// A moment of the paused clock, and one for the ledger, which is a thread of its own: hours must not pass while it
+    /// writes.
+    async fn tick(&self) {
+        std::thread::sleep(Duration::from_micros(50));
+        sleep(Duration::from_millis(1)).await;
     }
 
     fn sessions(&self) -> usize {
@@ -592,59 +601,4 @@ async fn names_that_were_seen_to_go_are_removed_though_the_source_is_empty_then(
     world.send(facts);
     world.settle().await;
     world.same(&["a"]).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_renamed_directory_is_linked_and_its_old_name_goes_though_a_session_breaks_between() {
-    let mut world = World::synced(true, &["old/f", "old/g"]).await;
-    fs::rename(world.src("old"), world.src("new")).unwrap();
-    world.fake.with(|state| state.poison.insert("old".into()));
-    let subtree = |name: &str| Fact::Subtree { dir: path(name), replaced: true };
-    let moved = Fact::Moved { from: path("old"), to: path("new") };
-    world.send(vec![moved, gone("old"), subtree("old"), subtree("new")]);
-    world.wait(|world| world.fake.with(|state| state.held.contains_key("new/g"))).await;
-    assert!(world.fake.with(|state| state.held.contains_key("old/f")));
-    assert_eq!(world.fake.with(|state| state.renamed.clone()), [("old".to_owned(), "new".to_owned())]);
-    world.fake.with(|state| state.poison.clear());
-    world.same(&["new/f", "new/g", "old", "old/f"]).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_took_the_old_name_of_a_renamed_file_is_sent_though_it_was_sent_lately() {
-    let mut world = World::synced(true, &[]).await;
-    world.write("a", &"1".repeat(20_000));
-    world.send(vec![data("a")]);
-    world.settle().await;
-    fs::rename(world.src("a"), world.src("b")).unwrap();
-    world.write("a", "another");
-    // Sent because of a fact that is older than the news of the rename.
-    let ctime = crate::source::Meta::from(&rustix::fs::lstat(world.src("a")).unwrap()).ctime;
-    while !crate::plan::recent::Tick::now().is_past(ctime) {
-        std::thread::yield_now();
-    }
-    world.send(vec![data("a")]);
-    world.settle().await;
-    let moved = Fact::Moved { from: path("a"), to: path("b") };
-    world.send(vec![moved, gone("a"), data("a"), data("b")]);
-    world.settle().await;
-    world.same(&["a", "b"]).await;
-    assert!(world.fake.with(|state| state.sessions.iter().any(|(orders, _)| orders.pairs)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn renamed_files_go_in_pairs_and_a_chain_leads_back_to_the_first_name() {
-    let mut world = World::new(true);
-    world.write("a", &"x".repeat(20_000));
-    world.settle().await;
-    fs::rename(world.src("a"), world.src("c")).unwrap();
-    let moved = |from: &str, to: &str| Fact::Moved { from: path(from), to: path(to) };
-    world.fake.with(|state| state.down = 3);
-    world.send(vec![moved("a", "b"), gone("a"), data("b")]);
-    world.send(vec![moved("b", "c"), gone("b"), data("c")]);
-    world.same(&["a", "b", "c"]).await;
-    let pairs: Vec<Vec<String>> = world.fake.with(|state| {
-        let pairs = state.sessions.iter().filter(|(orders, _)| orders.pairs && orders.checksum);
-        pairs.map(|(_, names)| names.clone()).collect()
-    });
-    assert_eq!(pairs.last().unwrap()[..2], ["a".to_owned(), "c".to_owned()]);
 }

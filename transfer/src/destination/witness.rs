@@ -1,8 +1,12 @@
 //! What a session showed of single entries while it ran, whether it came to its end or not.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use crate::session::{Entry, Observer, Outcome, Text, TextKind};
+use ebbtide_wire::delta::Digest;
+
+use crate::plan::pace::LARGE;
+use crate::plan::recent::NAMES;
+use crate::session::{Entry, Observer, Outcome, Sent, Text, TextKind};
 
 /// What a session showed of single entries.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +15,8 @@ pub(crate) struct Witness {
     pub(crate) stored: HashSet<usize>,
     /// Entries that changed, vanished or could not be read while their data was asked for.
     pub(crate) spoiled: HashSet<usize>,
+    /// Digests of files that went over, as they travelled; of small ones, and of [`NAMES`] at most.
+    pub(crate) sums: HashMap<usize, Digest>,
     /// The daemon's transfer errors, within [`ERROR_BYTES`].
     pub(crate) errors: Vec<Vec<u8>>,
     /// There were more errors than were kept.
@@ -60,6 +66,14 @@ impl Observer for Witness {
 
     fn stored(&mut self, index: usize, _entry: &Entry) {
         self.stored.insert(index);
+    }
+
+    fn sent(&mut self, sent: &Sent<'_>) {
+        // What was sent before under this index was refused.
+        self.sums.remove(&sent.index);
+        if sent.size < LARGE && self.sums.len() < NAMES {
+            self.sums.extend(Digest::from_bytes(sent.checksum).map(|digest| (sent.index, digest)));
+        }
     }
 
     fn answered(&mut self, index: usize, outcome: &Outcome) {

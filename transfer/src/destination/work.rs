@@ -1,31 +1,31 @@
 //! Working off one take: plan it, send it, and find out what is done.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ebbtide_feed::{Fact, RelPath};
-use roaring::RoaringBitmap;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{Instant, sleep_until};
 
 use super::account::Account;
-use super::courier::{Broken, Courier, Delivery, Orders};
+use super::courier::{Broken, Courier, Delivery, Orders, Share};
 use super::failure::Failure;
 use super::findings::Findings;
-use super::guard::{Guard, Guarded, count_names};
+use super::guard::{Guard, count_names};
 use super::judge::{Verdict, accused_entries, judge, shown};
 use super::known::Known;
+use super::progress::Progress;
 use super::refusal::Refusal;
 use crate::ledger::{DestinationId, Ledger, LinkNotes};
 use crate::plan::list::{Lane, List};
 use crate::plan::look::{Looker, ROOT, ancestors};
+use crate::plan::names::aside::Aside;
 use crate::plan::names::renames::{Origins, Renames};
 use crate::plan::names::{Job, Plan, Sights};
-use crate::plan::pace::{Hold, LARGE, Pace};
-use crate::plan::recent::{Recent, Tick};
+use crate::plan::pace::{LARGE, Pace};
+use crate::plan::recent::{Recent, Sum, Tick};
 use crate::plan::tree::{Chunk, Start, Tree};
 use crate::plan::{Rules, aliases};
 use crate::session::{DirRole, Entry};
@@ -39,60 +39,6 @@ const REMOVAL_SESSIONS: usize = 64;
 
 /// So often the files that broke the session of one list are kept back and the rest is tried again.
 const KEPT_BACK: usize = 16;
-
-/// What of a take is settled so far.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// The destination has what these stand for.
-    pub(crate) done: RoaringBitmap,
-    /// The destination got these, but they changed meanwhile.
-    pub(crate) delivered: RoaringBitmap,
-    /// These wait by themselves: the name and the reason.
-    pub(crate) failed: BTreeMap<u32, (RelPath, String)>,
-    /// These go on as other facts.
-    pub(crate) replaced: BTreeMap<u32, Vec<Fact>>,
-    /// A session broke, and the daemon said over which name: `failed` has it.
-    pub(crate) explained: bool,
-    /// These wait for a person: the destination would lose too much.
-    pub(crate) guarded: Guarded,
-    /// New names of what was renamed and came, by whichever way.
-    pub(crate) followed: HashSet<RelPath>,
-    /// A session is under way that links new names to old ones.
-    pub(crate) renaming: bool,
-    /// These wait for so long: their files are still being written, or rest.
-    pub(crate) unsettled: BTreeMap<u32, Hold>,
-    /// Large files that were sent, and how long that took.
-    pub(crate) sent: Vec<(Box<[u8]>, Duration)>,
-    /// Something of these is neither sent nor failed: they are looked at again.
-    incomplete: RoaringBitmap,
-}
-
-impl Progress {
-    /// Forgets what is said of a fact's updates.
-    fn unsettle(&mut self, id: u32) {
-        self.done.remove(id);
-        self.delivered.remove(id);
-        self.incomplete.remove(id);
-        self.failed.remove(&id);
-    }
-
-    /// A fact is looked at again.
-    pub(super) fn leave_open(&mut self, id: u32) {
-        self.incomplete.insert(id);
-    }
-
-    /// A fact with several parts is done when all of them are.
-    fn resolve(&mut self) {
-        self.failed.retain(|id, _| !self.guarded.contains_key(id));
-        let failed: RoaringBitmap = self.failed.keys().chain(self.guarded.keys()).copied().collect();
-        self.delivered -= &self.incomplete | &failed;
-        let open = &self.incomplete | &failed | &self.delivered;
-        self.replaced.retain(|id, _| !open.contains(*id));
-        self.unsettled.retain(|id, _| !failed.contains(*id));
-        self.done -= self.unsettled.keys().copied().collect::<RoaringBitmap>();
-        self.done -= open | self.replaced.keys().copied().collect::<RoaringBitmap>();
-    }
-}
 
 /// What works for one destination, take after take.
 pub(crate) struct Work<C> {
@@ -114,11 +60,17 @@ pub(crate) struct Work<C> {
     pub(crate) cautious: bool,
     /// Where the destination has what was renamed.
     pub(crate) origins: Origins,
+    /// What following renames needs may be recorded first, and the take be given back for that.
+    pub(crate) asks: bool,
     /// No directory is compared before this: an earlier session may still be running at the daemon.
     pub(crate) settled_at: Instant,
     pub(crate) guard: Guard,
     /// Which files wait.
     pub(crate) pace: Pace,
+    /// Which files go by themselves.
+    pub(crate) aside: Aside,
+    /// What its sessions have of the bandwidth.
+    pub(crate) share: Share,
 }
 
 impl<C: Courier> Work<C> {
@@ -132,6 +84,7 @@ impl<C: Courier> Work<C> {
         progress: &mut Progress,
     ) -> Result<(), Failure> {
         let end = self.work(facts, progress).await;
+        progress.part();
         progress.resolve();
         if end.is_err() {
             self.recent.clear();
@@ -143,8 +96,21 @@ impl<C: Courier> Work<C> {
         if self.guard.found_empty() {
             self.look_whether_empty();
         }
-        let (plan, tick) = self.plan(facts).await?;
-        let Plan { lists, trees, renames, done, unsettled, failed, notes } = plan;
+        let origins = std::mem::take(&mut self.origins);
+        let (mut plan, mut tick) = self.plan(facts, origins).await?;
+        let wanted = std::mem::take(&mut plan.renames.wanted);
+        if self.asks && !wanted.is_empty() && !self.exceeds(plan.removals() + wanted.len()).await? {
+            progress.wanted = wanted;
+            return Ok(());
+        }
+        // An old name that is not removed would stay linked to the new one.
+        if !plan.renames.is_empty() && self.exceeds(plan.removals()).await? {
+            (plan, tick) = self.plan(facts, Origins::new()).await?;
+        }
+        let Plan { lists, aside, behind, left_out, trees, renames, done, unsettled, failed, notes } = plan;
+        progress.behind |= behind;
+        progress.left_out |= left_out;
+        progress.aside = aside.map(|job| self.set_off(job, facts, tick));
         progress.unsettled.extend(unsettled);
         progress.done |= done;
         progress.failed.extend(failed.into_iter().map(|(id, path, why)| (id, (path, why))));
@@ -194,15 +160,20 @@ impl<C: Courier> Work<C> {
     }
 
     /// Looks at the names of the facts, and makes the lists.
-    async fn plan(&mut self, facts: &Arc<Vec<(u32, Fact)>>) -> Result<(Plan, Tick), Failure> {
+    async fn plan(
+        &mut self,
+        facts: &Arc<Vec<(u32, Fact)>>,
+        origins: Origins,
+    ) -> Result<(Plan, Tick), Failure> {
         let (looker, rules) = (Looker::new(Arc::clone(&self.source)), self.rules);
         let (links, mirror) = (self.ledger.links(), self.mirror);
         let (facts, mut recent) = (Arc::clone(facts), std::mem::take(&mut self.recent));
-        let origins = std::mem::take(&mut self.origins);
-        let pace = std::mem::take(&mut self.pace);
-        let is_short = facts.len() <= FEW;
+        let (pace, aside) = (self.pace.clone(), self.aside.clone());
+        let may_read = |(_, fact): &(u32, Fact)| recent.may_read(fact.path().as_bytes());
+        let is_short = facts.len() <= FEW && !facts.iter().any(may_read);
         let make = move || {
-            let sights = Sights::new(&facts, looker, rules).with_origins(origins).with_pace(pace);
+            let sights =
+                Sights::new(&facts, looker, rules).with_origins(origins).with_pace(pace).with_aside(aside);
             let tick = sights.tick;
             (sights.plan(&links, mirror, &mut recent, rules), tick, recent)
         };
@@ -231,18 +202,22 @@ impl<C: Courier> Work<C> {
         job: &mut Job,
         progress: &mut Progress,
     ) -> Result<(), Failure> {
-        let many = job.list.missing.len() as u64;
-        let exceeds = |guard: &mut Guard| guard.allowance().is_some_and(|most| many > most);
-        if exceeds(&mut self.guard) && self.guard.needs_count() {
-            self.count_names().await?;
-        }
-        if exceeds(&mut self.guard) {
+        if self.exceeds(job.list.missing.len()).await? {
             guard_removals(job, progress);
             job.removals.clear();
             job.replaced.clear();
             job.list.missing.clear();
         }
         Ok(())
+    }
+
+    /// Whether so many names are more than may be removed.
+    async fn exceeds(&mut self, names: usize) -> Result<bool, JoinError> {
+        let exceeds = |guard: &mut Guard| guard.allowance().is_some_and(|most| names as u64 > most);
+        if exceeds(&mut self.guard) && self.guard.needs_count() {
+            self.count_names().await?;
+        }
+        Ok(exceeds(&mut self.guard))
     }
 
     async fn count_names(&mut self) -> Result<(), JoinError> {
@@ -275,7 +250,7 @@ impl<C: Courier> Work<C> {
             true => self.guard.allowance_of_comparison(),
             false => self.guard.allowance(),
         };
-        let orders = Orders { max_delete, ..self.known.shape(orders) };
+        let orders = Orders { max_delete, share: self.share, ..self.known.shape(orders) };
         let pushed = self.courier.push(orders, entries, Arc::clone(&self.source)).await;
         self.guard.saw(match &pushed {
             Ok(delivery) => &delivery.witness,
@@ -323,12 +298,15 @@ impl<C: Courier> Work<C> {
         let mut removals = judge(&all, orders, &delivery).verdicts;
         let mut verdicts = removals.split_off(list.missing.len());
         settle_updates(job, &verdicts, progress);
+        let mut sums = sums_of(&delivery, list.missing.len());
         let open = open_positions(job, &verdicts);
         if !open.is_empty() {
+            // What is sent once more may be something else by now.
+            sums.retain(|at, _| !open.contains(at));
             self.prove(list, &open, orders, &mut verdicts).await?;
             settle_updates(job, &verdicts, progress);
         }
-        self.remember(list, &verdicts, tick);
+        self.remember(list, &verdicts, tick, &sums);
         if removes && delivery.witness.spares_missing {
             self.known.learn(Refusal::MissingArgs);
             let removals = job.removals.iter().map(|(id, _)| *id);
@@ -409,16 +387,14 @@ impl<C: Courier> Work<C> {
         Ok(failed)
     }
 
-    fn remember(&mut self, list: &List, verdicts: &[Verdict], tick: Tick) {
+    fn remember(&mut self, list: &List, verdicts: &[Verdict], tick: Tick, sums: &HashMap<usize, Sum>) {
         for name in &list.missing {
             self.recent.forget(name);
         }
-        for (entry, verdict) in list.entries.iter().zip(verdicts) {
+        for (at, (entry, verdict)) in list.entries.iter().zip(verdicts).enumerate() {
             match verdict {
-                // Without -I a file may have been taken for equal because of its size and mtime.
                 Verdict::Done => {
-                    let data = list.lane.ignore_times || !entry.meta.is_file();
-                    self.recent.sent(&entry.name, &entry.meta, tick, data);
+                    self.recent.sent(&entry.name, &entry.meta, tick, sums.get(&at).copied());
                 }
                 _ => self.recent.forget(&entry.name),
             }
@@ -433,7 +409,8 @@ impl<C: Courier> Work<C> {
         facts: &[(u32, Fact)],
         progress: &mut Progress,
     ) -> Result<(), Failure> {
-        let mut tree = Tree::new(Arc::clone(&self.source), starts, ignore_times);
+        let without_large = !matches!(self.aside, Aside::Never);
+        let mut tree = Tree::new(Arc::clone(&self.source), starts, ignore_times).without_large(without_large);
         // The next list is made while a session runs: at most three are in memory.
         let (made, mut chunks) = mpsc::channel(1);
         let walk = spawn_blocking(move || {
@@ -569,6 +546,16 @@ const HEAVY: u64 = 512 * 1024;
 
 fn positions_of<'a>(verdicts: &'a [Verdict], wanted: &'a Verdict) -> impl Iterator<Item = usize> + 'a {
     verdicts.iter().enumerate().filter(move |(_, verdict)| *verdict == wanted).map(|(at, _)| at)
+}
+
+/// The digests of what went over, by the place in the list behind so many removals.
+fn sums_of(delivery: &Delivery, removals: usize) -> HashMap<usize, Sum> {
+    let Some(checksum) = delivery.report.dialect.as_ref().map(|dialect| dialect.checksum) else {
+        return HashMap::new();
+    };
+    let sums = delivery.witness.sums.iter();
+    sums.filter_map(|(at, digest)| Some((at.checked_sub(removals)?, Sum { checksum, digest: *digest })))
+        .collect()
 }
 
 /// The entries that facts wait for and that a session left open.

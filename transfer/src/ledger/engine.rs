@@ -52,6 +52,9 @@ pub(crate) struct TakeResult {
     pub(crate) delivered: RoaringBitmap,
     /// These failed: they stay pending and are left out of takes until they are released.
     pub(crate) held: RoaringBitmap,
+    /// These go on by themselves, until another result under the number of this take tells how that ended. No
+    /// others may do so yet.
+    pub(crate) aside: RoaringBitmap,
     /// Facts that were recorded in place of one that is done: whoever waits for it waits for them now.
     pub(crate) successors: Vec<(u32, RoaringBitmap)>,
 }
@@ -81,6 +84,8 @@ struct Line {
     pending: RoaringBitmap,
     /// What the destination works on.
     in_flight: Option<(TakeNumber, RoaringBitmap)>,
+    /// What goes on by itself of an earlier take.
+    aside: Option<(TakeNumber, RoaringBitmap)>,
     /// Recorded again since it was taken; a subset of what is in flight.
     again: RoaringBitmap,
     /// Left out of takes.
@@ -148,6 +153,12 @@ impl Engine {
         line.pending.contains(id) && !line.is_in_flight(id)
     }
 
+    /// Whether this destination has a take, or a part of one that goes on by itself.
+    pub(crate) fn is_at_work(&self, at: DestinationId) -> bool {
+        let line = &self.lines[at.0 as usize];
+        line.in_flight.is_some() || line.aside.is_some()
+    }
+
     /// Everything not acknowledged by this destination.
     pub(crate) fn pending(&self, at: DestinationId) -> &RoaringBitmap {
         &self.lines[at.0 as usize].pending
@@ -191,15 +202,13 @@ impl Line {
             self.dirty.insert(new >> 16);
         }
         self.pending |= ids;
-        if let Some((_, taken)) = &self.in_flight {
-            self.again |= ids & taken;
-        }
+        self.again |= ids & &self.under_way();
     }
 
     /// Starts a take if the destination waits for one and there is something to send.
     fn take(&mut self) -> Option<(TakeNumber, RoaringBitmap)> {
         let limit = self.demand.filter(|_| self.in_flight.is_none())?;
-        let free = &self.pending - &self.held;
+        let free = &self.pending - &self.held - self.under_way();
         let ids = from_cursor(&free, self.cursor, limit);
         let last = last_taken(&ids, self.cursor)?;
         self.cursor = last.wrapping_add(1);
@@ -211,12 +220,19 @@ impl Line {
 
     /// Ends a take and tells which ids are not pending any more.
     fn finish(&mut self, take: TakeNumber, result: &TakeResult) -> RoaringBitmap {
-        let Some((number, taken)) = self.in_flight.take() else { return RoaringBitmap::new() };
-        if number != take {
-            self.in_flight = Some((number, taken));
+        let ended = |flight: &mut Option<(TakeNumber, RoaringBitmap)>| {
+            flight.take_if(|(number, _)| *number == take).map(|(_, taken)| taken)
+        };
+        let Some(mut taken) = ended(&mut self.in_flight).or_else(|| ended(&mut self.aside)) else {
             return RoaringBitmap::new();
+        };
+        let aside = &result.aside & &taken;
+        if !aside.is_empty() {
+            taken -= &aside;
+            self.aside = Some((take, aside));
         }
-        let done = (&result.done & &taken) - std::mem::take(&mut self.again);
+        let done = (&result.done & &taken) - &self.again;
+        self.again -= &taken;
         for id in &done {
             self.dirty.insert(id >> 16);
         }
@@ -226,12 +242,22 @@ impl Line {
     }
 
     fn is_in_flight(&self, id: u32) -> bool {
-        self.in_flight.as_ref().is_some_and(|(_, taken)| taken.contains(id))
+        let flights = self.in_flight.iter().chain(&self.aside);
+        flights.into_iter().any(|(_, taken)| taken.contains(id))
+    }
+
+    /// Everything in flight.
+    fn under_way(&self) -> RoaringBitmap {
+        let mut all = RoaringBitmap::new();
+        for (_, taken) in self.in_flight.iter().chain(&self.aside) {
+            all |= taken;
+        }
+        all
     }
 
     /// What a barrier that is opened now must wait for.
     fn unsettled(&self) -> super::barrier::Wait {
-        let taken = self.in_flight.as_ref().map(|(_, taken)| taken - &self.again).unwrap_or_default();
+        let taken = self.under_way() - &self.again;
         super::barrier::Wait { later: &self.pending - &taken, any: taken, seen: self.latest }
     }
 }

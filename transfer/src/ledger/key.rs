@@ -20,14 +20,14 @@ const SUBTREE: u8 = b's';
 const SUBTREE_REPLACED: u8 = b'r';
 const CONTENTS: u8 = b'c';
 
-/// The key of a fact. `None` for [`Fact::Moved`]: a hint that always comes with facts that are sufficient without
-/// it, so it need not survive.
+/// The key of a fact. `None` for [`Fact::Moved`] and [`Fact::Made`]: hints that always come with facts that are sufficient
+/// without them. The first are kept by themselves ([`super::moves`]), the others need not survive.
 pub(crate) fn encode(mirror: MirrorNumber, fact: &Fact) -> Option<Vec<u8>> {
     let kind = match fact {
         Fact::Touched { data: false, .. } => TOUCHED,
         Fact::Touched { data: true, .. } => TOUCHED_DATA,
         Fact::Gone { .. } => GONE,
-        Fact::Moved { .. } => return None,
+        Fact::Moved { .. } | Fact::Made { .. } => return None,
         Fact::Relist { .. } => RELIST,
         Fact::Subtree { replaced: false, .. } => SUBTREE,
         Fact::Subtree { replaced: true, .. } => SUBTREE_REPLACED,

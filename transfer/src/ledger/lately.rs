@@ -3,8 +3,7 @@
 //! When a machine loses its power, its file systems lose the newest changes, and their times of change with them: a file
 //! can be older again than what a destination was sent, and nothing in the source tells. So a fact stays in the store for a
 //! while after every destination has acknowledged it. If the next sender finds itself in another boot, it has these looked
-//! at once more. What was handed to a destination and is not committed yet when the power goes is not among them: that is a
-//! matter of milliseconds.
+//! at once more.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! The ledger: which facts are not yet acknowledged, and by which destination.
 //!
 //! It is durable before the tracker forgets ([`Notice::Durable`]), it costs a destination that lags behind one
-//! compressed bitmap, and it never makes a session wait for the disk: the store belongs to a thread of its own
+//! compressed bitmap, and a session that goes on never waits for the disk: the store belongs to a thread of its own
 //! ([`worker`]). What follows from what is decided without I/O in [`engine`].
 
 mod barrier;
@@ -11,6 +11,7 @@ mod key;
 mod lately;
 mod links;
 mod mark;
+mod moves;
 mod open;
 mod store;
 mod worker;
@@ -52,10 +53,14 @@ pub(crate) struct TakeReport {
     pub(crate) delivered: RoaringBitmap,
     /// These failed: they stay pending and are not taken again before [`Ledger::release`].
     pub(crate) held: RoaringBitmap,
+    /// These go on by themselves: another report under the number of this take tells how that ended.
+    pub(crate) aside: RoaringBitmap,
     /// These are done as far as the others that now stand in their place say.
     pub(crate) replaced: Vec<(u32, Vec<Fact>)>,
     /// These are not done, and the others are to be done too before whoever waits for them may go on.
     pub(crate) added: Vec<(u32, Vec<Fact>)>,
+    /// A session that broke may still be running at the daemon, or has left something there.
+    pub(crate) unsure: bool,
 }
 
 /// What the ledger has to say by itself.

@@ -14,10 +14,12 @@ use roaring::RoaringBitmap;
 use super::blocks::Blocks;
 use super::key::{self, MirrorNumber};
 use super::mark::{self, Mark};
+use super::moves::{self, MovesKept};
 use super::store::{
     DESTINATIONS, DIALECTS, DestinationNumber, FACTS, FORMAT, IDS, Ids, LINKS, META, MIRRORS, NAMES, PENDING,
     Store, StoreError,
 };
+use crate::plan::moves::MovedTogether;
 
 /// Name of the store's file in the state folder.
 pub(crate) const FILE: &str = "ledger.redb";
@@ -42,6 +44,8 @@ pub(crate) mod flag {
     pub(crate) const ACLS: u32 = 16;
     /// `xattrs` was on.
     pub(crate) const XATTRS: u32 = 32;
+    /// The last session came to its end, and the sender after it.
+    pub(crate) const ENDED: u32 = 64;
     /// A digest of the filter rules.
     pub(crate) const RULES: u32 = !0xff;
 }
@@ -56,11 +60,14 @@ pub(crate) struct Opened {
     pub(crate) destinations: Vec<Row>,
     /// What each of them has not acknowledged.
     pub(crate) pending: Vec<RoaringBitmap>,
-    /// Whether a sender may have been at work for each of them before: its last session may still be running at
-    /// the daemon.
+    /// Whether the last session of an earlier sender may still be running at the daemon.
     pub(crate) served: Vec<bool>,
     /// What is known of each destination's daemon.
     pub(crate) dialects: Vec<Option<Vec<u8>>>,
+    /// Renames of each mirror that some destination may not have followed, oldest first.
+    pub(crate) moves: Vec<Vec<MovedTogether>>,
+    /// How they go on.
+    pub(crate) moves_kept: MovesKept,
     /// Facts that everybody acknowledged a moment ago, in this boot.
     pub(crate) lately: RoaringBitmap,
     /// What became of a store that was damaged.
@@ -184,6 +191,7 @@ fn fit(database: Database, path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened
     let Fitted { rows, fresh, served } = fit_destinations(&transaction, mirrors, &numbers)?;
     let pending = load_pending(&transaction, &rows, &used)?;
     let dialects = load_dialects(&transaction, &rows)?;
+    let (moves, next) = moves::load(&transaction, &numbers)?;
     // Reading a table needs it to exist.
     transaction.open_table(LINKS)?;
     transaction.open_table(NAMES)?;
@@ -198,6 +206,8 @@ fn fit(database: Database, path: &Path, mirrors: &[MirrorSpec]) -> Result<Opened
         pending,
         served,
         dialects,
+        moves_kept: MovesKept::new(&moves, next),
+        moves,
         lately: RoaringBitmap::new(),
         damage: None,
         path,
@@ -335,6 +345,7 @@ fn fit_mirrors(
     for (source, number) in known.extract_if(|source, _| !sources.contains(&&**source)) {
         table.remove(&*source)?;
         forget_links(transaction, MirrorNumber(number))?;
+        moves::forget(transaction, MirrorNumber(number))?;
     }
     let mut numbers = Numbers::new(known.values().copied());
     let mut fitted = Vec::with_capacity(sources.len());
@@ -393,7 +404,7 @@ fn fit_destinations(
             let synced = old_flags.filter(|_| why.is_none()).unwrap_or_default() & flag::FIRST_SYNC_DONE;
             let flags = settings | synced;
             table.insert(&*key, (number, flags))?;
-            fitted.served.push(old.is_some());
+            fitted.served.push(old_flags.is_some_and(|flags| flags & flag::ENDED == 0));
             fitted.rows.push(Row { mirror: at, key, number: DestinationNumber(number), flags });
         }
     }

@@ -11,6 +11,7 @@
 //! | `ids` | key of a fact | its id |
 //! | `pending` | destination, high half of ids | a serialized `RoaringBitmap` of ids with that high half |
 //! | `links` | mirror, device, inode (BE), path | nothing |
+//! | `moves` | mirror, number (BE) | renames ([`super::moves`]) |
 //! | `dialects` | number of a destination | what is known of its daemon, as JSON |
 //! | `names` | mirror (BE), path | device, inode; only of inodes that have several names |
 //!
@@ -27,6 +28,8 @@ use roaring::RoaringBitmap;
 use super::key::{self, MirrorNumber};
 use super::links::Noted;
 use super::mark::Mark;
+use super::moves;
+use crate::plan::moves::MovedTogether;
 
 /// Version of the tables and of what they hold.
 pub(crate) const FORMAT: u64 = 1;
@@ -38,6 +41,7 @@ pub(crate) const FACTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("
 pub(crate) const IDS: TableDefinition<'_, &[u8], u32> = TableDefinition::new("ids");
 pub(crate) const PENDING: TableDefinition<'_, (u32, u16), &[u8]> = TableDefinition::new("pending");
 pub(crate) const LINKS: TableDefinition<'_, &[u8], ()> = TableDefinition::new("links");
+pub(crate) const MOVES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("moves");
 pub(crate) const DIALECTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("dialects");
 pub(crate) const NAMES: TableDefinition<'_, &[u8], (u64, u64)> = TableDefinition::new("names");
 
@@ -170,11 +174,14 @@ impl Store {
         Ok(interned)
     }
 
-    /// The id of a fact, as last committed; `None` when it has none.
+    /// The id of a fact, also of one that is not committed yet; `None` when it has none.
     pub(crate) fn id_of(&self, mirror: MirrorNumber, fact: &Fact) -> Result<Option<u32>, StoreError> {
         let Some(key) = key::encode(mirror, fact) else { return Ok(None) };
-        let table = self.database.begin_read()?.open_table(IDS)?;
-        Ok(table.get(&*key)?.map(|id| id.value()))
+        let found = match &self.transaction {
+            Some(transaction) => transaction.open_table(IDS)?.get(&*key)?.map(|id| id.value()),
+            None => self.database.begin_read()?.open_table(IDS)?.get(&*key)?.map(|id| id.value()),
+        };
+        Ok(found)
     }
 
     /// Makes these ids free.
@@ -273,6 +280,23 @@ impl Store {
         let transaction = self.transaction.as_ref().expect("begun one line up");
         transaction.open_table(DIALECTS)?.insert(of.0, known)?;
         Ok(())
+    }
+
+    /// Keeps renames of a mirror, as the row of this number.
+    pub(crate) fn keep_moves(
+        &mut self,
+        mirror: MirrorNumber,
+        number: u64,
+        moved: &MovedTogether,
+    ) -> Result<(), StoreError> {
+        self.begin()?;
+        moves::write(self.transaction.as_ref().expect("begun one line up"), mirror, number, moved)
+    }
+
+    /// Forgets the renames of a mirror.
+    pub(crate) fn forget_moves(&mut self, mirror: MirrorNumber) -> Result<(), StoreError> {
+        self.begin()?;
+        moves::forget(self.transaction.as_ref().expect("begun one line up"), mirror)
     }
 
     /// Writes and removes names of inodes with several names.

@@ -1,7 +1,7 @@
 //! The thread that owns the store.
 //!
-//! Everything that touches the disk happens here, so that no session ever waits for it. A batch is handed to
-//! destinations that wait for work before it is committed, and called durable after.
+//! Everything that touches the disk happens here. A batch is committed, then called durable and handed to destinations
+//! that wait for work: what a destination was sent is known after any end, also if the source lost it with the power.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use ebbtide_feed::Fact;
+use ebbtide_feed::{Fact, RelPath};
 use roaring::RoaringBitmap;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,6 +17,7 @@ use super::engine::{DestinationId, Effect, Engine, Event, TakeNumber, TakeResult
 use super::key;
 use super::lately::Lately;
 use super::links::Links;
+use super::moves;
 use super::open::{self, Opened, flag};
 use super::store::StoreError;
 use super::{Notice, Take, TakeReport};
@@ -26,7 +27,7 @@ use crate::plan::moves::{MovedTogether, Waiting};
 const LAZY: Duration = Duration::from_millis(250);
 
 /// So many facts or links are committed even though their batch goes on: it bounds the memory of a transaction.
-const BULK: usize = 100_000;
+const BULK: u64 = 100_000;
 
 /// Commands taken in before looking whether a commit is due.
 const BURST: usize = 256;
@@ -60,12 +61,19 @@ pub(crate) struct Worker {
     /// The batch that is durable after the next commit.
     durable: Option<u64>,
     /// Facts recorded since the last commit.
-    recorded: usize,
+    recorded: RoaringBitmap,
+    /// Takes with such facts; they are handed out after it.
+    held_back: Vec<(DestinationId, Take)>,
     /// Since when something waits for a commit.
     dirty: Option<Instant>,
     /// What was acknowledged a moment ago.
     lately: Lately,
+    /// Whether a session that broke may still be running at the daemon of each destination, or have left something there.
+    unsure: Vec<bool>,
 }
+
+/// Facts with their ids, and the ids alone.
+type Interned<'a> = Result<(Vec<(u32, &'a Fact)>, RoaringBitmap), StoreError>;
 
 impl Worker {
     /// Starts from an opened store. `takes` has one channel for each destination.
@@ -87,7 +95,8 @@ impl Worker {
         for (at, destinations) in by_mirror.iter().enumerate() {
             whole.push(find_whole(&opened, &engine, at, destinations)?);
         }
-        let moves = takes.iter().map(|_| Waiting::default()).collect();
+        let moves = moves_left(&mut opened, &engine, &by_mirror)?;
+        let unsure = opened.served.clone();
         let worker = Worker {
             opened,
             engine,
@@ -99,9 +108,11 @@ impl Worker {
             moves,
             pending,
             durable: None,
-            recorded: 0,
+            recorded: RoaringBitmap::new(),
+            held_back: Vec::new(),
             dirty: None,
             lately,
+            unsure,
         };
         (0..worker.pending.len()).for_each(|at| worker.publish(DestinationId(at as u32)));
         Ok(worker)
@@ -145,7 +156,7 @@ impl Worker {
             };
             for command in std::iter::once(command).chain(commands.try_iter().take(BURST)) {
                 if matches!(command, Command::Close) {
-                    return Ok(());
+                    return self.note_ends();
                 }
                 self.apply(command)?;
             }
@@ -165,14 +176,15 @@ impl Worker {
 
     fn is_commit_due(&self) -> bool {
         self.durable.is_some()
-            || self.recorded + self.links.uncommitted() >= BULK
+            || !self.held_back.is_empty()
+            || self.recorded.len() + self.links.uncommitted() as u64 >= BULK
             || self.dirty.is_some_and(|since| since.elapsed() >= LAZY)
     }
 
     fn apply(&mut self, command: Command) -> Result<(), StoreError> {
         match command {
             Command::Record { mirror, facts, seq, last } => {
-                self.keep_moves(mirror, &facts, seq);
+                self.keep_moves(mirror, &facts, seq)?;
                 self.record(mirror, &facts)?;
                 self.durable = if last { Some(seq) } else { self.durable };
             }
@@ -195,27 +207,69 @@ impl Worker {
         Ok(())
     }
 
-    fn keep_moves(&mut self, mirror: usize, facts: &[Fact], seq: u64) {
-        if let Some(moved) = MovedTogether::among(facts, seq) {
+    fn keep_moves(&mut self, mirror: usize, facts: &[Fact], seq: u64) -> Result<(), StoreError> {
+        let Opened { store, mirrors, moves_kept, .. } = &mut self.opened;
+        if let Some(moved) = MovedTogether::among(facts, moves_kept.batch(seq)) {
+            let (number, is_full) = moves_kept.row(mirror, &moved);
+            if is_full {
+                store.forget_moves(mirrors[mirror])?;
+            }
+            store.keep_moves(mirrors[mirror], number, &moved)?;
             for &to in &self.by_mirror[mirror] {
                 self.moves[to.0 as usize].add(&moved);
             }
         }
+        Ok(())
+    }
+
+    /// Where nobody has anything pending, every rename was followed.
+    fn forget_moves(&mut self) -> Result<(), StoreError> {
+        for (at, destinations) in self.by_mirror.iter().enumerate() {
+            let is_idle = destinations.iter().all(|&to| self.engine.pending(to).is_empty());
+            if is_idle && self.opened.moves_kept.forget(at) {
+                self.opened.store.forget_moves(self.opened.mirrors[at])?;
+            }
+        }
+        Ok(())
     }
 
     fn record(&mut self, mirror: usize, facts: &[Fact]) -> Result<(), StoreError> {
         let destinations = self.by_mirror[mirror].clone();
         let wanted = |fact: &&Fact| destinations.iter().any(|&to| !self.is_covered(mirror, to, fact));
         let wanted: Vec<&Fact> = facts.iter().filter(wanted).collect();
-        let interned = self.opened.store.intern(self.opened.mirrors[mirror], wanted)?;
-        self.remember_whole(mirror, &interned);
-        self.recorded += interned.len();
+        let (interned, _) = self.intern(mirror, wanted)?;
         for to in destinations {
             let ids = interned.iter().filter(|(_, fact)| !self.is_covered(mirror, to, fact));
             let ids = ids.map(|(id, _)| *id).collect();
             self.happen(Event::Recorded { to, ids }, &interned)?;
         }
+        facts.iter().filter_map(made).try_for_each(|(dir, above)| self.compare_made(mirror, dir, above))
+    }
+
+    /// A directory that was made is compared where the one above it still is to be: see [`Fact::Made`].
+    fn compare_made(&mut self, mirror: usize, dir: &RelPath, above: RelPath) -> Result<(), StoreError> {
+        let number = self.opened.mirrors[mirror];
+        let Some(id) = self.opened.store.id_of(number, &Fact::Relist { dir: above })? else { return Ok(()) };
+        let all = self.by_mirror[mirror].iter().copied();
+        let unsure: Vec<_> = all.filter(|to| self.engine.pending(*to).contains(id)).collect();
+        if unsure.is_empty() {
+            return Ok(());
+        }
+        let relist = Fact::Relist { dir: dir.clone() };
+        let (interned, ids) = self.intern(mirror, [&relist])?;
+        for to in unsure {
+            self.happen(Event::Recorded { to, ids: ids.clone() }, &interned)?;
+        }
         Ok(())
+    }
+
+    /// Gives facts their ids, which are on disk after the next commit.
+    fn intern<'a>(&mut self, mirror: usize, facts: impl IntoIterator<Item = &'a Fact>) -> Interned<'a> {
+        let interned = self.opened.store.intern(self.opened.mirrors[mirror], facts)?;
+        self.remember_whole(mirror, &interned);
+        let ids: RoaringBitmap = interned.iter().map(|(id, _)| *id).collect();
+        self.recorded |= &ids;
+        Ok((interned, ids))
     }
 
     /// Whether a comparison of everything that has not begun yet makes this fact needless. Changed data is never
@@ -238,21 +292,18 @@ impl Worker {
         take: TakeNumber,
         report: TakeReport,
     ) -> Result<(), StoreError> {
-        let row = &self.opened.destinations[to.0 as usize];
-        let (mirror, number) = (row.mirror, self.opened.mirrors[row.mirror]);
+        let mirror = self.opened.destinations[to.0 as usize].mirror;
         let mut successors = Vec::new();
         for (id, facts) in report.replaced.iter().chain(&report.added) {
-            let interned = self.opened.store.intern(number, facts)?;
-            self.remember_whole(mirror, &interned);
-            let ids: RoaringBitmap = interned.iter().map(|(id, _)| *id).collect();
-            self.recorded += interned.len();
+            let (interned, ids) = self.intern(mirror, facts)?;
             self.happen(Event::Recorded { to, ids: ids.clone() }, &interned)?;
             successors.push((*id, ids));
         }
-        let TakeReport { mut done, delivered, held, replaced, added: _ } = report;
+        let TakeReport { mut done, delivered, held, aside, replaced, added: _, unsure } = report;
+        self.unsure[to.0 as usize] = unsure;
         done.extend(replaced.iter().map(|(id, _)| *id));
         self.note_first_sync(to, &done)?;
-        let result = TakeResult { done, delivered, held, successors };
+        let result = TakeResult { done, delivered, held, aside, successors };
         self.happen(Event::Finished { to, take, result }, &[])
     }
 
@@ -262,6 +313,16 @@ impl Worker {
         if whole && row.flags & flag::FIRST_SYNC_DONE == 0 {
             row.flags |= flag::FIRST_SYNC_DONE;
             self.opened.store.set_flags(&row.key, row.number, row.flags)?;
+        }
+        Ok(())
+    }
+
+    /// The next sender need not wait for sessions that surely are over.
+    fn note_ends(&mut self) -> Result<(), StoreError> {
+        for (at, (row, unsure)) in (0..).zip(self.opened.destinations.iter().zip(&self.unsure)) {
+            if !unsure && !self.engine.is_at_work(DestinationId(at)) {
+                self.opened.store.set_flags(&row.key, row.number, row.flags | flag::ENDED)?;
+            }
         }
         Ok(())
     }
@@ -277,12 +338,12 @@ impl Worker {
                 Effect::Take { to, number, ids } => {
                     let facts = self.names(&ids, fresh)?;
                     tracing::trace!(?number, ?facts, "take");
-                    // A destination that is gone is a process that ends.
-                    let _ = self.takes[to.0 as usize].send(Take {
-                        number,
-                        facts,
-                        moves: self.moves[to.0 as usize].take(),
-                    });
+                    let take = Take { number, facts, moves: self.moves[to.0 as usize].take() };
+                    if ids.is_disjoint(&self.recorded) {
+                        self.hand_out(to, take);
+                    } else {
+                        self.held_back.push((to, take));
+                    }
                 }
                 Effect::Settled { token } => drop(self.notices.send(Notice::Settled { token })),
             }
@@ -306,6 +367,11 @@ impl Worker {
         Ok(facts)
     }
 
+    fn hand_out(&self, to: DestinationId, take: Take) {
+        // A destination that is gone is a process that ends.
+        let _ = self.takes[to.0 as usize].send(take);
+    }
+
     fn publish(&self, of: DestinationId) {
         let pending = self.engine.pending(of).len();
         self.pending[of.0 as usize].store(pending, Ordering::Relaxed);
@@ -321,10 +387,14 @@ impl Worker {
         let noted = self.links.noted();
         self.opened.store.write_links(&noted)?;
         self.forget(changes.orphans)?;
+        self.forget_moves()?;
         self.opened.store.commit()?;
         self.links.committed(&noted);
-        self.recorded = 0;
+        self.recorded.clear();
         self.dirty = None;
+        for (to, take) in std::mem::take(&mut self.held_back) {
+            self.hand_out(to, take);
+        }
         if let Some(seq) = self.durable.take() {
             let _ = self.notices.send(Notice::Durable { seq });
         }
@@ -359,6 +429,45 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// A directory that was made, and the one above it.
+fn made(fact: &Fact) -> Option<(&RelPath, RelPath)> {
+    let Fact::Made { dir } = fact else { return None };
+    Some((dir, dir.parent()?))
+}
+
+/// The renames that an earlier sender kept and that a destination may not have followed, for each destination.
+fn moves_left(
+    opened: &mut Opened,
+    engine: &Engine,
+    by_mirror: &[Vec<DestinationId>],
+) -> Result<Vec<Waiting>, StoreError> {
+    let mut left: Vec<Waiting> = opened.destinations.iter().map(|_| Waiting::default()).collect();
+    for (mirror, rows) in std::mem::take(&mut opened.moves).into_iter().enumerate() {
+        for moved in rows {
+            let told = moved.names.iter().map(|(from, _)| told_of(opened, mirror, from));
+            let told = told.collect::<Result<Vec<_>, _>>()?;
+            for &to in &by_mirror[mirror] {
+                let is_open = |told: &RoaringBitmap| !told.is_disjoint(engine.pending(to));
+                let names = moved.names.iter().zip(&told).filter(|(_, told)| is_open(told));
+                let names: Vec<_> = names.map(|(names, _)| names.clone()).collect();
+                if !names.is_empty() {
+                    left[to.0 as usize].add(&Arc::new(MovedTogether { seq: moved.seq, names }));
+                }
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// The facts on record that are told of a name that something was renamed from.
+fn told_of(opened: &Opened, mirror: usize, from: &RelPath) -> Result<RoaringBitmap, StoreError> {
+    let mut told = RoaringBitmap::new();
+    for fact in moves::told_of(from) {
+        told.extend(opened.store.id_of(opened.mirrors[mirror], &fact)?);
+    }
+    Ok(told)
 }
 
 /// The id of "compare everything" of a mirror, if some destination waits for it.

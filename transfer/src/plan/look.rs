@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ebbtide_feed::RelPath;
+use ebbtide_wire::delta::Digest;
+use ebbtide_wire::proto::Checksum;
 
 use crate::source::{Look, Meta, Source};
 use crate::text::OsError;
@@ -121,6 +123,11 @@ impl Looker {
     /// What stands at a name whose ancestors were found to be directories.
     pub(crate) fn known(&self, name: &[u8]) -> Option<&Look> {
         self.seen.get(name)?.as_ref().ok()
+    }
+
+    /// The digest of the bytes that a file has now; `None` if it cannot be read.
+    pub(crate) fn digest(&self, name: &[u8], checksum: Checksum) -> Option<Digest> {
+        self.source.digest(0, name, checksum).ok()
     }
 
     fn see(&mut self, name: &[u8]) -> Result<Look, Unseen> {

@@ -1,6 +1,6 @@
 //! Renames that a destination has not followed yet: under which name it has what stands at a name now.
 //!
-//! This is a hint and no more. It lives in memory only, it may be wrong, and whoever uses it lets the daemon compare
+//! This is a hint and no more. It may be wrong, and whoever uses it lets the daemon compare
 //! contents. What the facts about both names say is done in any case.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -9,12 +9,12 @@ use std::sync::Arc;
 use ebbtide_feed::{Fact, RelPath};
 
 /// So many renames are kept for a destination that lags behind; older ones are forgotten, and what they moved is sent.
-const KEPT: usize = 1 << 16;
+pub(crate) const KEPT: usize = 1 << 16;
 
 /// The renames of one batch. They happened between the same two moments, so their order means nothing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct MovedTogether {
-    /// The batch.
+    /// The batch: those of one are next to each other.
     pub(crate) seq: u64,
     /// Old name and new name.
     pub(crate) names: Vec<(RelPath, RelPath)>,

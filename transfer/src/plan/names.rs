@@ -1,6 +1,8 @@
 //! The lists for facts about single names.
 
+pub(crate) mod aside;
 pub(crate) mod renames;
+mod thirds;
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,6 +18,7 @@ use super::{Rules, aliases};
 use crate::ledger::{Inode, LinkNotes, Links, StoreError};
 use crate::session::DirRole;
 use crate::source::Look;
+use aside::{Aside, goes_by_itself};
 use renames::{Origins, Renames};
 
 /// Files up to this size go with those whose data changed, even if only their attributes did: comparing them by
@@ -47,6 +50,7 @@ pub(crate) struct Sights {
     /// Where things were that were renamed.
     origins: Origins,
     pace: Pace,
+    aside: Aside,
 }
 
 /// A fact, looked at.
@@ -82,6 +86,12 @@ enum Goal {
 pub(crate) struct Plan {
     /// Lists with names, each for one session, in this order.
     pub(crate) lists: Vec<Job>,
+    /// Large files that go by themselves, beside everything else.
+    pub(crate) aside: Option<Job>,
+    /// Facts that wait for what goes by itself.
+    pub(crate) behind: RoaringBitmap,
+    /// Facts about large files that the next take has again.
+    pub(crate) left_out: RoaringBitmap,
     /// Directories to be compared, after the lists.
     pub(crate) trees: Vec<Start>,
     /// What was renamed: files before the lists, directories after them.
@@ -110,6 +120,14 @@ pub(crate) struct Job {
     pub(crate) replaced: Vec<(u32, Box<[u8]>, Fact)>,
 }
 
+impl Plan {
+    /// How many names the lists remove.
+    pub(crate) fn removals(&self) -> usize {
+        let removed = |job: &Job| job.list.missing.len();
+        self.lists.iter().map(removed).sum::<usize>() + self.renames.removals()
+    }
+}
+
 impl Sights {
     /// Looks at the names of facts.
     pub(crate) fn new(facts: &[(u32, Fact)], mut looker: Looker, rules: Rules) -> Self {
@@ -119,7 +137,14 @@ impl Sights {
             let goal = goal(fact, &mut looker, rules);
             goals.push(Seen { id: *id, path: fact.path().clone(), goal, left: None });
         }
-        Sights { tick, facts: goals, looker, origins: Origins::new(), pace: Pace::default() }
+        Sights {
+            tick,
+            facts: goals,
+            looker,
+            origins: Origins::new(),
+            pace: Pace::default(),
+            aside: Aside::Never,
+        }
     }
 
     /// The same with what is known of renames.
@@ -130,6 +155,11 @@ impl Sights {
     /// The same with what waits.
     pub(crate) fn with_pace(self, pace: Pace) -> Self {
         Sights { pace, ..self }
+    }
+
+    /// The same with what goes by itself.
+    pub(crate) fn with_aside(self, aside: Aside) -> Self {
+        Sights { aside, ..self }
     }
 
     /// Makes the lists.
@@ -272,6 +302,7 @@ impl Drafting {
     fn plan(mut self, links: &Links, mirror: usize, recent: &mut Recent) -> Result<Plan, StoreError> {
         let facts = std::mem::take(&mut self.sights.facts);
         let facts: Vec<Seen> = facts.into_iter().filter(|seen| !self.comes_later(&seen.goal)).collect();
+        let facts = self.set_aside(facts, recent);
         if self.rules.hard_links {
             self.find_groups(&facts, links, mirror)?;
         }
@@ -344,11 +375,15 @@ impl Drafting {
             Goal::Remove { name } => self.place_removal(id, &name, job),
             Goal::Replace { dir, then } => self.place_replacement(id, dir, then, job),
             Goal::Update { name, .. } if self.plan.renames.take_update(id, &name) => {}
-            Goal::Update { name, look, data } if left.is_none() && recent.has(&name, &look.meta, data) => {
+            Goal::Update { name, look, data }
+                if left.is_none() && self.is_there(&name, &look, data, recent) =>
+            {
                 self.plan.done.insert(id);
             }
             Goal::Update { name, look, data } => {
-                if let Some(hold) = self.hold(id, &name, &look).filter(|_| data) {
+                // A large file's new attributes would bring its data with them.
+                let waits = data || goes_by_itself(&look.meta);
+                if let Some(hold) = self.hold(id, &name, &look).filter(|_| waits) {
                     self.plan.unsettled.push((id, hold));
                     return;
                 }
@@ -361,6 +396,10 @@ impl Drafting {
                 }
             }
         }
+    }
+
+    fn is_there(&self, name: &[u8], look: &Look, data: bool, recent: &mut Recent) -> bool {
+        recent.has(name, &look.meta, data, |checksum| self.sights.looker.digest(name, checksum))
     }
 
     fn hold(&self, id: u32, name: &[u8], look: &Look) -> Option<Hold> {

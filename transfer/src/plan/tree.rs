@@ -13,6 +13,7 @@ use ebbtide_feed::{Fact, RelPath};
 use super::list::{Lane, List};
 use super::look::{Looker, Sight, wire_name};
 use super::names::LinkGroups;
+use super::names::aside::goes_by_itself;
 use crate::ledger::{Inode, LinkNotes, Links, StoreError};
 use crate::session::{DirRole, Entry};
 use crate::source::{Look, Source};
@@ -87,6 +88,8 @@ pub(crate) struct Tree {
     pending: Vec<Start>,
     /// The directories that facts named: what is wrong with these is the fact's own failure.
     named: HashSet<RelPath>,
+    /// The content of large files goes by itself.
+    without_large: bool,
 }
 
 /// A list of whole directories.
@@ -115,7 +118,13 @@ impl Tree {
             starts.iter().filter(|start| start.ignore_times == ignore_times).cloned().collect();
         pending.reverse();
         let named = pending.iter().map(|start| start.dir.clone()).collect();
-        Tree { source, lane: Lane { ignore_times, complete: true }, pending, named }
+        let lane = Lane { ignore_times, complete: true };
+        Tree { source, lane, pending, named, without_large: false }
+    }
+
+    /// The same, but that the content of large files goes by itself.
+    pub(crate) fn without_large(self, without_large: bool) -> Self {
+        Tree { without_large, ..self }
     }
 
     /// The next list; `None` when every directory was listed.
@@ -153,7 +162,7 @@ impl Tree {
         chunk.list.add_parents_of(name, &chunk.looker);
         chunk.owners.insert(name.into(), start.fact);
         let problems = std::mem::take(&mut walk.problems);
-        for entry in walk.entries.into_iter().rev() {
+        for mut entry in walk.entries.into_iter().rev() {
             if start.deep
                 && entry.meta.is_dir()
                 && let Ok(dir) = RelPath::new(&*entry.name)
@@ -166,6 +175,7 @@ impl Tree {
                 // It came back, so it is not removed: what the destination has below belongs to the one that went.
                 chunk.successors.push((start.fact, Fact::Subtree { dir: gone.clone(), replaced: true }));
             }
+            entry.withheld = self.without_large && goes_by_itself(&entry.meta);
             chunk.name_bytes += entry.name.len();
             chunk.list.push(entry);
         }

@@ -7,9 +7,11 @@
 )]
 
 use std::fs;
+use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +21,7 @@ use ebbtide_feed::{
     Batch, DestinationSpec, Fact, MirrorSpec, PROTOCOL_VERSION, RelPath, SenderStatus, Start, ToSender,
     ToTracker,
 };
+use rustix::process::{Pid, Signal};
 
 /// A source, a stock daemon, and the sender between them.
 pub(crate) struct World {
@@ -32,6 +35,8 @@ pub(crate) struct World {
     pub(crate) others: Vec<String>,
     /// Who logs in, with an `@`; empty for nobody.
     pub(crate) user: String,
+    /// How long a destination may be silent: longer than any machine lets one wait.
+    pub(crate) timeout_s: u32,
     /// Of every destination.
     pub(crate) password_file: Option<PathBuf>,
     pub(crate) sender: Option<Sender>,
@@ -56,12 +61,18 @@ fn free_port() -> (u16, UdpSocket) {
 }
 
 pub(crate) fn wait_until(what: &str, mut ready: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(120);
+    let end = Instant::now() + PATIENCE;
     while !ready() {
         assert!(Instant::now() < end, "not reached: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(LOOK_AGAIN);
     }
 }
+
+/// How long a test waits for a state that must come.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Pause between two looks at a state that cannot be waited on otherwise.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 impl World {
     pub(crate) fn new() -> Self {
@@ -78,6 +89,7 @@ impl World {
             hard_links: true,
             others: Vec::new(),
             user: String::new(),
+            timeout_s: PATIENCE.as_secs() as u32,
             password_file: None,
             sender: None,
             seq: 0,
@@ -102,27 +114,38 @@ impl World {
         );
         let file = self.path("rsyncd.conf");
         fs::write(&file, config).unwrap();
-        let port = format!("--port={}", self.port);
-        let config = format!("--config={}", file.display());
-        let child = Command::new("rsync")
-            .args(["--daemon", "--no-detach", "--address=127.0.0.1", &port, &config])
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        self.daemon = Some(child);
-        let port = self.port;
-        wait_until("the daemon listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let (port, config) = (format!("--port={}", self.port), format!("--config={}", file.display()));
+        wait_until("the daemon listens", || {
+            let mut child = Command::new("rsync")
+                .args(["--daemon", "--no-detach", "--address=127.0.0.1", &port, &config])
+                .stdin(Stdio::null())
+                .process_group(0)
+                .spawn()
+                .unwrap();
+            let mut has_ended = false;
+            wait_until("the daemon answers or ends", || {
+                // A session of an earlier daemon that is just being killed may still hold the port.
+                has_ended = child.try_wait().unwrap().is_some();
+                has_ended || self.is_answered()
+            });
+            self.daemon = Some(child);
+            !has_ended
+        });
     }
 
+    fn is_answered(&self) -> bool {
+        let mut greeting = [0; 8];
+        let connected = TcpStream::connect(("127.0.0.1", self.port));
+        connected.and_then(|mut daemon| daemon.read_exact(&mut greeting)).is_ok()
+    }
+
+    /// Kills the daemon and all its sessions, which stay in the process group that it leads.
     pub(crate) fn stop_daemon(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().unwrap();
+            let group = Pid::from_raw(daemon.id().cast_signed()).unwrap();
+            let _ = rustix::process::kill_process_group(group, Signal::KILL);
             daemon.wait().unwrap();
         }
-    }
-
-    pub(crate) fn daemon_id(&self) -> u32 {
-        self.daemon.as_ref().unwrap().id()
     }
 
     pub(crate) fn url(&self) -> String {
@@ -133,9 +156,9 @@ impl World {
         let destination = |url: String| DestinationSpec {
             url,
             password_file: self.password_file.clone(),
-            timeout_s: 2,
+            timeout_s: self.timeout_s,
             tls: ebbtide_feed::TlsSpec::default(),
-            contimeout_s: 10,
+            contimeout_s: PATIENCE.as_secs() as u32,
             ..Default::default()
         };
         let urls = std::iter::once(self.url()).chain(self.others.iter().cloned());
@@ -158,7 +181,7 @@ impl World {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
-        ours.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        ours.set_read_timeout(Some(PATIENCE)).unwrap();
         codec::write(&ours, &ToSender::Start(self.start_message())).unwrap();
         assert_eq!(codec::read::<ToTracker>(&ours).unwrap(), ToTracker::Ready { version: PROTOCOL_VERSION });
         self.sender = Some(Sender { child, feed: ours });

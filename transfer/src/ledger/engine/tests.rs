@@ -217,3 +217,83 @@ fn a_fact_that_is_in_flight_is_not_waiting() {
     assert!(!engine.is_waiting(B, 1));
     assert_eq!(engine.held_facts(), 1);
 }
+
+/// The take goes on, but for some of it that goes by itself.
+fn left_aside(engine: &mut Engine, take: u64, of: &[u32], aside: &[u32]) -> Vec<Effect> {
+    let result = TakeResult { done: ids(of), aside: ids(aside), ..TakeResult::default() };
+    engine.apply(Event::Finished { to: A, take: TakeNumber(take), result })
+}
+
+fn release(engine: &mut Engine) -> Vec<Effect> {
+    engine.apply(Event::Release { to: A, ids: RoaringBitmap::new() })
+}
+
+#[test]
+fn what_goes_by_itself_is_in_no_other_take_and_stays_pending_until_its_own_end() {
+    let mut engine = two();
+    recorded(&mut engine, A, &[1, 2]);
+    demand(&mut engine, A);
+    left_aside(&mut engine, 1, &[2], &[1]);
+    assert_eq!(engine.pending(A), &ids(&[1]));
+    assert!(!engine.is_waiting(A, 1));
+    assert_eq!(demand(&mut engine, A), []);
+    assert_eq!(recorded(&mut engine, A, &[1, 3]), taken(A, 2, &[3]));
+    recorded(&mut engine, A, &[4]);
+    done(&mut engine, A, 2, &[3]);
+    assert_eq!(demand(&mut engine, A), taken(A, 3, &[4]));
+    done(&mut engine, A, 1, &[1]);
+    assert_eq!(engine.pending(A), &ids(&[1, 4]), "it came again meanwhile");
+    done(&mut engine, A, 3, &[4]);
+    assert_eq!(demand(&mut engine, A), taken(A, 4, &[1]));
+    done(&mut engine, A, 4, &[1]);
+    assert!(engine.pending(A).is_empty());
+    assert_eq!(engine.changes().orphans, ids(&[1, 2, 3, 4]));
+}
+
+#[test]
+fn what_goes_by_itself_and_is_given_up_is_taken_when_others_are_let_go() {
+    let mut engine = two();
+    recorded(&mut engine, A, &[1]);
+    demand(&mut engine, A);
+    left_aside(&mut engine, 1, &[], &[1]);
+    demand(&mut engine, A);
+    assert_eq!(done(&mut engine, A, 1, &[]), []);
+    assert_eq!(release(&mut engine), taken(A, 2, &[1]));
+}
+
+#[test]
+fn a_fact_that_came_again_before_its_take_let_it_go_by_itself_is_sent_again() {
+    let mut engine = two();
+    recorded(&mut engine, A, &[1]);
+    demand(&mut engine, A);
+    recorded(&mut engine, A, &[1]);
+    left_aside(&mut engine, 1, &[], &[1]);
+    done(&mut engine, A, 1, &[1]);
+    assert_eq!(demand(&mut engine, A), taken(A, 2, &[1]));
+}
+
+#[test]
+fn a_barrier_waits_for_what_goes_by_itself() {
+    let mut engine = two();
+    recorded(&mut engine, A, &[1, 2]);
+    demand(&mut engine, A);
+    left_aside(&mut engine, 1, &[2], &[1]);
+    recorded(&mut engine, A, &[3]);
+    demand(&mut engine, A);
+    assert_eq!(barrier(&mut engine), []);
+    assert_eq!(done(&mut engine, A, 2, &[3]), []);
+    assert_eq!(done(&mut engine, A, 1, &[1]), [Effect::Settled { token: 9 }]);
+}
+
+#[test]
+fn a_barrier_waits_for_what_came_again_while_it_went_by_itself() {
+    let mut engine = two();
+    recorded(&mut engine, A, &[1]);
+    demand(&mut engine, A);
+    left_aside(&mut engine, 1, &[], &[1]);
+    recorded(&mut engine, A, &[1]);
+    barrier(&mut engine);
+    assert_eq!(done(&mut engine, A, 1, &[1]), []);
+    assert_eq!(demand(&mut engine, A), taken(A, 2, &[1]));
+    assert_eq!(done(&mut engine, A, 2, &[1]), [Effect::Settled { token: 9 }]);
+}

@@ -52,8 +52,12 @@ impl Bench {
 
     fn send(&mut self, facts: Vec<Fact>) -> u64 {
         self.seq += 1;
-        self.started.ledger.record(Batch { seq: self.seq, mirror: 0, last: true, facts });
+        self.send_part(facts, true);
         self.seq
+    }
+
+    fn send_part(&self, facts: Vec<Fact>, last: bool) {
+        self.started.ledger.record(Batch { seq: self.seq, mirror: 0, last, facts });
     }
 
     fn record(&mut self, facts: Vec<Fact>) {
@@ -105,6 +109,132 @@ fn facts(take: &Take) -> Vec<Fact> {
     let mut facts: Vec<Fact> = take.facts.iter().map(|(_, fact)| fact.clone()).collect();
     facts.sort_by(|a, b| a.path().cmp(b.path()));
     facts
+}
+
+#[test]
+fn what_a_destination_is_handed_is_on_disk_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 1);
+    bench.first_sync(A);
+    bench.send_part(vec![touched("a")], false);
+    assert_eq!(facts(&bench.take(A)), [touched("a")]);
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(folder.path().join("ledger.redb"), copy.path().join("ledger.redb")).unwrap();
+    let mut again = Bench::open(copy.path(), 1);
+    assert!(facts(&again.take(A)).contains(&touched("a")));
+}
+
+#[test]
+fn a_session_of_an_earlier_sender_is_over_if_both_came_to_their_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let leftovers = |bench: &Bench| bench.started.leftovers[0].as_ref().map(RoaringBitmap::len);
+    let mut bench = Bench::open(folder.path(), 1);
+    assert_eq!(leftovers(&bench), None, "there was none");
+    bench.first_sync(A);
+    bench.close();
+    let mut bench = Bench::open(folder.path(), 1);
+    assert_eq!(leftovers(&bench), None);
+    bench.record(vec![touched("a")]);
+    bench.take(A);
+    bench.close();
+    let mut bench = Bench::open(folder.path(), 1);
+    assert_eq!(leftovers(&bench), Some(1), "it was under way");
+    for (unsure, left) in [(true, Some(0)), (false, None)] {
+        bench.record(vec![touched("a")]);
+        let take = bench.take(A);
+        let done = take.facts.iter().map(|(id, _)| *id).collect();
+        bench.started.ledger.finished(A, take.number, TakeReport { done, unsure, ..TakeReport::default() });
+        bench.close();
+        bench = Bench::open(folder.path(), 1);
+        assert_eq!(leftovers(&bench), left);
+    }
+}
+
+#[test]
+fn a_directory_that_was_made_is_compared_while_the_one_above_it_still_is_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 2);
+    let relist = |name| Fact::Relist { dir: path(name) };
+    let made = |name| [Fact::Made { dir: path(name) }, Fact::Touched { path: path(name), data: false }];
+    let b = DestinationId(1);
+    bench.first_sync(A);
+    bench.first_sync(b);
+    bench.record([&[relist("d")][..], &made("d/a"), &made("e")].concat());
+    let take = bench.take(A);
+    let [_, of_a] = made("d/a");
+    let [_, of_e] = made("e");
+    let mut all = [relist("d"), relist("d/a"), of_a, of_e];
+    all.sort_by_key(|fact| format!("{fact:?}"));
+    let mut got = facts(&take);
+    got.sort_by_key(|fact| format!("{fact:?}"));
+    assert_eq!(got, all);
+    bench.record(made("d/under way").to_vec());
+    bench.done(A, &take);
+    let take = bench.take(A);
+    assert!(facts(&take).contains(&relist("d/under way")), "{take:?}");
+    bench.done(A, &take);
+    bench.record(made("d/later").to_vec());
+    assert_eq!(facts(&bench.take(A)), made("d/later")[1..]);
+    assert!(facts(&bench.take(b)).contains(&relist("d/later")), "it compares later");
+}
+
+#[test]
+fn what_goes_by_itself_when_the_sender_ends_may_still_be_on_its_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bench = Bench::open(folder.path(), 1);
+    bench.first_sync(A);
+    bench.record(vec![touched("a")]);
+    let take = bench.take(A);
+    let aside = take.facts.iter().map(|(id, _)| *id).collect();
+    bench.started.ledger.finished(A, take.number, TakeReport { aside, ..TakeReport::default() });
+    bench.close();
+    let bench = Bench::open(folder.path(), 1);
+    assert_eq!(bench.started.leftovers[0].as_ref().map(RoaringBitmap::len), Some(1));
+}
+
+/// Old and new names, with what tells which ones are of one batch.
+fn moves(take: &Take) -> Vec<(u64, String, String)> {
+    let of = |moved: &Arc<MovedTogether>| {
+        let names = moved.names.iter();
+        names.map(|(from, to)| (moved.seq, from.to_string(), to.to_string())).collect::<Vec<_>>()
+    };
+    take.moves.iter().flat_map(of).collect()
+}
+
+#[test]
+fn renames_that_a_destination_has_not_followed_survive_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let moved = |from, to| Fact::Moved { from: path(from), to: path(to) };
+    let (a, b) = (DestinationId(0), DestinationId(1));
+    let mut bench = Bench::open(folder.path(), 2);
+    [a, b].into_iter().for_each(|to| bench.first_sync(to));
+    bench.record(vec![moved("a", "b"), gone("a"), touched("b")]);
+    let take = bench.take(a);
+    bench.done(a, &take);
+    bench.seq += 1;
+    bench.send_part(vec![moved("b", "c"), gone("b"), touched("c")], false);
+    bench.send_part(vec![moved("x", "y"), gone("x"), touched("y")], true);
+    bench.close();
+    let mut bench = Bench::open(folder.path(), 2);
+    let step = |batch, from: &str, to: &str| (batch, from.to_owned(), to.to_owned());
+    let take = bench.take(a);
+    assert_eq!(moves(&take), [step(1, "b", "c"), step(1, "x", "y")]);
+    bench.done(a, &take);
+    bench.record(vec![moved("y", "z"), gone("y"), touched("z")]);
+    bench.close();
+    let mut bench = Bench::open(folder.path(), 2);
+    let take = bench.take(b);
+    let all = [step(0, "a", "b"), step(1, "b", "c"), step(1, "x", "y"), step(3, "y", "z")];
+    assert_eq!(moves(&take), all);
+    bench.done(b, &take);
+    let take = bench.take(a);
+    assert_eq!(moves(&take), all[3..]);
+    bench.done(a, &take);
+    bench.close();
+    let bench = Bench::open(folder.path(), 2);
+    bench.close();
+    let opened = open::open(folder.path(), &[mirror(2)]).unwrap();
+    assert!(opened.moves.iter().all(Vec::is_empty), "everybody has followed them");
 }
 
 #[test]

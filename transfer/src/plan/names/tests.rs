@@ -2,7 +2,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::sync::Arc;
 
+use ebbtide_wire::delta::file_digest;
+use ebbtide_wire::proto::Checksum;
+
+use super::renames::Linked;
 use super::*;
+use crate::plan::recent::Sum;
 use crate::session::Entry;
 use crate::source::Source;
 
@@ -192,8 +197,15 @@ fn what_was_just_sent_and_did_not_change_is_done_without_a_session() {
     while !tick.is_past(meta.ctime) {
         tick = Tick::now();
     }
-    bench.recent.sent(b"f", &meta, tick, true);
+    let sum = |bytes: &[u8]| Sum { checksum: Checksum::Xxh3, digest: file_digest(Checksum::Xxh3, bytes) };
+    let bytes = fs::read(bench.at("f")).unwrap();
+    bench.recent.sent(b"f", &meta, tick, Some(sum(&bytes)));
     assert!(bench.plan(&[touched("f", true)]).done.contains(0));
+    // As after a store through a mapping, which moved no time.
+    bench.recent.sent(b"f", &meta, tick, Some(sum(b"other bytes")));
+    assert!(bench.plan(&[touched("f", true)]).done.is_empty());
+    assert!(bench.plan(&[touched("f", false)]).done.contains(0));
+    bench.recent.sent(b"f", &meta, tick, Some(sum(&bytes)));
     fs::write(bench.at("f"), "new").unwrap();
     assert!(bench.plan(&[touched("f", true)]).done.is_empty());
 }
@@ -232,6 +244,8 @@ fn a_renamed_file_goes_with_its_old_name_before_that_is_removed() {
     assert_eq!(sorted(names), [".", "d", "d/new", "gone", "gone/old"]);
     assert_eq!(job.list.get(b"gone/old").unwrap().place(), b"d/new");
     assert_eq!(job.updates.len(), 1);
+    let linked = Linked { id: 1, removals: vec![0] };
+    assert_eq!(plan.renames.pairs[0].linked, [linked]);
     assert_eq!(sorted(plan.lists[0].list.missing.iter().map(|name| &**name)), ["gone", "tiny"]);
 }
 
@@ -265,6 +279,22 @@ fn files_that_take_each_others_names_go_in_lists_one_after_the_other() {
     assert_eq!(order, ["log.2", "log.1", "log"]);
     let swapped = pairs(&plan).into_iter().flatten().filter(|(old, _)| old.len() == 1).count();
     assert_eq!(swapped, 1, "one of a ring is sent");
+}
+
+#[test]
+fn a_file_that_would_be_compared_under_a_name_that_another_one_shares_by_then_is_sent() {
+    for (oldest, old, young, follows) in
+        [("a", "b", "c", false), ("c", "b", "a", true), ("x", "b", "d/a", false), ("x", "d/b", "d.c", true)]
+    {
+        let mut bench = bench(&[oldest, old]);
+        fs::write(bench.at(oldest), vec![1; 10_000]).unwrap();
+        fs::write(bench.at(old), vec![1; 10_000]).unwrap();
+        let facts = [touched(oldest, true), touched(old, true), gone(young)];
+        let plan = bench.plan_renamed(&facts, &[(old, oldest), (young, old)]);
+        let mut expected = vec![vec![(old.to_owned(), oldest.to_owned())]];
+        expected.extend(follows.then(|| vec![(young.to_owned(), old.to_owned())]));
+        assert_eq!(pairs(&plan), expected, "{young} to {old} to {oldest}");
+    }
 }
 
 #[test]
