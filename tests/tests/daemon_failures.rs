@@ -352,6 +352,7 @@ fn a_file_that_lsyncd_calls_done_and_never_sends_arrives_by_ebbtide() {
     Tree::at(&source).file("other", b"third");
     eventually("lsyncd still follows", || has("theirs", "other", b"third").then_some(()));
     assert!(has("theirs", "kept/f", b"first"), "lsyncd took exit code 23 for success");
+    daemon.wait();
     Referee::default().expect_equal(&source, &fs.root().join("ours"));
 }
 
