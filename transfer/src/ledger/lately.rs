@@ -25,11 +25,12 @@ impl Lately {
         lately
     }
 
-    /// Keeps these from now on.
+    /// Keeps these from now on, also those that are kept already: what they stand for has changed since.
     pub(crate) fn keep(&mut self, ids: RoaringBitmap, now: Instant) {
         if ids.is_empty() {
             return;
         }
+        self.portions.iter_mut().for_each(|(_, portion)| *portion -= &ids);
         match self.portions.back_mut().filter(|(since, _)| now.duration_since(*since) < PORTION) {
             Some((_, portion)) => *portion |= ids,
             None => self.portions.push_back((now, ids)),
@@ -93,6 +94,15 @@ mod tests {
         assert_eq!(lately.over(start + KEEP + PORTION), ids(&[1, 2]));
         assert_eq!(lately.over(start + 2 * KEEP), ids(&[3]));
         assert_eq!(lately.patience(start), None);
+    }
+
+    #[test]
+    fn what_is_acknowledged_once_more_is_kept_as_long_again() {
+        let start = Instant::now();
+        let mut lately = Lately::new(ids(&[1, 2]), start);
+        lately.keep(ids(&[1]), start + KEEP);
+        assert_eq!(lately.over(start + KEEP + PORTION), ids(&[2]));
+        assert_eq!(lately.over(start + 2 * KEEP + PORTION), ids(&[1]));
     }
 
     #[test]
