@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ebbtide_feed::RelPath;
 use roaring::RoaringBitmap;
 
-use super::{Drafting, Goal, Job, Lane, List, Recent, Seen};
+use super::{Drafting, Goal, Job, Lane, List, Recent, Rules, Seen};
 use crate::plan::look::{ancestors, wire_name};
 use crate::plan::pace::LARGE;
 use crate::source::Meta;
@@ -107,34 +107,49 @@ impl Drafting {
             }
             _ => false,
         };
-        let waits = |seen: &Seen| comes_upon(&seen.goal) || self.waits_for(names, &seen.goal);
+        let busy = Busy { names, dirs: names.iter().flat_map(|name| ancestors(name)).collect() };
+        let waits = |seen: &Seen| comes_upon(&seen.goal) || busy.holds_up(&seen.goal, self.rules);
         let (mut behind, mut rest) = facts.into_iter().partition::<Vec<_>, _>(waits);
         let origins = &mut self.sights.origins;
         // What a large file that was renamed is linked to stays until it goes.
         let old: Vec<RelPath> = behind.iter().filter_map(|seen| origins.get(&seen.path).cloned()).collect();
+        let stays: HashSet<&[u8]> =
+            old.iter().flat_map(|old| ancestors(old.as_bytes()).chain([old.as_bytes()])).collect();
         behind.extend(rest.extract_if(.., |seen| match &seen.goal {
-            Goal::Remove { name } => old.iter().any(|old| leads_through(old.as_bytes(), name)),
+            Goal::Remove { name } => stays.contains(&**name),
             _ => false,
         }));
         // What is linked to an old name must not change under the daemon's eyes; and a directory that took the place of
         // one of those on the way may have a symlink in it.
-        let on_the_way = |way: &RelPath| names.iter().any(|name| leads_through(name, way.as_bytes()));
-        origins.retain(|to, from| !on_the_way(to) && !on_the_way(from));
+        origins.retain(|to, from| !busy.has(to.as_bytes()) && !busy.has(from.as_bytes()));
         self.plan.behind.extend(behind.iter().map(|seen| seen.id));
         rest
     }
+}
 
-    fn waits_for(&self, names: &HashSet<Box<[u8]>>, goal: &Goal) -> bool {
-        let on_the_way = |to: &[u8]| names.iter().any(|name| ancestors(name).any(|way| way == to));
+/// What is on its way by itself.
+struct Busy<'a> {
+    names: &'a HashSet<Box<[u8]>>,
+    /// The directories on the way to those.
+    dirs: HashSet<&'a [u8]>,
+}
+
+impl Busy<'_> {
+    fn has(&self, name: &[u8]) -> bool {
+        self.names.contains(name) || self.dirs.contains(name)
+    }
+
+    fn holds_up(&self, goal: &Goal, rules: Rules) -> bool {
         match goal {
             // In place of a directory, a symlink would lead the file elsewhere.
-            Goal::Update { name, look, .. } => {
-                names.contains(name) || (!look.meta.is_dir() && on_the_way(name))
+            Goal::Update { name, look, .. } if look.meta.is_dir() => self.names.contains(name),
+            Goal::Update { name, .. } => self.has(name),
+            Goal::Remove { name } if rules.missing_args => self.names.contains(name),
+            Goal::Remove { name } => {
+                self.names.contains(name) || ancestors(name).last().is_some_and(|dir| self.dirs.contains(dir))
             }
-            Goal::Remove { name } if self.rules.missing_args => names.contains(name),
-            Goal::Remove { name } => names.contains(name) || ancestors(name).last().is_some_and(on_the_way),
-            Goal::Replace { dir, .. } => names.contains(dir.as_bytes()) || !self.rules.missing_args,
-            Goal::Compare { start } => on_the_way(wire_name(start.dir())),
+            Goal::Replace { dir, .. } => self.names.contains(dir.as_bytes()) || !rules.missing_args,
+            Goal::Compare { start } => self.dirs.contains(wire_name(start.dir())),
             Goal::Nothing | Goal::Wait { .. } => false,
         }
     }
@@ -163,11 +178,6 @@ fn names_of_large(facts: &[Seen]) -> HashSet<Box<[u8]>> {
 /// Whether this is a file that may take long, and has no other names.
 pub(crate) fn goes_by_itself(meta: &Meta) -> bool {
     meta.is_file() && meta.size >= LARGE && meta.nlink == 1
-}
-
-/// Whether a name is this one or lies below it.
-fn leads_through(name: &[u8], way: &[u8]) -> bool {
-    ancestors(name).chain([name]).any(|other| other == way)
 }
 
 #[cfg(test)]
