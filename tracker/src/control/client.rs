@@ -56,7 +56,10 @@ impl Client {
     /// # Errors
     /// There is none, or it is not ours to ask.
     pub fn connect(runtime_dir: &Path) -> Result<Self, ClientError> {
-        let end = Instant::now() + BEGINNING;
+        Client::connect_until(runtime_dir, Instant::now() + BEGINNING)
+    }
+
+    fn connect_until(runtime_dir: &Path, end: Instant) -> Result<Self, ClientError> {
         loop {
             match Client::try_connect(runtime_dir) {
                 Err(ClientError::NoDaemon(_)) if wait_for_beginning(runtime_dir, end) => {}
@@ -82,20 +85,24 @@ impl Client {
     /// # Errors
     /// There is no answer in time, or the daemon ended.
     pub fn ask(mut self, request: &Request, timeout: Option<Duration>) -> Result<Answer, ClientError> {
-        let asked = Instant::now();
-        let mut broken = None;
+        // What a clock cannot tell is for ever.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let mut breaks = Breaks::default();
         loop {
-            let left = timeout.map(|timeout| timeout.saturating_sub(asked.elapsed()));
-            match self.ask_once(request, left) {
-                Err(ClientError::Broken(e)) => {
-                    let end = *broken.get_or_insert_with(Instant::now) + BEGINNING;
-                    if !wait_for_beginning(&self.runtime_dir, end) {
-                        return Err(ClientError::Broken(e));
-                    }
-                }
+            let asked = Instant::now();
+            let broken = match self.ask_once(request, left()) {
+                Err(ClientError::Broken(e)) => e,
                 answer => return answer,
-            }
-            self = Client::connect(&self.runtime_dir)?;
+            };
+            let patience = breaks.patience(asked, Instant::now());
+            let end = deadline.map_or(patience, |deadline| deadline.min(patience));
+            let again = match wait_for_beginning(&self.runtime_dir, end) {
+                true => Client::connect_until(&self.runtime_dir, end),
+                false => Err(ClientError::Broken(broken)),
+            };
+            self =
+                again.map_err(|e| if left() == Some(Duration::ZERO) { ClientError::Timeout } else { e })?;
         }
     }
 
@@ -115,6 +122,22 @@ impl Client {
             }
             Err(e) => Err(ClientError::Broken(e)),
         }
+    }
+}
+
+/// The breaks of one request. Those of a daemon that begins anew come soon one after the other.
+#[derive(Debug, Default)]
+struct Breaks {
+    first: Option<Instant>,
+}
+
+impl Breaks {
+    /// The connection broke now, on which the request was made at `asked`: until when it is made again.
+    fn patience(&mut self, asked: Instant, now: Instant) -> Instant {
+        if now.duration_since(asked) >= BEGINNING {
+            self.first = None;
+        }
+        *self.first.get_or_insert(now) + BEGINNING
     }
 }
 
@@ -154,5 +177,18 @@ mod tests {
         let error = Client::connect(dir.path()).unwrap_err();
         assert!(matches!(error, ClientError::NoDaemon(_)));
         assert!(error.advice().unwrap().contains("ebbtide run"));
+    }
+
+    #[test]
+    fn who_waits_for_long_is_heard_again_by_each_daemon_that_begins_anew() {
+        let (mut breaks, first) = (Breaks::default(), Instant::now());
+        let (soon, late) = (first + BEGINNING / 2, first + 10 * BEGINNING);
+        assert_eq!(breaks.patience(first, first), first + BEGINNING);
+        assert_eq!(
+            breaks.patience(soon, soon),
+            first + BEGINNING,
+            "one that breaks over and over is given up"
+        );
+        assert_eq!(breaks.patience(soon, late), late + BEGINNING);
     }
 }
