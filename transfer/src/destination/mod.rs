@@ -6,6 +6,7 @@
 pub(crate) mod account;
 mod aside;
 mod blame;
+mod compare;
 pub(crate) mod courier;
 mod failure;
 #[cfg(test)]
@@ -19,6 +20,7 @@ pub(crate) mod mirror;
 mod pause;
 mod progress;
 pub(crate) mod refusal;
+mod removals;
 mod renamed;
 mod settling;
 mod suspects;

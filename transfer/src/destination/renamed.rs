@@ -7,9 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ebbtide_feed::{Fact, RelPath};
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
+use super::compare::list;
 use super::courier::{Broken, Courier, Delivery, Orders, Renamed};
 use super::failure::Failure;
 use super::judge::{Verdict, judge};
@@ -114,15 +113,7 @@ impl<C: Courier> Work<C> {
     /// Tells whether the destination has all that is in the directory.
     async fn follow_dir(&mut self, moved: &MovedDir, progress: &mut Progress) -> Result<bool, Failure> {
         let start = Start::subtree(moved.place.clone(), false);
-        let mut tree = Tree::new(Arc::clone(&self.source), &[start], false);
-        let (made, mut chunks) = mpsc::channel(1);
-        let walk = spawn_blocking(move || {
-            while let Some(chunk) = tree.next_chunk() {
-                if made.blocking_send(chunk).is_err() {
-                    return;
-                }
-            }
-        });
+        let (mut chunks, walk) = list(Tree::new(Arc::clone(&self.source), &[start], false));
         let mut is_whole = true;
         while let Some(chunk) = chunks.recv().await {
             progress.renaming = true;

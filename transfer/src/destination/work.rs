@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ebbtide_feed::{Fact, RelPath};
-use tokio::sync::mpsc;
-use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::{Instant, sleep_until};
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::account::Account;
 use super::courier::{Broken, Courier, Delivery, Orders, Share};
 use super::failure::Failure;
-use super::findings::Findings;
-use super::guard::{Guard, count_names};
+use super::guard::Guard;
 use super::judge::{Verdict, accused_entries, judge, shown};
 use super::known::Known;
 use super::progress::Progress;
 use super::refusal::Refusal;
+use super::removals::{guard_removals, settle_removals};
 use crate::ledger::{DestinationId, Ledger, LinkNotes};
+use crate::plan::Rules;
 use crate::plan::list::{Lane, List};
 use crate::plan::look::{Looker, ROOT, ancestors};
 use crate::plan::names::aside::Aside;
@@ -26,19 +26,11 @@ use crate::plan::names::renames::{Origins, Renames};
 use crate::plan::names::{Job, Plan, Sights};
 use crate::plan::pace::{LARGE, Pace};
 use crate::plan::recent::{Recent, Sum, Tick};
-use crate::plan::tree::{Chunk, Start, Tree};
-use crate::plan::{Rules, aliases};
 use crate::session::{DirRole, Entry};
 use crate::source::Source;
 
 /// So many facts are looked at on the spot; more of them on another thread.
 const FEW: usize = 64;
-
-/// So many sessions are spent on finding out which removals of one list fail.
-const REMOVAL_SESSIONS: usize = 64;
-
-/// So often the files that broke the session of one list are kept back and the rest is tried again.
-const KEPT_BACK: usize = 16;
 
 /// What works for one destination, take after take.
 pub(crate) struct Work<C> {
@@ -118,20 +110,11 @@ impl<C: Courier> Work<C> {
         progress.resolve();
         self.note(&notes, progress)?;
         sent?;
-        if !trees.is_empty() {
-            sleep_until(self.settled_at).await;
-        }
-        if !trees.is_empty() {
-            self.look_whether_empty();
-        }
-        for ignore_times in [false, true] {
-            self.send_tree(&trees, ignore_times, facts, progress).await?;
-        }
-        Ok(())
+        self.send_trees(&trees, facts, progress).await
     }
 
     /// What was held only because the source had no entries is looked at again when it has some.
-    fn look_whether_empty(&mut self) {
+    pub(super) fn look_whether_empty(&mut self) {
         let over = self.guard.look(self.rules.delete && self.source.is_empty());
         self.ledger.release(self.id, over);
     }
@@ -194,37 +177,6 @@ impl<C: Courier> Work<C> {
             }
         }
         Ok(self.ledger.note_links(self.mirror, &done)?)
-    }
-
-    /// Keeps back the removals of a list if they are too many.
-    pub(super) async fn hold_removals(
-        &mut self,
-        job: &mut Job,
-        progress: &mut Progress,
-    ) -> Result<(), Failure> {
-        if self.exceeds(job.list.missing.len()).await? {
-            guard_removals(job, progress);
-            job.removals.clear();
-            job.replaced.clear();
-            job.list.missing.clear();
-        }
-        Ok(())
-    }
-
-    /// Whether so many names are more than may be removed.
-    async fn exceeds(&mut self, names: usize) -> Result<bool, JoinError> {
-        let exceeds = |guard: &mut Guard| guard.allowance().is_some_and(|most| names as u64 > most);
-        if exceeds(&mut self.guard) && self.guard.needs_count() {
-            self.count_names().await?;
-        }
-        Ok(exceeds(&mut self.guard))
-    }
-
-    async fn count_names(&mut self) -> Result<(), JoinError> {
-        let root = self.root.clone();
-        let names = spawn_blocking(move || count_names(&root)).await?;
-        self.guard.count(names);
-        Ok(())
     }
 
     /// One session; once more if it was stopped by a limit that is higher than was known.
@@ -323,7 +275,7 @@ impl<C: Courier> Work<C> {
     }
 
     /// Sends some entries of a list, and the directories on the way to them, once more in a session that proves them.
-    async fn prove(
+    pub(super) async fn prove(
         &mut self,
         list: &List,
         open: &[usize],
@@ -340,53 +292,6 @@ impl<C: Courier> Work<C> {
         Ok(())
     }
 
-    /// The reason of each removal of a list that fails. Those that the list's own session leaves open are tried once
-    /// more, by halves.
-    async fn remove(
-        &mut self,
-        list: &List,
-        verdicts: Vec<Verdict>,
-    ) -> Result<HashMap<Box<[u8]>, String>, Failure> {
-        let mut failed = HashMap::new();
-        let mut open = Vec::new();
-        for (name, verdict) in list.missing.iter().zip(verdicts) {
-            match verdict {
-                Verdict::Failed(why) if is_spared(why.as_bytes()) => {}
-                Verdict::Failed(why) => drop(failed.insert(name.clone(), why)),
-                Verdict::Unknown => open.push(name.clone()),
-                _ => {}
-            }
-        }
-        let mut groups = vec![open];
-        for _ in 0..REMOVAL_SESSIONS {
-            let Some(mut names) = groups.pop() else { break };
-            if names.is_empty() {
-                continue;
-            }
-            let orders = Orders { removes: true, ..Orders::default() };
-            let entries = removal_entries(list, &names);
-            let delivery = self.push(orders, entries).await?;
-            if !delivery.report.partial {
-                continue;
-            }
-            if names.len() == 1 {
-                let error =
-                    delivery.report.texts.iter().find(|t| t.kind == crate::session::TextKind::TransferError);
-                if error.is_some_and(|text| is_spared(&text.bytes)) {
-                    continue;
-                }
-                let why = error.map_or_else(|| "it cannot be removed".to_owned(), |text| shown(&text.bytes));
-                failed.insert(names.remove(0), why);
-                continue;
-            }
-            groups.push(names.split_off(names.len() / 2));
-            groups.push(names);
-        }
-        let untried = groups.into_iter().flatten();
-        failed.extend(untried.map(|name| (name, "many removals beside it fail".to_owned())));
-        Ok(failed)
-    }
-
     fn remember(&mut self, list: &List, verdicts: &[Verdict], tick: Tick, sums: &HashMap<usize, Sum>) {
         for name in &list.missing {
             self.recent.forget(name);
@@ -400,115 +305,6 @@ impl<C: Courier> Work<C> {
             }
         }
     }
-
-    /// Compares directories, list after list.
-    async fn send_tree(
-        &mut self,
-        starts: &[Start],
-        ignore_times: bool,
-        facts: &[(u32, Fact)],
-        progress: &mut Progress,
-    ) -> Result<(), Failure> {
-        let without_large = !matches!(self.aside, Aside::Never);
-        let mut tree = Tree::new(Arc::clone(&self.source), starts, ignore_times).without_large(without_large);
-        // The next list is made while a session runs: at most three are in memory.
-        let (made, mut chunks) = mpsc::channel(1);
-        let walk = spawn_blocking(move || {
-            while let Some(chunk) = tree.next_chunk() {
-                if made.blocking_send(chunk).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut findings = Findings::default();
-        while let Some(chunk) = chunks.recv().await {
-            self.send_chunk(chunk, &mut findings).await?;
-        }
-        // Without this a walk that ended in a panic would pass for one that came to its end.
-        walk.await?;
-        self.find_unknown(starts, &mut findings).await?;
-        findings.settle(starts, ignore_times, facts, progress);
-        Ok(())
-    }
-
-    /// Looks for names that nobody knows of inodes with several names.
-    async fn find_unknown(&self, starts: &[Start], findings: &mut Findings) -> Result<(), Failure> {
-        let unknown = findings.unknown(starts);
-        if unknown.is_empty() {
-            return Ok(());
-        }
-        let root = self.root.clone();
-        let mut found = spawn_blocking(move || aliases::find(&root, &unknown)).await?;
-        let on_record = self.ledger.links().inodes(self.mirror, found.iter().map(|(_, path)| path))?;
-        let on_record: HashSet<_> =
-            on_record.into_iter().map(|(path, inode)| (inode, path.clone())).collect();
-        found.retain(|name| !on_record.contains(name));
-        findings.found(found);
-        Ok(())
-    }
-
-    async fn send_chunk(&mut self, mut chunk: Chunk, findings: &mut Findings) -> Result<(), Failure> {
-        if self.rules.hard_links {
-            chunk.add_links(&self.ledger.links(), self.mirror)?;
-        }
-        findings.take_in(&mut chunk);
-        if chunk.list.is_empty() {
-            return Ok(());
-        }
-        let orders = Orders { lane: chunk.list.lane, ..Orders::default() };
-        let delivery = self.compare(orders, &mut chunk.list.entries).await?;
-        let entries = &chunk.list.entries;
-        let mut judgement = judge(entries, orders, &delivery);
-        let open: Vec<usize> = positions_of(&judgement.verdicts, &Verdict::Unknown).collect();
-        if !open.is_empty() {
-            self.prove(&chunk.list, &open, orders, &mut judgement.verdicts).await?;
-        }
-        for entry in entries {
-            self.recent.forget(&entry.name);
-        }
-        if let Some(skipped) = delivery.witness.skipped {
-            findings.guard(&chunk, skipped);
-        }
-        findings.judge(&chunk, entries, &judgement);
-        Ok(self.ledger.note_links(self.mirror, &chunk.notes)?)
-    }
-
-    /// One session with a list of directories. A file that breaks it, such as one too large for the destination's
-    /// disk, is kept back from the next try and goes on by itself: what is in the same directories need not wait.
-    async fn compare(&mut self, orders: Orders, entries: &mut [Entry]) -> Result<Delivery, Failure> {
-        for _ in 0..KEPT_BACK {
-            let broken = match self.push(orders, entries.to_vec()).await {
-                Ok(delivery) => return Ok(delivery),
-                Err(broken) => broken,
-            };
-            let accused = accused_entries(entries, &broken.witness);
-            let may_break = |at: &&usize| entries[**at].meta.is_file() && !entries[**at].withheld;
-            let fresh: Vec<usize> = accused.keys().filter(may_break).copied().collect();
-            if fresh.is_empty() {
-                return Err(broken.into());
-            }
-            for at in fresh {
-                tracing::debug!(name = %shown(&entries[at].name), why = %broken.error, "a file is kept back");
-                entries[at].withheld = true;
-            }
-        }
-        Ok(self.push(orders, entries.to_vec()).await?)
-    }
-}
-
-/// Whether a daemon's own filter rules protect a name. rsync's deletion leaves such names alone without a word.
-fn is_spared(text: &[u8]) -> bool {
-    text.windows(REFUSED.len()).any(|part| part == REFUSED)
-}
-
-/// Peer: rsync 3.5.0 generator.c, for a name that the module's `exclude` or `filter` hides.
-const REFUSED: &[u8] = b"daemon refused to receive ";
-
-/// Some removals of a list and the directories on the way to them.
-fn removal_entries(list: &List, names: &[Box<[u8]>]) -> Vec<Entry> {
-    let parents: HashSet<&[u8]> = names.iter().flat_map(|name| ancestors(name)).collect();
-    let parents = list.entries.iter().filter(|entry| parents.contains(&*entry.name)).cloned();
-    names.iter().map(|name| Entry::missing(name.clone())).chain(parents).collect()
 }
 
 pub(super) fn path_of(name: &[u8]) -> RelPath {
@@ -544,7 +340,10 @@ fn is_heavy(list: &List) -> bool {
 /// acknowledges, keep a connection busy that takes 50 MB/s with 50 ms each way.
 const HEAVY: u64 = 512 * 1024;
 
-fn positions_of<'a>(verdicts: &'a [Verdict], wanted: &'a Verdict) -> impl Iterator<Item = usize> + 'a {
+pub(super) fn positions_of<'a>(
+    verdicts: &'a [Verdict],
+    wanted: &'a Verdict,
+) -> impl Iterator<Item = usize> + 'a {
     verdicts.iter().enumerate().filter(move |(_, verdict)| *verdict == wanted).map(|(at, _)| at)
 }
 
@@ -625,29 +424,6 @@ fn settle_parents(job: &Job, verdicts: &[Verdict], progress: &mut Progress) {
         if let Some(id) = update.map(|(id, _)| *id).or_else(removal) {
             let again = Fact::Touched { path: path_of(dir), data: false };
             progress.replaced.entry(id).or_default().push(again);
-        }
-    }
-}
-
-/// The removals of a list wait for a person.
-fn guard_removals(job: &Job, progress: &mut Progress) {
-    let replaced = job.replaced.iter().map(|(id, name, _)| (id, name));
-    for (id, name) in job.removals.iter().map(|(id, name)| (id, name)).chain(replaced) {
-        progress.guarded.insert(*id, (path_of(name), 1));
-    }
-}
-
-fn settle_removals(job: &Job, failed: &HashMap<Box<[u8]>, String>, progress: &mut Progress) {
-    for (id, name) in &job.removals {
-        match failed.get(name) {
-            Some(why) => drop(progress.failed.insert(*id, (path_of(name), why.clone()))),
-            None => drop(progress.done.insert(*id)),
-        }
-    }
-    for (id, name, then) in &job.replaced {
-        match failed.get(name) {
-            Some(why) => drop(progress.failed.insert(*id, (path_of(name), why.clone()))),
-            None => progress.replaced.entry(*id).or_default().push(then.clone()),
         }
     }
 }
