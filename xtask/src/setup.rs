@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: installs what this machine lacks to build, test and measure, and says what and why.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -153,9 +154,19 @@ fn installed(wanted: &[Package]) -> Vec<String> {
 }
 
 fn on_path(program: &str) -> bool {
+    folders().any(|folder| folder.join(program).is_file())
+}
+
+/// Where programs are, those for root too.
+fn folders() -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(more).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).chain(more).collect::<Vec<_>>().into_iter()
+}
+
+/// `PATH` for those that start programs for root, whoever started us: without `mkfs.ext4` most tests would be skipped.
+pub(crate) fn path() -> Result<OsString> {
+    std::env::join_paths(folders()).context("PATH cannot be told to others")
 }
 
 /// Builds bpf-linker for the compiler's LLVM, if it is not there or is for another.
@@ -249,3 +260,14 @@ const SERVERS: [Package; 6] = [
     ("busybox-static", "busybox", "the shell of that machine"),
     ("systemd", "systemctl", "runs the service in that machine; nothing of it is started here"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_for_root_are_found_whatever_the_path_of_the_caller() {
+        let path = path().unwrap();
+        assert!(std::env::split_paths(&path).any(|folder| folder == Path::new("/usr/sbin")), "{path:?}");
+    }
+}

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::process::cargo;
-use crate::world;
+use crate::{setup, world};
 use count::Count;
 use programs::Program;
 use seeds::{FAILED, Failed};
@@ -100,6 +100,7 @@ impl Run<'_> {
             .env("EBBTIDE_BIN", self.built.join("ebbtide"))
             .env("EBBTIDE_SEND_BIN", self.built.join("ebbtide-send"))
             .env("EBBTIDE_SKIPS", self.skips)
+            .env("PATH", setup::path()?)
             .args(self.filter);
         let mut count = Count::default();
         let mut screen = std::io::stdout().lock();
