@@ -1,6 +1,7 @@
 //! The sender under test, and stock rsync beside it.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -106,7 +107,10 @@ impl Client {
             command.args(["setpriv", "--bounding-set", rights, "--inh-caps", rights]);
         }
         command.arg(&self.program).args(args).stdin(Stdio::null());
-        command.env_remove("RSYNC_PASSWORD").env("LC_ALL", "C.UTF-8");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"RSYNC_")) {
+            command.env_remove(name);
+        }
+        command.env("LC_ALL", "C.UTF-8");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(folder) = folder {
             command.current_dir(folder);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 
@@ -34,7 +35,7 @@ impl Sshd {
         }
         fs::copy(folder.path().join("user.pub"), folder.path().join("authorized")).expect("it was made");
         // Where sshd of Debian leaves its root; systemd makes it otherwise.
-        let _ = fs::create_dir("/run/sshd");
+        let _ = fs::DirBuilder::new().mode(0o755).create("/run/sshd");
         let (port, process) = eventually("sshd listens", || {
             let port = Port::new();
             let config = format!(

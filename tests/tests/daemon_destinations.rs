@@ -153,7 +153,8 @@ fn a_destination_that_dies_in_the_middle_of_a_session_catches_up() {
     }
     for entry in fs::read_dir(&path).unwrap().flatten() {
         if entry.file_name().to_string_lossy().starts_with(".huge.") {
-            fs::remove_file(entry.path()).unwrap();
+            // One of a session that sends it once more goes by itself.
+            let _ = fs::remove_file(entry.path());
         }
     }
     Referee::with("-naHXAcO").expect_equal(&source.path(), &path);

@@ -114,9 +114,8 @@ fn random_operations_under_rules() {
     for round in 0..3 {
         ops.run(400);
         mirror.daemon().wait();
-        let verdict =
-            Referee::default().filtered(&RANDOM).compare(&mirror.source_path(), &mirror.destination());
-        assert!(verdict.is_equal(), "after {} operations, in round {round}:\n{verdict}", ops.count());
+        eprintln!("round {round}, after {} operations", ops.count());
+        Referee::default().filtered(&RANDOM).expect_equal(&mirror.source_path(), &mirror.destination());
     }
 }
 
