@@ -70,6 +70,8 @@ pub(super) struct Beside {
     alone_until: Option<Instant>,
     /// So many sessions in a row broke.
     breaks: u32,
+    /// It was said that no session gets in beside the one on its way.
+    shuts_out: bool,
 }
 
 impl OnItsWay {
@@ -276,13 +278,20 @@ impl<C: Courier> Task<C> {
             ways.for_each(|name| self.recent.forget(name));
         }
         self.aside.waiting = Names::default();
+        self.aside.shuts_out = false;
         self.account.set_aside(false);
         self.ledger.release(self.id, std::mem::take(&mut self.aside.behind));
     }
 
     /// A session did not get in beside the one that goes by itself: perhaps the daemon lets no second one in.
     pub(super) async fn wait_for_room(&mut self, error: &Failure) {
-        tracing::debug!(%error, "no session beside the other one");
+        if !std::mem::replace(&mut self.aside.shuts_out, true) {
+            let destination = self.account.url();
+            tracing::info!(
+                %destination, %error,
+                "changes wait until a large file is through; is `max connections` of the module 1?"
+            );
+        }
         self.aside.stay_alone(ALONE);
         sleep(self.session_pause.next().min(ROOM)).await;
     }
