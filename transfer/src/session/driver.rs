@@ -664,3 +664,6 @@ fn unsent(why: sender::NoSend, error: &io::Error) -> Outcome {
 fn wire(error: ebbtide_wire::Error) -> SessionErrorKind {
     SessionErrorKind::Wire(error.kind)
 }
+
+#[cfg(test)]
+mod tests;
