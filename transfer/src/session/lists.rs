@@ -1,5 +1,6 @@
 //! The entries under way, by the indexes that the protocol has for them.
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -66,6 +67,8 @@ impl Whole {
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     sent: VecDeque<Part>,
+    /// The part that was asked for last, if it is still at this place: mostly it is asked for again.
+    found: Cell<usize>,
     /// Directories that went out as entries and have no list yet.
     unlisted: HashMap<Box<[u8]>, Directory>,
     /// Entries so far.
@@ -190,7 +193,14 @@ impl Parts {
     }
 
     fn part_of(&self, ndx: Ndx) -> Option<usize> {
-        self.sent.partition_point(|part| part.first <= ndx.0.saturating_add(1)).checked_sub(1)
+        let begins = |part: &Part| part.first <= ndx.0.saturating_add(1);
+        let (last, behind) = (self.found.get(), self.found.get() + 1);
+        if self.sent.get(last).is_some_and(begins) && !self.sent.get(behind).is_some_and(begins) {
+            return Some(last);
+        }
+        let at = self.sent.partition_point(begins).checked_sub(1)?;
+        self.found.set(at);
+        Some(at)
     }
 }
 
@@ -251,5 +261,46 @@ impl Ready {
             broken: false,
             list,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ebbtide_wire::flist::{self, FileListBuilder};
+
+    use super::*;
+    use crate::source::Meta;
+
+    fn add(parts: &mut Parts, number: Option<u32>, first: u32, files: u32) {
+        let names: Vec<_> = (0..files).map(|n| format!("{first}/{n}")).collect();
+        let mut builder = FileListBuilder::of_directory(first.to_string().as_bytes()).unwrap();
+        for name in &names {
+            builder
+                .push(&flist::Entry { name: name.as_bytes(), mode: 0o100_644, ..Default::default() })
+                .unwrap();
+        }
+        let list = Arc::new(builder.finish(|_, _| None).unwrap());
+        let entries = names.iter().map(|name| Entry::new(name.as_bytes(), Meta::MISSING)).collect();
+        let pushed = Pushed { first: Ndx(first), directories: 0..0 };
+        parts.add(Next { number, directory: None }, pushed, list, Arc::new(entries));
+    }
+
+    #[test]
+    fn a_place_is_the_same_whichever_part_was_asked_for_before() {
+        let mut parts = Parts::default();
+        add(&mut parts, None, 1, 3);
+        add(&mut parts, Some(1), 5, 2);
+        add(&mut parts, Some(2), 8, 4);
+        // The index before a part's first one is its directory's.
+        let places = [0, 0, 1, 2, 3, 3, 4, 5, 5, 6, 7, 8];
+        for begin in [0, 4, 7] {
+            for (before, ndx) in (0..12).flat_map(|before| (0..12).map(move |ndx| (before, ndx))) {
+                parts.place(Ndx(before));
+                let expected = (ndx >= begin).then(|| places[ndx as usize]);
+                assert_eq!(parts.place(Ndx(ndx)), expected, "{ndx} after {before}, from {begin} on");
+            }
+            parts.settle(|_, _, _| {});
+        }
+        assert_eq!(parts.place(Ndx(11)), None);
     }
 }

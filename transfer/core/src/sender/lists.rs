@@ -230,12 +230,65 @@ impl Lists {
 
     /// The list whose stretch of indexes, its directory's among them, has this one.
     fn find(&self, ndx: Ndx) -> Option<(usize, &Sent)> {
-        let behind = self.sent.partition_point(|sent| sent.start <= ndx.0.saturating_add(1));
+        let begins = |sent: &Sent| sent.start <= ndx.0.saturating_add(1);
+        // Mostly it is the list that the daemon spoke of last.
+        let latest = usize::try_from(self.latest.saturating_sub(self.done)).unwrap_or(usize::MAX);
+        let behind = latest.saturating_add(1);
+        let found = self.sent.get(latest).is_some_and(begins) && !self.sent.get(behind).is_some_and(begins);
+        let behind = if found { behind } else { self.sent.partition_point(begins) };
         let mut at = behind.checked_sub(1)?;
         // Without incremental recursion no index stands before the first one.
         if self.sent[at].start > ndx.0 && !self.sent[at].has_directory {
             at = at.checked_sub(1)?;
         }
         Some((at, &self.sent[at]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flist::{Entry, FileListBuilder};
+
+    fn list(path: &str, files: u32) -> Arc<FileList> {
+        let mut builder = FileListBuilder::of_directory(path.as_bytes()).unwrap();
+        for file in 0..files {
+            let name = if path.is_empty() { file.to_string() } else { format!("{path}/{file}") };
+            builder.push(&Entry { name: name.as_bytes(), mode: 0o100_644, ..Entry::default() }).unwrap();
+        }
+        // The top has the two directories whose lists follow.
+        for name in ["x", "y"].iter().filter(|_| path.is_empty()) {
+            builder.push(&Entry { name: name.as_bytes(), mode: 0o040_755, ..Entry::default() }).unwrap();
+        }
+        Arc::new(builder.finish(|_, _| None).unwrap())
+    }
+
+    #[test]
+    fn an_index_leads_to_the_same_place_whichever_list_the_daemon_spoke_of() {
+        let mut lists = Lists::default();
+        assert_eq!(lists.next_start(true), 1);
+        for (dir, path, files) in [(None, "", 1), (Some(0), "x", 2), (Some(1), "y", 4)] {
+            lists.add(dir, list(path, files)).unwrap();
+        }
+        let expected = |ndx: u32, from: u64| {
+            let (list, entry) = match ndx {
+                1..4 => (0, Some(Ndx(ndx - 1))),
+                4..7 => (1, ndx.checked_sub(5).map(Ndx)),
+                7..12 => (2, ndx.checked_sub(8).map(Ndx)),
+                _ => return None,
+            };
+            (list >= from).then_some(Place { list, entry })
+        };
+        for done in 0..3 {
+            for latest in done..3 {
+                lists.note_latest(latest);
+                for ndx in 0..15 {
+                    let place = lists.place(Ndx(ndx));
+                    assert_eq!(place, expected(ndx, done), "{ndx}, latest {latest}, done {done}");
+                }
+            }
+            assert_eq!(lists.pop(), Some(done));
+        }
+        assert_eq!(lists.place(Ndx(11)), None);
     }
 }
