@@ -306,7 +306,9 @@ impl Observer for Screen {
     }
 
     fn sent(&mut self, sent: &Sent<'_>) {
-        if let Some((flags, link_name)) = self.waiting.remove(&sent.index) {
+        if !self.waiting.is_empty()
+            && let Some((flags, link_name)) = self.waiting.remove(&sent.index)
+        {
             let mut facts = self.facts(sent.entry, flags, link_name.as_deref());
             facts.written = sent.written;
             facts.sums = sent.sums;
@@ -316,11 +318,10 @@ impl Observer for Screen {
             }
             self.tell(&facts);
         }
+        let Some(progress) = &mut self.progress else { return };
         let now = Instant::now();
         let took = now - mem::replace(&mut self.last, now);
-        if let Some(text) =
-            self.progress.as_mut().and_then(|progress| progress.sent(sent.place, sent.size, took))
-        {
+        if let Some(text) = progress.sent(sent.place, sent.size, took) {
             self.mouth.progress(&text);
         }
     }
