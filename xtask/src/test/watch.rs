@@ -51,7 +51,9 @@ impl Watch {
                     quiet_until = Instant::now() + self.silence;
                 }
             } else if group.has_ended()? {
-                return Ok(End::Exited(group.finish()?));
+                let succeeded = group.finish()?;
+                rest(&lines, see);
+                return Ok(End::Exited(succeeded));
             }
             let why = if Instant::now() >= end {
                 "the whole run takes too long".into()
@@ -81,6 +83,18 @@ fn next(lines: &Receiver<Vec<u8>>) -> Option<Vec<u8>> {
         }
     }
 }
+
+/// The lines that a program left in the pipe, which on a busy machine are read long after it has ended. Who took its end
+/// of the pipe along and lives on is not waited for.
+fn rest(lines: &Receiver<Vec<u8>>, mut see: impl FnMut(&[u8])) {
+    let end = Instant::now() + READING;
+    while let Ok(line) = lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        see(&line);
+    }
+}
+
+/// How long it may take until all is read that an ended program has printed.
+const READING: Duration = Duration::from_secs(10);
 
 /// Between two looks at the clock and at the program, when it prints nothing.
 const TICK: Duration = Duration::from_millis(20);

@@ -36,6 +36,16 @@ fn a_program_that_ends_is_left_alone() {
 }
 
 #[test]
+fn what_arrives_when_a_program_has_ended_counts() {
+    // A shell outside its group, with the same output, writes when the program is gone altogether.
+    let text = "echo running 1 test
+        setsid sh -c \"while kill -0 $$ 2>&-; do :; done; echo 'test result: ok. 1 passed; 0 failed'\" &
+        until kill -0 -$! 2>&-; do :; done";
+    let (count, end, _) = watched(text, LONG, an_hour_ahead());
+    assert_eq!((count.to_string().as_str(), end), ("1 passed, 0 failed, 0 skipped", End::Exited(true)));
+}
+
+#[test]
 fn a_program_that_hangs_is_ended_and_its_test_named() {
     let text = "echo running 3 tests; echo test a ... ok; echo test b ... ok
         echo test slow::c has been running for over 60 seconds; exec sleep 3600";
