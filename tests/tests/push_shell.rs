@@ -36,7 +36,12 @@ impl World {
 
     /// One that does what ssh does there: hands the words, joined, to a shell.
     fn local(&self) -> String {
-        self.shell(&format!("cd {} && eval \"$*\"", self.scratch.path().display()))
+        self.local_then("exit")
+    }
+
+    /// The same, with something to do behind it.
+    fn local_then(&self, end: &str) -> String {
+        self.shell(&format!("cd {} && eval \"$*\"\n{end}", self.scratch.path().display()))
     }
 
     /// Pushes with stock rsync to `stock` and with ours to `ours`; `{}` in `to` stands for the two names.
@@ -184,6 +189,17 @@ fn a_shell_that_fails_decides_the_exit_code() {
     }
     let [_, ours] = world.expect_same(&["-a"], "ssh 'x", "host:{}/");
     assert!(ours.stderr.contains("Missing trailing-' in remote-shell command."), "{ours:?}");
+}
+
+#[test]
+fn a_shell_that_fails_when_all_is_sent_decides_the_exit_code_too() {
+    for (end, code) in [("exit 0", 0), ("exit 3", 3), ("exit 255", 255), ("kill -KILL $$", 16)] {
+        let world = World::new();
+        world.source().file("f", b"x");
+        let [_, ours] = world.expect_same(&["-a"], &world.local_then(end), "host:{}/");
+        assert_eq!(ours.code, code, "{end}: {ours:?}");
+        world.expect_arrived("ours");
+    }
 }
 
 #[test]

@@ -27,6 +27,17 @@ fn a_signal_ends_a_push_with_20_and_rsyncs_words() {
 }
 
 #[test]
+fn a_signal_ends_the_wait_for_a_shell_that_does_not_end() {
+    let scratch = Scratch::new("signals");
+    Tree::at(&scratch.dir("source")).file("f", b"x");
+    // Its input ends when nothing is left but to wait for it; then it stops for good.
+    let script = "exec 1>&-; while read line; do :; done; kill -INT $PPID; kill -STOP $$";
+    if Client::under_test().is_ours() {
+        push_through(&scratch, script, &[]).expect(20);
+    }
+}
+
+#[test]
 fn what_an_interrupted_push_had_sent_is_kept_with_partial() {
     for (option, kept) in [("--partial", "d/large"), ("--partial-dir=.parts", "d/.parts/large")] {
         let scratch = Scratch::new("signals");

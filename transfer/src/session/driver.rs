@@ -11,7 +11,7 @@ use std::time::Duration;
 use ebbtide_wire::ErrorKind;
 use ebbtide_wire::answer::{Piece, Pieces};
 use ebbtide_wire::flist::FileList;
-use ebbtide_wire::proto::Dialect;
+use ebbtide_wire::proto::{Dialect, ExitCode};
 use ebbtide_wire::sender::{self, Client, Event, Iflags, Ndx, Request, ValuesRequest};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -27,7 +27,7 @@ use super::tally::{Tally, outcome_of};
 use crate::options::PushOptions;
 use crate::source::Source;
 use crate::text::{Escaped, OsError};
-use crate::transport::{Password, Stream};
+use crate::transport::{Password, ShellEnd, Stream};
 
 /// A session on a connected stream.
 pub(super) struct Driver<'a> {
@@ -114,6 +114,10 @@ const ITEM_BYTES: u64 = 3;
 /// How long a session that failed waits for the daemon to take the news, or to close after it gave up.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long a remote shell whose exit code counts has to end, unless `--timeout` says something else. One that is far
+/// away, or shares its connection with others, takes longer than its last byte.
+const SHELL_PATIENCE: Duration = Duration::from_secs(60);
+
 impl<'a> Driver<'a> {
     pub(super) fn new(
         stream: Stream,
@@ -167,17 +171,44 @@ impl<'a> Driver<'a> {
         if outcome.is_err() {
             self.say_farewell().await;
         }
-        // Above 255 there is nothing, and a signal is no code.
-        let status = self.stream.end(FAREWELL).await;
-        let code = status.and_then(|status| u8::try_from(status.code()?).ok()).unwrap_or(0);
         match outcome {
-            Ok(outcome) => Ok(self.report(outcome)),
+            Ok(outcome) => {
+                let exit = self.end_well(outcome.exit).await;
+                Ok(self.report(sender::Outcome { exit, ..outcome }))
+            }
             Err(kind) => {
                 let silent = self.bytes_read == 0 && stage == Stage::Greeting;
                 let kind = if silent { kind.without_greeting() } else { kind };
-                Err(Aborted { stage, kind: kind.with_shell(code), texts: self.tally.texts })
+                let patience = if kind.leaves_it_to_shell() { self.shell_patience() } else { FAREWELL };
+                let kind = match self.stream.end(patience).await {
+                    ShellEnd::Code(code) => kind.with_shell(code),
+                    _ => kind,
+                };
+                Err(Aborted { stage, kind, texts: self.tally.texts })
             }
         }
+    }
+
+    /// Ends a stream that is not needed any more; tells the exit code, which is the remote shell's own if it failed.
+    ///
+    /// Peer: rsync's main.c:client_run, which waits for its shell without end.
+    async fn end_well(&mut self, exit: ExitCode) -> ExitCode {
+        let patience = self.shell_patience();
+        match self.stream.end(patience).await {
+            ShellEnd::Fine => exit,
+            ShellEnd::Code(code) => ExitCode(code),
+            ShellEnd::Crashed => ExitCode::CRASHED,
+            ShellEnd::Terminated => ExitCode::TERMINATED,
+            ShellEnd::Late => {
+                let late = format!("the remote shell did not end within {} s", patience.as_secs());
+                self.observer.text(&Text { kind: TextKind::Warning, bytes: late.into_bytes() });
+                exit
+            }
+        }
+    }
+
+    fn shell_patience(&self) -> Duration {
+        self.options.timeout.unwrap_or(SHELL_PATIENCE)
     }
 
     async fn exchange(&mut self) -> Result<sender::Outcome, SessionErrorKind> {

@@ -103,7 +103,7 @@ pub enum SessionErrorKind {
     /// The connection ended before a daemon greeted us.
     #[error("{0}, and nobody had greeted: if TLS is spoken there, use rsyncs://")]
     NoGreeting(Box<SessionErrorKind>),
-    /// The program that connected us ended with a code of its own.
+    /// The remote shell ended with a code of its own.
     #[error("{before}; the remote shell ended with code {code}{meaning}")]
     Shell {
         /// Its exit code, above 0.
@@ -152,19 +152,21 @@ impl SessionErrorKind {
         }
     }
 
-    /// The same, when the program that carried the session ended like this. Where the other side told why it ended,
-    /// that says more.
-    pub(super) fn with_shell(self, code: u8) -> Self {
-        let bare = match &self {
+    /// Whether nobody has said why, so that the exit code of a remote shell says more.
+    pub(super) fn leaves_it_to_shell(&self) -> bool {
+        match self {
             SessionErrorKind::Socket(_) | SessionErrorKind::NoGreeting(_) => true,
             SessionErrorKind::Wire(ErrorKind::Closed { text }) => text.is_empty(),
             _ => false,
-        };
-        if !bare {
+        }
+    }
+
+    /// The same, when the remote shell that carried the session ended with this code.
+    pub(super) fn with_shell(self, code: u8) -> Self {
+        if !self.leaves_it_to_shell() {
             return self;
         }
         let meaning = match code {
-            0 => return self,
             126 => " (command could not be run)",
             127 => " (command not found)",
             255 => " (it failed itself: see its message)",

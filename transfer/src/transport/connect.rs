@@ -83,11 +83,11 @@ fn start_shell(target: &Target, way: &Way, wish: &Wish<'_>) -> Result<Raw, Faile
         let port = if target.port == Target::PORT { 0 } else { target.port };
         command.env("RSYNC_PORT", port.to_string());
     }
-    start_program(command, program)
+    start_program(command, program, true)
 }
 
-fn start_program(command: Command, name: &OsString) -> Result<Raw, Failed> {
-    let started = Program::start(command);
+fn start_program(command: Command, name: &OsString, shell: bool) -> Result<Raw, Failed> {
+    let started = Program::start(command, shell);
     let name = name.to_string_lossy().into_owned();
     let failed = |source| (Stage::Connect, SessionErrorKind::Exec { program: name, source });
     started.map(|program| Raw::Program(Box::new(program))).map_err(failed)
@@ -99,7 +99,8 @@ async fn reach(target: &Target, way: &Way) -> Result<Raw, Failed> {
         let shell = way.program_shell.as_deref().unwrap_or(OsStr::new("/bin/sh"));
         let mut command = Command::new(shell);
         command.arg("-c").arg(with_host(program, &target.host));
-        return start_program(command, program);
+        // Peer: rsync does not look how this one ends.
+        return start_program(command, program, false);
     }
     let Some(proxy) = &way.proxy else { return try_all(&target.host, target.port, way).await };
     let raw = try_all(&proxy.host, proxy.port, way).await?;

@@ -20,6 +20,7 @@ mod way;
 
 pub use address::{Password, Scheme, Target, TargetError};
 pub(crate) use connect::{Wish, connect};
+pub(crate) use program::ShellEnd;
 pub use proxy::{Proxy, ProxyError};
 pub use shell::{RemoteShell, ShellError};
 use socket::Socket;

@@ -1,12 +1,11 @@
 //! A stream of bytes to a destination, whatever it runs over.
 
 use std::io::{self, IoSlice};
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::program::Program;
+use super::program::{Program, ShellEnd};
 use super::socket::Socket;
 use super::throttle::Throttle;
 use super::tls::Tls;
@@ -104,13 +103,13 @@ impl Stream {
         self.tls = None;
     }
 
-    /// Ends the stream; tells how the program ended that carried it, if one did and ends within `patience`.
-    pub(crate) async fn end(&mut self, patience: Duration) -> Option<ExitStatus> {
+    /// Ends the stream; tells how the remote shell ended that carried it, if one did, for which it has `patience`.
+    pub(crate) async fn end(&mut self, patience: Duration) -> ShellEnd {
         if let Some(tls) = &mut self.tls {
             tls.say_goodbye(&self.raw);
         }
         match &mut self.raw {
-            Raw::Tcp(_) => None,
+            Raw::Tcp(_) => ShellEnd::Fine,
             Raw::Program(program) => program.end(patience).await,
         }
     }

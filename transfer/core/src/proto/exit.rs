@@ -27,6 +27,10 @@ impl ExitCode {
     pub const STREAM: ExitCode = ExitCode(12);
     /// A program that was to be started could not be.
     pub const IPC: ExitCode = ExitCode(14);
+    /// A program that the session needed crashed.
+    pub const CRASHED: ExitCode = ExitCode(15);
+    /// A program that the session needed was ended by a signal.
+    pub const TERMINATED: ExitCode = ExitCode(16);
     /// Ended by SIGINT, SIGTERM or SIGHUP.
     pub const SIGNAL: ExitCode = ExitCode(20);
     /// Partial transfer due to error.
