@@ -99,7 +99,7 @@ fn settle_backups(given: &mut Given) -> Result<(), String> {
     if suffix.contains(&b'/') {
         return Err(format!("--suffix cannot contain slashes: {}", crate::text::Escaped(suffix)));
     }
-    if suffix.is_empty() && update.backup {
+    if suffix.is_empty() {
         return match update.backup_dir.as_deref() {
             None => Err("--suffix cannot be empty without a --backup-dir".to_owned()),
             Some(b"." | b"./") => {

@@ -115,7 +115,7 @@ pub(super) const PLACES: &[Spec] = &[
         |given, on| given.update.delay_updates = on,
     ),
     value(Some('T'), &["temp-dir"], "DIR", "create temporary files in directory DIR", |given, value| {
-        given.update.temp_dir = Some(value.to_vec());
+        given.update.temp_dir = Some(dir(value)?);
         Ok(())
     }),
     value(
@@ -181,8 +181,12 @@ fn add_place(places: &mut Vec<Vec<u8>>, place: &[u8]) -> Result<(), String> {
     if places.len() == MAX_PLACES {
         return Err(format!("at most {MAX_PLACES} of them may be specified"));
     }
-    places.push(place.to_vec());
+    places.push(dir(place)?);
     Ok(())
+}
+
+fn dir(name: &[u8]) -> Result<Vec<u8>, String> {
+    if name.is_empty() { Err("a directory must be named".to_owned()) } else { Ok(name.to_vec()) }
 }
 
 /// Peer: rsync's manual page, option `--link-dest`.
