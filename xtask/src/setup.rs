@@ -226,7 +226,7 @@ fn unpack(download: &Path, to: &Path) -> Result<()> {
 const BPF_LINKER: &str = "0.10.3";
 const OLD_RSYNC: &str = "3.2.7";
 
-const PACKAGES: [Package; 20] = [
+const PACKAGES: [Package; 21] = [
     ("gcc", "cc", "links the binaries, and builds zstd for compression"),
     ("libc6-dev", "", "headers and start files for the linker"),
     ("rustc-web", "", "a compiler that can build for the eBPF target"),
@@ -241,6 +241,7 @@ const PACKAGES: [Package; 20] = [
     ("attr", "setfattr", "changes extended attributes in tests"),
     ("git", "git", "changes a tree in tests as people do"),
     ("sqlite3", "sqlite3", "changes a database in tests"),
+    ("python3", "python3", "is the program that a sender goes through in a test"),
     ("bpftool", "bpftool", "shows the loaded programs and maps"),
     ("iproute2", "ss", "watches sockets in tests and benches"),
     ("util-linux", "unshare", "mount namespaces for tests and benches"),
