@@ -152,8 +152,7 @@ impl Store {
         mirror: MirrorNumber,
         facts: impl IntoIterator<Item = &'f Fact>,
     ) -> Result<Vec<(u32, &'f Fact)>, StoreError> {
-        self.begin()?;
-        let transaction = self.transaction.as_ref().expect("begun one line up");
+        let transaction = begin(&mut self.transaction, &self.database)?;
         let mut by_key = transaction.open_table(IDS)?;
         let mut by_id = transaction.open_table(FACTS)?;
         let mut interned = Vec::new();
@@ -189,8 +188,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(());
         }
-        self.begin()?;
-        let transaction = self.transaction.as_ref().expect("begun one line up");
+        let transaction = begin(&mut self.transaction, &self.database)?;
         let mut by_key = transaction.open_table(IDS)?;
         let mut by_id = transaction.open_table(FACTS)?;
         for id in ids {
@@ -204,8 +202,7 @@ impl Store {
 
     /// The mirrors of facts.
     pub(crate) fn mirrors_of(&mut self, ids: &RoaringBitmap) -> Result<Vec<(u32, MirrorNumber)>, StoreError> {
-        self.begin()?;
-        let transaction = self.transaction.as_ref().expect("begun one line up");
+        let transaction = begin(&mut self.transaction, &self.database)?;
         let table = transaction.open_table(FACTS)?;
         let mut mirrors = Vec::new();
         for id in ids {
@@ -220,8 +217,7 @@ impl Store {
     /// Pretends that the last sender ran in another boot.
     #[cfg(test)]
     pub(crate) fn set_boot(&mut self, boot: u64) -> Result<(), StoreError> {
-        self.begin()?;
-        let transaction = self.transaction.as_ref().expect("begun one line up");
+        let transaction = begin(&mut self.transaction, &self.database)?;
         transaction.open_table(META)?.insert("boot", boot)?;
         Ok(())
     }
@@ -246,8 +242,7 @@ impl Store {
         high: u16,
         pending: &RoaringBitmap,
     ) -> Result<(), StoreError> {
-        self.begin()?;
-        let transaction = self.transaction.as_ref().expect("begun one line up");
+        let transaction = begin(&mut self.transaction, &self.database)?;
         let mut table = transaction.open_table(PENDING)?;
         let first = u32::from(high) << 16;
         let chunk: RoaringBitmap = pending.range(first..=first | 0xffff).collect();
@@ -268,16 +263,14 @@ impl Store {
         number: DestinationNumber,
         flags: u32,
     ) -> Result<(), StoreError> {
-        self.begin()?;
-        let transaction = self.transaction.as_ref().expect("begun one line up");
+        let transaction = begin(&mut self.transaction, &self.database)?;
         transaction.open_table(DESTINATIONS)?.insert(key, (number.0, flags))?;
         Ok(())
     }
 
     /// Keeps what is known of a destination's daemon.
     pub(crate) fn keep_dialect(&mut self, of: DestinationNumber, known: &[u8]) -> Result<(), StoreError> {
-        self.begin()?;
-        let transaction = self.transaction.as_ref().expect("begun one line up");
+        let transaction = begin(&mut self.transaction, &self.database)?;
         transaction.open_table(DIALECTS)?.insert(of.0, known)?;
         Ok(())
     }
@@ -289,14 +282,12 @@ impl Store {
         number: u64,
         moved: &MovedTogether,
     ) -> Result<(), StoreError> {
-        self.begin()?;
-        moves::write(self.transaction.as_ref().expect("begun one line up"), mirror, number, moved)
+        moves::write(begin(&mut self.transaction, &self.database)?, mirror, number, moved)
     }
 
     /// Forgets the renames of a mirror.
     pub(crate) fn forget_moves(&mut self, mirror: MirrorNumber) -> Result<(), StoreError> {
-        self.begin()?;
-        moves::forget(self.transaction.as_ref().expect("begun one line up"), mirror)
+        moves::forget(begin(&mut self.transaction, &self.database)?, mirror)
     }
 
     /// Writes and removes names of inodes with several names.
@@ -304,8 +295,7 @@ impl Store {
         if noted.links.is_empty() && noted.names.is_empty() {
             return Ok(());
         }
-        self.begin()?;
-        let transaction = self.transaction.as_ref().expect("begun one line up");
+        let transaction = begin(&mut self.transaction, &self.database)?;
         let mut links = transaction.open_table(LINKS)?;
         for (key, present) in &noted.links {
             if *present {
@@ -337,13 +327,18 @@ impl Store {
         self.mark.write();
         Ok(())
     }
+}
 
-    fn begin(&mut self) -> Result<(), StoreError> {
-        if self.transaction.is_none() {
-            self.transaction = Some(self.database.begin_write()?);
-        }
-        Ok(())
-    }
+/// The transaction that is open, or a new one.
+fn begin<'t>(
+    open: &'t mut Option<WriteTransaction>,
+    database: &Database,
+) -> Result<&'t WriteTransaction, StoreError> {
+    let transaction = match open.take() {
+        Some(transaction) => transaction,
+        None => database.begin_write()?,
+    };
+    Ok(open.insert(transaction))
 }
 
 /// Both tables must say the same: a name that is not the one that was recorded would be sent in its stead.
