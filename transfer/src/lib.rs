@@ -17,6 +17,8 @@ pub mod options;
 mod plan;
 pub mod session;
 pub mod source;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod transport;
 pub mod walk;

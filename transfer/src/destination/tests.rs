@@ -7,6 +7,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::fake::Fake;
 use super::*;
 use crate::ledger::{Notice, Started};
+use crate::testing::{data, gone, path};
 
 mod aside;
 mod pace;
@@ -147,18 +148,6 @@ impl World {
     fn fails(&self, name: &str) -> bool {
         self.account.status(0).failing_names.iter().any(|(failing, _)| failing == name)
     }
-}
-
-fn path(name: &str) -> RelPath {
-    RelPath::new(name).unwrap()
-}
-
-fn data(name: &str) -> Fact {
-    Fact::Touched { path: path(name), data: true }
-}
-
-fn gone(name: &str) -> Fact {
-    Fact::Gone { path: path(name) }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::io::{Seek, SeekFrom, Write};
 use ebbtide_feed::{DestinationSpec, Fact, RelPath};
 
 use super::*;
+use crate::testing::data;
 
 fn destination(url: &str) -> DestinationSpec {
     DestinationSpec { url: url.into(), timeout_s: 0, contimeout_s: 0, ..Default::default() }
@@ -19,10 +20,6 @@ fn mirror(source: &str, urls: &[&str]) -> MirrorSpec {
         destinations: urls.iter().map(|url| destination(url)).collect(),
         ..Default::default()
     }
-}
-
-fn touched(path: &str) -> Fact {
-    Fact::Touched { path: RelPath::new(path).unwrap(), data: true }
 }
 
 /// The facts that each destination waits for.
@@ -60,11 +57,11 @@ fn a_new_destination_is_compared_as_a_whole_and_known_ones_are_not() {
 fn the_same_url_of_another_mirror_is_another_destination() {
     let folder = tempfile::tempdir().unwrap();
     let mut opened = open(folder.path(), &[mirror("/s", &["a"]), mirror("/t", &["a"])]).unwrap();
-    record(&mut opened, 1, &touched("x"));
+    record(&mut opened, 1, &data("x"));
     opened.store.commit().unwrap();
     drop(opened);
     let opened = open(folder.path(), &[mirror("/t", &["a"])]).unwrap();
-    assert_eq!(waiting(&opened), [[key::whole(), touched("x")]]);
+    assert_eq!(waiting(&opened), [[key::whole(), data("x")]]);
     assert_eq!(redb_facts(&opened), 2);
 }
 
@@ -137,13 +134,13 @@ fn a_destination_that_was_removed_and_added_again_is_a_new_one() {
     for at in 0..2 {
         opened.pending[at].clear();
         opened.store.write_chunk(opened.destinations[at].number, 0, &RoaringBitmap::new()).unwrap();
-        record(&mut opened, at, &touched("x"));
+        record(&mut opened, at, &data("x"));
     }
     opened.store.commit().unwrap();
     drop(opened);
     drop(open(folder.path(), &[mirror("/s", &["b"])]).unwrap());
     let opened = open(folder.path(), &[mirror("/s", &["a", "b"])]).unwrap();
-    assert_eq!(waiting(&opened), [vec![key::whole()], vec![touched("x")]]);
+    assert_eq!(waiting(&opened), [vec![key::whole()], vec![data("x")]]);
 }
 
 #[test]
@@ -164,7 +161,7 @@ fn reopened_after(damage: impl FnOnce(&Path)) -> (tempfile::TempDir, Vec<Vec<Fac
     let folder = tempfile::tempdir().unwrap();
     let mut opened = open(folder.path(), &[mirror("/s", &["a", "b"])]).unwrap();
     for n in 0..500 {
-        record(&mut opened, n % 2, &touched(&format!("d/{n}")));
+        record(&mut opened, n % 2, &data(&format!("d/{n}")));
     }
     opened.store.commit().unwrap();
     drop(opened);
@@ -248,7 +245,7 @@ fn no_flipped_bit_and_no_cut_ever_loses_a_fact() {
     let mirrors = [mirror("/s", &["a", "b"])];
     let mut opened = open(folder.path(), &mirrors).unwrap();
     for n in 0..300 {
-        record(&mut opened, n % 2, &touched(&format!("some/where/{n}")));
+        record(&mut opened, n % 2, &data(&format!("some/where/{n}")));
     }
     opened.store.commit().unwrap();
     let complete = waiting(&opened);
@@ -299,10 +296,10 @@ fn a_store_that_was_put_back_to_an_earlier_state_or_to_another_one_is_set_aside(
     let earlier = fs::read(&path).unwrap();
     let mut opened = open(folder.path(), &mirrors).unwrap();
     acknowledge(&mut opened, 0);
-    record(&mut opened, 0, &touched("late"));
+    record(&mut opened, 0, &data("late"));
     opened.store.commit().unwrap();
     drop(opened);
-    assert_eq!(waiting(&open(folder.path(), &mirrors).unwrap()), [[touched("late")]]);
+    assert_eq!(waiting(&open(folder.path(), &mirrors).unwrap()), [[data("late")]]);
 
     // After the first time, the mark is that of a new one.
     for said in ["as old as commit", "not the one that was used last"] {
@@ -345,7 +342,7 @@ fn what_was_acknowledged_last_is_looked_at_once_more_after_a_reboot() {
     let mirrors = [mirror("/s", &["a", "b"])];
     let mut opened = open(folder.path(), &mirrors).unwrap();
     acknowledge(&mut opened, 1);
-    record(&mut opened, 0, &touched("f"));
+    record(&mut opened, 0, &data("f"));
     record(&mut opened, 0, &Fact::Gone { path: RelPath::new("d").unwrap() });
     acknowledge(&mut opened, 0);
     drop(opened);
@@ -359,7 +356,7 @@ fn what_was_acknowledged_last_is_looked_at_once_more_after_a_reboot() {
     drop(opened);
 
     let opened = open(folder.path(), &mirrors).unwrap();
-    let whole = || vec![key::whole(), touched("f"), Fact::Contents { dir: RelPath::new("d").unwrap() }];
+    let whole = || vec![key::whole(), data("f"), Fact::Contents { dir: RelPath::new("d").unwrap() }];
     let mut waiting = waiting(&opened);
     waiting.iter_mut().for_each(|facts| facts.sort_by_key(|fact| format!("{fact:?}")));
     let mut expected = whole();

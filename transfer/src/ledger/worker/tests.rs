@@ -1,11 +1,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use ebbtide_feed::{Batch, DestinationSpec, MirrorSpec, RelPath};
+use ebbtide_feed::{Batch, DestinationSpec, MirrorSpec};
 use proptest::prelude::*;
 
 use super::super::{Inode, Ledger, LinkNotes, Started};
 use super::*;
+use crate::testing::{data, gone, path};
 
 fn mirror(destinations: usize) -> MirrorSpec {
     let destination = |n| DestinationSpec {
@@ -24,18 +25,6 @@ fn mirror(destinations: usize) -> MirrorSpec {
         destinations: (0..destinations).map(destination).collect(),
         ..Default::default()
     }
-}
-
-fn path(name: &str) -> RelPath {
-    RelPath::new(name).unwrap()
-}
-
-fn touched(name: &str) -> Fact {
-    Fact::Touched { path: path(name), data: true }
-}
-
-fn gone(name: &str) -> Fact {
-    Fact::Gone { path: path(name) }
 }
 
 struct Bench {
@@ -116,12 +105,12 @@ fn what_a_destination_is_handed_is_on_disk_before() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(folder.path(), 1);
     bench.first_sync(A);
-    bench.send_part(vec![touched("a")], false);
-    assert_eq!(facts(&bench.take(A)), [touched("a")]);
+    bench.send_part(vec![data("a")], false);
+    assert_eq!(facts(&bench.take(A)), [data("a")]);
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(folder.path().join("ledger.redb"), copy.path().join("ledger.redb")).unwrap();
     let mut again = Bench::open(copy.path(), 1);
-    assert!(facts(&again.take(A)).contains(&touched("a")));
+    assert!(facts(&again.take(A)).contains(&data("a")));
 }
 
 #[test]
@@ -134,13 +123,13 @@ fn a_session_of_an_earlier_sender_is_over_if_both_came_to_their_end() {
     bench.close();
     let mut bench = Bench::open(folder.path(), 1);
     assert_eq!(leftovers(&bench), None);
-    bench.record(vec![touched("a")]);
+    bench.record(vec![data("a")]);
     bench.take(A);
     bench.close();
     let mut bench = Bench::open(folder.path(), 1);
     assert_eq!(leftovers(&bench), Some(1), "it was under way");
     for (unsure, left) in [(true, Some(0)), (false, None)] {
-        bench.record(vec![touched("a")]);
+        bench.record(vec![data("a")]);
         let take = bench.take(A);
         let done = take.facts.iter().map(|(id, _)| *id).collect();
         bench.started.ledger.finished(A, take.number, TakeReport { done, unsure, ..TakeReport::default() });
@@ -183,7 +172,7 @@ fn what_goes_by_itself_when_the_sender_ends_may_still_be_on_its_way() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(folder.path(), 1);
     bench.first_sync(A);
-    bench.record(vec![touched("a")]);
+    bench.record(vec![data("a")]);
     let take = bench.take(A);
     let aside = take.facts.iter().map(|(id, _)| *id).collect();
     bench.started.ledger.finished(A, take.number, TakeReport { aside, ..TakeReport::default() });
@@ -208,19 +197,19 @@ fn renames_that_a_destination_has_not_followed_survive_in_their_order() {
     let (a, b) = (DestinationId(0), DestinationId(1));
     let mut bench = Bench::open(folder.path(), 2);
     [a, b].into_iter().for_each(|to| bench.first_sync(to));
-    bench.record(vec![moved("a", "b"), gone("a"), touched("b")]);
+    bench.record(vec![moved("a", "b"), gone("a"), data("b")]);
     let take = bench.take(a);
     bench.done(a, &take);
     bench.seq += 1;
-    bench.send_part(vec![moved("b", "c"), gone("b"), touched("c")], false);
-    bench.send_part(vec![moved("x", "y"), gone("x"), touched("y")], true);
+    bench.send_part(vec![moved("b", "c"), gone("b"), data("c")], false);
+    bench.send_part(vec![moved("x", "y"), gone("x"), data("y")], true);
     bench.close();
     let mut bench = Bench::open(folder.path(), 2);
     let step = |batch, from: &str, to: &str| (batch, from.to_owned(), to.to_owned());
     let take = bench.take(a);
     assert_eq!(moves(&take), [step(1, "b", "c"), step(1, "x", "y")]);
     bench.done(a, &take);
-    bench.record(vec![moved("y", "z"), gone("y"), touched("z")]);
+    bench.record(vec![moved("y", "z"), gone("y"), data("z")]);
     bench.close();
     let mut bench = Bench::open(folder.path(), 2);
     let take = bench.take(b);
@@ -242,11 +231,11 @@ fn facts_that_were_called_durable_survive_without_a_clean_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(folder.path(), 1);
     bench.first_sync(A);
-    bench.record(vec![touched("a"), gone("b")]);
+    bench.record(vec![data("a"), gone("b")]);
     let copy = tempfile::tempdir().unwrap();
     std::fs::copy(folder.path().join("ledger.redb"), copy.path().join("ledger.redb")).unwrap();
     let mut again = Bench::open(copy.path(), 1);
-    assert_eq!(facts(&again.take(A)), [touched("a"), gone("b")]);
+    assert_eq!(facts(&again.take(A)), [data("a"), gone("b")]);
 }
 
 #[test]
@@ -254,15 +243,15 @@ fn what_was_acknowledged_is_gone_after_a_clean_end() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(folder.path(), 1);
     bench.first_sync(A);
-    bench.record(vec![touched("a"), touched("b")]);
+    bench.record(vec![data("a"), data("b")]);
     let take = bench.take(A);
-    let keep = take.facts.iter().find(|(_, fact)| *fact == touched("b")).unwrap().0;
+    let keep = take.facts.iter().find(|(_, fact)| *fact == data("b")).unwrap().0;
     let mut done: RoaringBitmap = take.facts.iter().map(|(id, _)| *id).collect();
     done.remove(keep);
     bench.started.ledger.finished(A, take.number, TakeReport { done, ..TakeReport::default() });
     bench.close();
     let mut bench = Bench::open(folder.path(), 1);
-    assert_eq!(facts(&bench.take(A)), [touched("b")]);
+    assert_eq!(facts(&bench.take(A)), [data("b")]);
     assert_eq!(bench.count(), 1);
 }
 
@@ -271,7 +260,7 @@ fn a_comparison_of_everything_that_has_not_begun_covers_later_facts_but_not_chan
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(folder.path(), 1);
     let attributes = Fact::Touched { path: path("a"), data: false };
-    bench.record(vec![attributes.clone(), gone("b"), touched("c")]);
+    bench.record(vec![attributes.clone(), gone("b"), data("c")]);
     assert_eq!(bench.count(), 2);
     let take = bench.take(A);
     bench.record(vec![attributes.clone(), gone("b")]);
@@ -304,7 +293,7 @@ fn a_name_that_changes_again_and_again_takes_one_id() {
         bench.first_sync(to);
     }
     for round in 0..20 {
-        bench.record(vec![touched("a")]);
+        bench.record(vec![data("a")]);
         for to in [A, DestinationId(1)] {
             let take = bench.take(to);
             assert!(take.facts[0].0 < 3, "round {round} uses id {}", take.facts[0].0);
@@ -318,7 +307,7 @@ fn a_barrier_is_told_when_everything_before_it_is_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let mut bench = Bench::open(folder.path(), 1);
     bench.first_sync(A);
-    bench.record(vec![touched("a")]);
+    bench.record(vec![data("a")]);
     bench.started.ledger.barrier(4);
     let take = bench.take(A);
     bench.done(A, &take);

@@ -10,6 +10,7 @@ use super::*;
 use crate::plan::recent::Sum;
 use crate::session::Entry;
 use crate::source::Source;
+use crate::testing::{gone, path};
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -47,16 +48,8 @@ impl Bench {
     }
 }
 
-fn path(name: &str) -> RelPath {
-    RelPath::new(name).unwrap()
-}
-
 fn touched(name: &str, data: bool) -> Fact {
     Fact::Touched { path: path(name), data }
-}
-
-fn gone(name: &str) -> Fact {
-    Fact::Gone { path: path(name) }
 }
 
 fn sorted<'a>(names: impl Iterator<Item = &'a [u8]>) -> Vec<String> {

@@ -1,13 +1,10 @@
 use std::fs;
 
 use super::*;
+use crate::testing::path;
 
 fn tree(dir: &tempfile::TempDir, starts: &[Start]) -> Tree {
     Tree::new(Arc::new(Source::open(dir.path()).unwrap()), starts, false)
-}
-
-fn path(name: &str) -> RelPath {
-    RelPath::new(name).unwrap()
 }
 
 fn roles(chunk: &Chunk) -> Vec<(String, DirRole)> {
