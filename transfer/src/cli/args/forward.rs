@@ -196,7 +196,7 @@ fn checksums(given: &Given) -> Result<Vec<Checksum>, UsageError> {
 
 fn compressions(given: &Given) -> Result<Vec<Compression>, UsageError> {
     let list = given.data.compress_list.as_deref();
-    listed("RSYNC_COMPRESS_LIST", list, &COMPRESSIONS, Compression::from_name)
+    listed("RSYNC_COMPRESS_LIST", list, &compression_names(), Compression::from_name)
 }
 
 /// The client's part of a list of names, without those that nobody knows.
@@ -222,7 +222,9 @@ fn unknown(what: &str, name: &[u8], names: &[&str]) -> UsageError {
     UsageError::Unsupported(format!("unknown {what} name: {shown}; this sender has {}", names.join(", ")))
 }
 
-const COMPRESSIONS: [&str; 5] = ["zstd", "lz4", "zlibx", "zlib", "none"];
+fn compression_names() -> Vec<&'static str> {
+    Compression::ALL.into_iter().chain([Compression::None]).map(Compression::name).collect()
+}
 
 fn skip_compress(given: &Given) -> Result<SkipCompress, UsageError> {
     let Some(list) = &given.data.skip_compress else { return Ok(SkipCompress::default()) };
@@ -242,7 +244,7 @@ fn compress(given: &Given) -> Result<CompressWish, UsageError> {
         Some(b"zlib" | b"zlibx") if data.compress_level == Some(0) => Ok(CompressWish::Off),
         Some(name) => {
             let found = Compression::from_name(&name.to_ascii_lowercase()).map(CompressWish::Only);
-            found.ok_or_else(|| unknown("compress", name, &COMPRESSIONS))
+            found.ok_or_else(|| unknown("compress", name, &compression_names()))
         }
     }
 }
