@@ -32,6 +32,7 @@ impl World {
         let (src, base) = (mounted.dir("up/src"), mounted.beside().to_owned());
         // The sender runs as another user.
         open_to_all(&base);
+        symlink(feed_log(), base.join("sender")).unwrap();
         let mut world = World { daemon: None, base, src, _mounted: mounted };
         world.daemon = Some(world.start());
         Some(world)
@@ -41,7 +42,7 @@ impl World {
         let mut command = ebbtide();
         command.arg("run").arg("--source").arg(&self.src).args(["--to", "rsync://localhost/nowhere/"]);
         command.arg("--state-dir").arg(self.state()).arg("--runtime-dir").arg(self.runtime());
-        command.env("EBBTIDE_SEND", feed_log());
+        command.env("EBBTIDE_SEND", self.sender());
         command
     }
 
@@ -58,6 +59,11 @@ impl World {
 
     fn daemon(&mut self) -> &mut Daemon {
         self.daemon.as_mut().unwrap()
+    }
+
+    /// A link to its binary.
+    fn sender(&self) -> PathBuf {
+        self.base.join("sender")
     }
 
     fn state(&self) -> PathBuf {
@@ -191,6 +197,19 @@ fn changes_while_the_sender_is_away_are_told_when_it_is_back() {
         world.wait();
         assert!(world.told(&format!("path: \"f{round}\"")) >= 1);
     }
+}
+
+#[test]
+fn a_sender_that_cannot_be_started_is_told_with_what_to_do_and_comes_back() {
+    let Some(mut world) = World::new() else { return };
+    fs::remove_file(world.sender()).unwrap();
+    kill_sender(&world);
+    world
+        .daemon()
+        .says("could not be started: No such file or directory (os error 2); see that the file is there");
+    symlink(feed_log(), world.sender()).unwrap();
+    world.daemon().says("the sender is ready");
+    world.wait();
 }
 
 #[test]

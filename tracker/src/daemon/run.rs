@@ -296,8 +296,8 @@ impl Daemon {
                 self.sender = Some(sender);
             }
             Err(e) => {
-                let cause = std::error::Error::source(&e).map(ToString::to_string);
-                self.pause(format!("{e}: {}", cause.unwrap_or_default()))?;
+                let cause = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+                self.pause(format!("{e}: {cause}; {}", e.advice()))?;
             }
         }
         Ok(())

@@ -51,7 +51,7 @@ impl SenderError {
         match self {
             SenderError::User(_) => "create it (`useradd --system ebbtide`), or name another one with --user",
             SenderError::Missing(_) => "install ebbtide-send beside ebbtide, or name it in $EBBTIDE_SEND",
-            SenderError::Start { .. } => "see that the file is executable for everybody",
+            SenderError::Start { .. } => "see that the file is there, and executable for everybody",
         }
     }
 }
